@@ -1,0 +1,24 @@
+"""What a user declares: models, policies, aspects, column types, ids."""
+
+from holdfast.model.base import Model, Timestamps, Versioned, models_of
+from holdfast.model.ids import uuid7
+from holdfast.model.policy import Aspect, Policy, require_columns
+from holdfast.model.tenancy import check_foreign_keys
+from holdfast.model.types import Amount, Total, UtcTime, exact_sum, format_utc
+
+__all__ = [
+    "Amount",
+    "Aspect",
+    "Model",
+    "Policy",
+    "Timestamps",
+    "Total",
+    "UtcTime",
+    "Versioned",
+    "check_foreign_keys",
+    "exact_sum",
+    "format_utc",
+    "models_of",
+    "require_columns",
+    "uuid7",
+]

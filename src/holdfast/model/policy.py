@@ -1,0 +1,111 @@
+"""What a model declares beside its columns: a policy made of aspects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from holdfast.errors import ModelError
+
+if TYPE_CHECKING:
+    from holdfast.model.base import Model
+
+A = TypeVar("A", bound="Aspect")
+
+
+class Aspect:
+    """One declared behaviour. Subclass it in the room that carries the behaviour out.
+
+    A worked example, a fact that a follower of the journal wants with every change::
+
+        class Announced(Aspect):
+            def __init__(self, column: str) -> None:
+                self.column = column
+
+            def check(self, model: type[Model]) -> None:
+                require_columns(model, (self.column,), "Announced(column=…)")
+
+            def needs(self, model: type[Model]) -> tuple[str, ...]:
+                return (self.column,)
+    """
+
+    def check(self, model: type[Model]) -> None:
+        """Raise `ModelError` when `model` cannot carry this aspect; called while the class is made."""
+
+    def needs(self, model: type[Model]) -> tuple[str, ...]:
+        """The columns whose old and new values capture must put into the journal."""
+        return ()
+
+
+class Policy:
+    """The policy of one model.
+
+    Args:
+        aspects: declared behaviours, at most one of a kind unless the aspect says otherwise.
+        tenant: the column that says whose row it is; makes keys and constraints tenanted.
+        private: columns that are exported and erased for a person, and redacted in logs.
+        secret: columns that are scrubbed before they leave a device.
+        capture: whether committed writes land in the journal. Everything that follows the journal needs it.
+        truncate: False refuses TRUNCATE on PostgreSQL (synced and audited models).
+    """
+
+    def __init__(
+        self,
+        *aspects: Aspect,
+        tenant: str | None = None,
+        private: tuple[str, ...] = (),
+        secret: tuple[str, ...] = (),
+        capture: bool = True,
+        truncate: bool = True,
+    ) -> None:
+        for aspect in aspects:
+            if not isinstance(aspect, Aspect):
+                raise ModelError(f"Policy(…) takes aspects, not {aspect!r}; write Warm(…), Expose(…), …")
+        for name, value in (("private", private), ("secret", secret)):
+            if isinstance(value, str):
+                raise ModelError(f"Policy({name}=…) takes a tuple of column names: write {name}=({value!r},)")
+        self.aspects = aspects
+        self.tenant = tenant
+        self.private = tuple(private)
+        self.secret = tuple(secret)
+        self.capture = capture
+        self.truncate = truncate
+
+    def aspect(self, kind: type[A]) -> A | None:
+        """The aspect of this kind, or None."""
+        return next((a for a in self.aspects if isinstance(a, kind)), None)
+
+    def all(self, kind: type[A]) -> tuple[A, ...]:
+        """Every aspect of this kind, as declared."""
+        return tuple(a for a in self.aspects if isinstance(a, kind))
+
+    def check(self, model: type[Model]) -> None:
+        """Raise `ModelError` for a column that is not there, or what an aspect refuses."""
+        if self.tenant is not None:
+            require_columns(model, (self.tenant,), "Policy(tenant=…)")
+        require_columns(model, self.private, "Policy(private=…)")
+        require_columns(model, self.secret, "Policy(secret=…)")
+        for aspect in self.aspects:
+            aspect.check(model)
+            needed = aspect.needs(model)
+            require_columns(model, needed, type(aspect).__name__)
+            if needed and not self.capture:
+                raise ModelError(
+                    f"{model.__name__}: {type(aspect).__name__} follows the journal, but Policy(capture=False)"
+                    " keeps the model out of it; remove one of the two"
+                )
+
+    def needs(self, model: type[Model]) -> tuple[str, ...]:
+        """The columns that capture carries as facts: what the aspects need, each once, in table order."""
+        wanted = {name for aspect in self.aspects for name in aspect.needs(model)}
+        return tuple(c.name for c in model.__table__.columns if c.name in wanted)
+
+
+def require_columns(model: type[Any], names: tuple[str, ...], where: str) -> None:
+    """Raise `ModelError` naming the first of `names` that `model` has no column for."""
+    columns = model.__table__.columns
+    for name in names:
+        if name not in columns:
+            raise ModelError(
+                f"{model.__name__}: {where} names the column {name!r}, which {model.__tablename__} does not have;"
+                f" it has {', '.join(columns.keys())}"
+            )
