@@ -1,0 +1,26 @@
+"""Real PostgreSQL, Redis and Chromium for tests, torture runs and benchmarks.
+
+Nothing here is shipped in the wheel. Every server listens on 127.0.0.1 only, keeps its data in a
+temporary folder, and ends with the process that started it, however that process ends.
+
+    with start_postgres() as postgres, postgres.database() as url: ...
+    with start_redis() as redis: redis.url
+
+`python -m devservers` finds them, or installs what is missing into the virtual environment.
+"""
+
+from devservers.errors import ServerError
+from devservers.find import find_chromium, find_postgres, find_redis
+from devservers.postgres import PostgresServer, start_postgres
+from devservers.redis import RedisServer, start_redis
+
+__all__ = [
+    "PostgresServer",
+    "RedisServer",
+    "ServerError",
+    "find_chromium",
+    "find_postgres",
+    "find_redis",
+    "start_postgres",
+    "start_redis",
+]

@@ -1,0 +1,51 @@
+"""Fixtures that every room's tests share: real servers, started once a session, and fresh databases."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devservers import PostgresServer, RedisServer, start_postgres, start_redis
+
+BACKENDS = ("sqlite", "postgres")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the session (one per worker under xdist); `host`, `port`, `url` of the superuser."""
+    with start_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """`postgresql://holdfast@127.0.0.1:PORT/DB` of an empty database, dropped after the test."""
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis for the session (one per worker under xdist)."""
+    with start_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """`redis://127.0.0.1:PORT/0`, emptied before the test."""
+    redis_server.clear()
+    return redis_server.url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """`sqlite:///…/holdfast.db` in the test's own folder; the file does not exist yet."""
+    return f"sqlite:///{tmp_path / 'holdfast.db'}"
+
+
+@pytest.fixture(params=BACKENDS)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database on each backend in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
