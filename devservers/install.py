@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 from devservers.errors import ServerError
-from devservers.find import chromium_folder, find_chromium, find_postgres, find_redis, wheel_folder
-
-ROOT = Path(__file__).resolve().parent.parent
+from devservers.find import ROOT, chromium_folder, find_chromium, find_postgres, find_redis, wheel_folder
 
 
 def ensure_postgres() -> Path:

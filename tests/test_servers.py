@@ -81,6 +81,6 @@ def test_a_server_and_its_files_are_gone_when_its_owner_is_killed(backend: str) 
 def test_a_missing_server_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.delenv("HOLDFAST_TEST_REDIS", raising=False)
-    monkeypatch.setattr("sys.prefix", "/nonexistent")
+    monkeypatch.setattr("devservers.find.VENV", Path("/nonexistent"))
     with pytest.raises(ServerError, match="make servers"):
         find_redis()
