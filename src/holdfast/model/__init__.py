@@ -4,13 +4,14 @@ from holdfast.model.base import Model, Timestamps, Versioned, models_of
 from holdfast.model.ids import uuid7
 from holdfast.model.policy import Aspect, Policy, require_columns
 from holdfast.model.tenancy import check_foreign_keys
-from holdfast.model.types import Amount, Total, UtcTime, exact_sum, format_utc
+from holdfast.model.types import Amount, Text, Total, UtcTime, exact_sum, format_utc
 
 __all__ = [
     "Amount",
     "Aspect",
     "Model",
     "Policy",
+    "Text",
     "Timestamps",
     "Total",
     "UtcTime",

@@ -15,7 +15,7 @@ from holdfast.errors import ModelError
 from holdfast.model.ids import uuid7
 from holdfast.model.policy import Policy
 from holdfast.model.tenancy import add_tenant_key, check_tenanted
-from holdfast.model.types import UtcTime
+from holdfast.model.types import Text, UtcTime
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -73,6 +73,7 @@ class Model(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         dt.datetime: UtcTime(),
         UUID: Uuid(),
+        str: Text(),
         int: Integer().with_variant(BigInteger(), "postgresql"),
     }
     __policy__: ClassVar[Policy] = Policy()

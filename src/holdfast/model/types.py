@@ -108,6 +108,21 @@ def _sum_limbs(element: exact_sum, compiler: Any, **options: Any) -> str:
     return "||','||".join(f"coalesce(sum(CAST(substr({text},{at},{size}) AS INTEGER)),0)" for at, size in starts)
 
 
+class Text(TypeDecorator[str]):
+    """Text that every backend keeps: `InvalidValue` for a NUL character.
+
+    PostgreSQL refuses one; SQLite would keep it and then show half of the value.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is not None and "\0" in value:
+            raise InvalidValue(f"text with a NUL character at position {value.index(chr(0))} cannot be kept; remove it")
+        return value
+
+
 class UtcTime(TypeDecorator[dt.datetime]):
     """A moment in UTC, to the microsecond.
 

@@ -1,0 +1,11 @@
+"""Where rows live: engines, units of work, repositories, queries, pages."""
+
+from holdfast.store import lazy_loads  # noqa: F401  registers the guard on every model
+from holdfast.store.hooks import Hooks
+from holdfast.store.pages import Page
+from holdfast.store.query import Query
+from holdfast.store.repository import Repository
+from holdfast.store.store import Store
+from holdfast.store.unit import Unit
+
+__all__ = ["Hooks", "Page", "Query", "Repository", "Store", "Unit"]

@@ -1,0 +1,112 @@
+"""Configuration from the environment: `HOLDFAST_*`, and the usual names of other tools as a fallback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from holdfast.errors import ConfigurationError
+
+DEFAULT_DATABASE_URL = "sqlite:///holdfast.db"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process needs to know before it starts. Read with `Settings.from_environment()`.
+
+    Durations are seconds. URLs may hold passwords: `repr` leaves them out.
+    """
+
+    database_url: str = DEFAULT_DATABASE_URL
+    database_url_is_default: bool = True
+    database_auth_token: str | None = None  # libSQL
+    redis_url: str | None = None
+    redis_prefix: str = "holdfast"
+    environment: Literal["development", "production"] = "development"
+    pool_size: int = 5  # connections kept open (PostgreSQL), readers (SQLite)
+    pool_max: int = 15  # connections at most, under load
+    pool_timeout: float = 30.0  # how long a unit waits for a connection
+    connect_timeout: float = 5.0  # one attempt
+    start_timeout: float = 10.0  # all attempts of a start, with backoff between them
+    statement_timeout: float = 0.0  # 0: the server's own; set per transaction, so that poolers are safe
+    slow_query: float = 0.1  # queries over this are logged
+    pooler: Literal["none", "transaction"] = "none"  # "transaction": no prepared statements, no LISTEN
+    poll_interval: float = 0.25  # how often the journal is looked at for changes by other programs
+
+    def __repr__(self) -> str:
+        return f"<Settings {self.environment} {hide_password(self.database_url)}>"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+        """Read the environment; `overrides` that are not None win.
+
+        Raises:
+            ConfigurationError: a value is malformed, or production lacks a database URL. It names the variable.
+        """
+        env = os.environ if environ is None else environ
+        values: dict[str, object] = {}
+        for field, (names, kind) in _VARIABLES.items():
+            name = next((n for n in names if env.get(n, "").strip()), None)
+            if name is not None:
+                values[field] = _convert(name, env[name].strip(), kind)
+        values.update({k: v for k, v in overrides.items() if v is not None})
+        values["database_url_is_default"] = "database_url" not in values
+        if values.get("environment") == "production" and values["database_url_is_default"]:
+            raise ConfigurationError(
+                "HOLDFAST_ENV is production, but no database is named: set HOLDFAST_DATABASE_URL"
+                " (or DATABASE_URL), for example postgresql://app@db.internal/holdfast"
+            )
+        try:
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"the configuration is not usable: {error}") from None
+
+
+_VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
+    "database_url": (("HOLDFAST_DATABASE_URL", "DATABASE_URL", "TURSO_DATABASE_URL"), str),
+    "database_auth_token": (("HOLDFAST_DATABASE_AUTH_TOKEN", "TURSO_AUTH_TOKEN"), str),
+    "redis_url": (("HOLDFAST_REDIS_URL", "REDIS_URL"), str),
+    "redis_prefix": (("HOLDFAST_REDIS_PREFIX", "REDIS_PREFIX"), str),
+    "environment": (("HOLDFAST_ENV",), str),
+    "pool_size": (("HOLDFAST_DATABASE_POOL_SIZE", "DATABASE_POOL_SIZE", "DATABASE_POOL_MIN"), int),
+    "pool_max": (("HOLDFAST_DATABASE_POOL_MAX", "DATABASE_POOL_MAX"), int),
+    "pool_timeout": (("HOLDFAST_DATABASE_POOL_TIMEOUT", "DATABASE_POOL_TIMEOUT"), float),
+    "connect_timeout": (("HOLDFAST_DATABASE_CONNECT_TIMEOUT",), float),
+    "start_timeout": (("HOLDFAST_START_TIMEOUT",), float),
+    "statement_timeout": (("HOLDFAST_STATEMENT_TIMEOUT",), float),
+    "slow_query": (("HOLDFAST_SLOW_QUERY",), float),
+    "pooler": (("HOLDFAST_DATABASE_POOLER",), str),
+    "poll_interval": (("HOLDFAST_POLL_INTERVAL",), float),
+}
+
+
+def _convert(name: str, text: str, kind: type) -> object:
+    if kind is str:
+        return text
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ConfigurationError(f"{name}={text!r} is not {'a whole number' if kind is int else 'a number'}") from None
+    if not 0 <= value < float("inf"):
+        raise ConfigurationError(f"{name}={text!r} must be zero or more, and finite")
+    return value
+
+
+def hide_password(url: str) -> str:
+    """`url` with the password and any token in its query replaced by `***`, fit for logs and errors."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(unreadable URL)"
+    place = parts.netloc.rpartition("@")
+    user = place[0].partition(":")
+    netloc = f"{user[0]}:***@{place[2]}" if user[1] else parts.netloc
+    query = "&".join(
+        f"{key}=***" if any(s in key.lower() for s in ("token", "password", "secret", "key")) else pair
+        for pair in parts.query.split("&")
+        if (key := pair.partition("=")[0]) or pair
+    )
+    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))

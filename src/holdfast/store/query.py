@@ -1,0 +1,126 @@
+"""`Query`: what to read, as an immutable description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Select, inspect, select
+from sqlalchemy.orm import load_only, selectinload
+
+from holdfast.errors import InvalidValue
+from holdfast.model import Model
+
+M = TypeVar("M", bound=Model)
+
+Order = tuple[str, bool]  # column name, descending
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[M]):
+    """Rows of one model. Each method returns a new query; nothing runs before the repository is asked.
+
+    Example::
+
+        Query(Agent).where(Agent.reputation_score >= 4, x402_enabled=True).order_by("-created_at").limit(20)
+    """
+
+    model: type[M]
+    conditions: tuple[ColumnElement[bool], ...] = ()
+    orders: tuple[Order, ...] = ()
+    included: tuple[str, ...] = ()
+    selected: tuple[str, ...] = ()
+    at_most: int | None = None
+    skip: int = 0
+
+    def where(self, *conditions: ColumnElement[bool], **equal: Any) -> Query[M]:
+        """Rows for which all hold: SQLAlchemy conditions, or `column=value` (None asks for NULL)."""
+        named = tuple(self.column(name) == value for name, value in equal.items())
+        return replace(self, conditions=self.conditions + conditions + named)
+
+    def order_by(self, *names: str) -> Query[M]:
+        """Sort by columns, `-name` for descending; NULLs come last; the key breaks ties."""
+        orders = tuple((name.removeprefix("-"), name.startswith("-")) for name in names)
+        for name, _ in orders:
+            self.column(name)
+        return replace(self, orders=orders)
+
+    def include(self, *relationships: str) -> Query[M]:
+        """Load these relationships too, each with one more statement (`"capabilities"`, `"agent.pricing"`)."""
+        for path in relationships:
+            self._relationship(path)
+        return replace(self, included=self.included + relationships)
+
+    def select(self, *names: str) -> Query[M]:
+        """Load only these columns and the key; reading another is an error."""
+        for name in names:
+            self.column(name)
+        return replace(self, selected=names)
+
+    def limit(self, rows: int | None) -> Query[M]:
+        """At most this many rows."""
+        if rows is not None and rows < 0:
+            raise InvalidValue(f"limit({rows}) must be 0 or more")
+        return replace(self, at_most=rows)
+
+    def offset(self, rows: int) -> Query[M]:
+        """Leave out the first rows; the database still reads them, so prefer pages by cursor."""
+        if rows < 0:
+            raise InvalidValue(f"offset({rows}) must be 0 or more")
+        return replace(self, skip=rows)
+
+    def build(self) -> Select[tuple[M]]:
+        """The SQLAlchemy statement."""
+        statement = self.filtered(select(self.model)).options(*self.options())
+        if self.orders:
+            statement = statement.order_by(*self.order_terms(self.orders))
+        if self.at_most is not None:
+            statement = statement.limit(self.at_most)
+        return statement.offset(self.skip) if self.skip else statement
+
+    def filtered(self, statement: Select[Any]) -> Select[Any]:
+        """`statement` with this query's conditions."""
+        return statement.where(*self.conditions) if self.conditions else statement
+
+    def options(self) -> tuple[Any, ...]:
+        """Loader options for what is included and selected."""
+        loaders: list[Any] = [self._relationship(path) for path in self.included]
+        if self.selected:
+            loaders.append(load_only(*(self.column(name) for name in self.selected), raiseload=True))
+        return tuple(loaders)
+
+    def column(self, name: str) -> Any:
+        """The mapped column called `name`.
+
+        Raises:
+            InvalidValue: the model has none; the message lists those it has.
+        """
+        columns = inspect(self.model).column_attrs
+        if name not in columns:
+            known = ", ".join(sorted(c.key for c in columns))
+            raise InvalidValue(f"{self.model.__name__} has no column {name!r}; it has {known}")
+        return getattr(self.model, name)
+
+    def order_terms(self, orders: Sequence[Order]) -> list[Any]:
+        """ORDER BY terms: NULLs last on every backend, in both directions."""
+        terms: list[Any] = []
+        for name, descending in orders:
+            column = self.column(name)
+            if column.expression.nullable:
+                terms.append(column.is_(None))
+            terms.append(column.desc() if descending else column.asc())
+        return terms
+
+    def _relationship(self, path: str) -> Any:
+        loader: Any = None
+        model: type[Any] = self.model
+        for name in path.split("."):
+            relationships = inspect(model).relationships
+            if name not in relationships:
+                known = ", ".join(sorted(relationships.keys())) or "none"
+                raise InvalidValue(f"{model.__name__} has no relationship {name!r} to include; it has {known}")
+            attribute = getattr(model, name)
+            loader = selectinload(attribute) if loader is None else loader.selectinload(attribute)
+            model = relationships[name].mapper.class_
+        return loader

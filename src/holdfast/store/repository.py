@@ -1,0 +1,182 @@
+"""`Repository`: the rows of one model in one unit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from sqlalchemy import func, inspect, select, update
+
+from holdfast.errors import Conflict, InvalidValue, NotFound
+from holdfast.model import Model, Versioned
+from holdfast.store import bulk
+from holdfast.store.pages import Page, after, decode_cursor, encode_cursor, keyset_orders
+from holdfast.store.query import Query
+from holdfast.store.unit import Unit
+
+M = TypeVar("M", bound=Model)
+
+PAGE_SIZE = 50
+PAGE_LIMIT = 1_000  # rows a page may ask for: what comes from outside is bounded
+_IN_LIST = 500  # keys a statement: well under every backend's limit of parameters
+
+
+class Repository(Generic[M]):
+    """Read and write the rows of `model`. Made by `unit[Model]`."""
+
+    __slots__ = ("model", "unit")
+
+    def __init__(self, unit: Unit, model: type[M]) -> None:
+        self.unit = unit
+        self.model = model
+
+    def query(self) -> Query[M]:
+        """All rows, to be narrowed."""
+        return Query(self.model)
+
+    async def get(self, key: Any, *, include: Sequence[str] = ()) -> M:
+        """The row with this key.
+
+        Raises:
+            NotFound: there is none.
+        """
+        row = await self.find(key, include=include)
+        if row is None:
+            raise NotFound(f"there is no {self.model.__name__} with the key {key}")
+        return row
+
+    async def find(self, key: Any, *, include: Sequence[str] = ()) -> M | None:
+        """The row with this key, or None."""
+        options = self.query().include(*include).options() if include else ()
+        with self.unit.translated():
+            return await self.unit.session.get(self.model, key, options=options)
+
+    async def get_many(self, keys: Iterable[Any], *, include: Sequence[str] = ()) -> dict[Any, M]:
+        """The rows that exist among `keys`, by key, in the order of `keys`."""
+        wanted = list(dict.fromkeys(keys))
+        options = self.query().include(*include).options()
+        found: dict[Any, M] = {}
+        for start in range(0, len(wanted), _IN_LIST):
+            part = wanted[start : start + _IN_LIST]
+            statement = select(self.model).where(self.model.id.in_(part)).options(*options)
+            for row in (await self.unit.execute(statement)).scalars():
+                found[row.id] = row
+        return {key: found[key] for key in wanted if key in found}
+
+    async def first(self, query: Query[M]) -> M | None:
+        """The first row of the query, or None."""
+        return (await self.unit.execute(query.limit(1).build())).scalars().first()
+
+    async def list(self, query: Query[M] | None = None) -> list[M]:
+        """All rows of the query, in memory: bound it with `limit`, or use `page` or `stream`."""
+        return list((await self.unit.execute((query or self.query()).build())).scalars())
+
+    async def count(self, query: Query[M] | None = None) -> int:
+        """How many rows the query has, its limit and offset left aside."""
+        statement = (query or self.query()).filtered(select(func.count()).select_from(self.model))
+        return cast(int, (await self.unit.execute(statement)).scalar_one())
+
+    async def page(
+        self, query: Query[M] | None = None, *, size: int = PAGE_SIZE, after_cursor: str | None = None, total: bool = False
+    ) -> Page[M]:
+        """One page by keyset: the rows after `after_cursor` in the query's order, the key breaking ties.
+
+        Args:
+            size: rows, 1 to 1,000.
+            after_cursor: `Page.next` of the page before; None for the first.
+            total: also count all rows of the query, as one more statement.
+
+        Raises:
+            InvalidValue: the size is out of bounds, or the cursor is not of this query.
+        """
+        if not 1 <= size <= PAGE_LIMIT:
+            raise InvalidValue(f"a page has 1 to {PAGE_LIMIT} rows, not {size}")
+        query = query or self.query()
+        orders = keyset_orders(query)
+        narrowed = query
+        if after_cursor is not None:
+            narrowed = query.where(after(query, orders, decode_cursor(query, orders, after_cursor)))
+        statement = (
+            narrowed.filtered(select(self.model))
+            .options(*query.options())
+            .order_by(*query.order_terms(orders))
+            .limit(size + 1)  # one more tells whether there is a next page
+        )
+        rows = list((await self.unit.execute(statement)).scalars())
+        counted = await self.count(query) if total else None
+        more = len(rows) > size
+        return Page(rows[:size], encode_cursor(orders, rows[size - 1]) if more else None, counted)
+
+    async def stream(self, query: Query[M] | None = None, *, batch: int = 1_000) -> AsyncIterator[M]:
+        """Every row of the query in flat memory, fetched `batch` at a time."""
+        statement = (query or self.query()).build().execution_options(yield_per=batch)
+        with self.unit.translated():
+            result = await self.unit.session.stream(statement)
+            async for part in result.scalars().partitions():
+                for row in part:
+                    yield row
+
+    async def add(self, row: M) -> M:
+        """Insert one row now.
+
+        Raises:
+            Conflict: a unique key is taken.
+        """
+        self.unit.add(row)
+        await self.unit.flush()
+        return row
+
+    async def add_many(self, rows: Sequence[M | dict[str, Any]]) -> int:
+        """Insert rows in one go, as fast as the driver; returns how many.
+
+        Instances are only read from: they do not become part of the session.
+
+        Raises:
+            Conflict: a unique key is taken; then none is inserted that the unit keeps.
+        """
+        self.unit._must_write("add_many")
+        with self.unit.translated():
+            return await bulk.insert(self.unit.session, self.model, rows)
+
+    async def upsert_many(
+        self, rows: Sequence[M | dict[str, Any]], *, on: Sequence[str] = ("id",), update_columns: Sequence[str] | None = None
+    ) -> int:
+        """Insert rows, or update those whose `on` columns are there already; returns the rows written.
+
+        Args:
+            on: the columns of a unique constraint.
+            update_columns: what to overwrite; None means every column given but `on`, `id` and `created_at`;
+                empty leaves existing rows alone. A row that would not change is not written at all.
+        """
+        self.unit._must_write("upsert_many")
+        with self.unit.translated():
+            return await bulk.upsert(self.unit.session, self.model, rows, on, update_columns)
+
+    async def update(self, key: Any, *, expect: int | None = None, **values: Any) -> M:
+        """Change columns of one row in one statement and return the row as it is now.
+
+        Args:
+            expect: the version that the caller has seen; the model must be `Versioned`.
+
+        Raises:
+            NotFound: there is no such row. Conflict: its version is not `expect`; the message has both.
+        """
+        self.unit._must_write("update")
+        query = self.query()
+        for name in values:
+            query.column(name)
+        statement = update(self.model).where(self.model.id == key)
+        if issubclass(self.model, Versioned):
+            values["version"] = self.model.version + 1
+            if expect is not None:
+                statement = statement.where(self.model.version == expect)
+        elif expect is not None:
+            raise InvalidValue(f"{self.model.__name__} has no version to expect; declare it with Versioned")
+        statement = statement.values(**values).returning(self.model).execution_options(populate_existing=True)
+        row = (await self.unit.execute(statement)).scalars().first()
+        if row is not None:
+            return cast(M, row)
+        current = await self.unit.execute(select(*inspect(self.model).local_table.primary_key).where(self.model.id == key))
+        if current.first() is None:
+            raise NotFound(f"there is no {self.model.__name__} with the key {key}")
+        raise Conflict(f"{self.model.__name__} {key} is not at version {expect} any more; read it again and retry")

@@ -1,0 +1,125 @@
+"""The unit of work: one transaction, one context."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Executable, Result, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from holdfast.errors import HoldfastError, StoreError
+from holdfast.model import Model
+from holdfast.store.failures import translate
+
+if TYPE_CHECKING:
+    from holdfast.store.repository import Repository
+    from holdfast.store.store import Store
+
+M = TypeVar("M", bound=Model)
+
+
+class Unit:
+    """One transaction and who acts in it. Made by `Store.unit()` and `Store.read()`, not by hand.
+
+    Attributes:
+        actor, tenant, request_id: written to the journal with every change of this unit.
+        read_only: whether writes are refused (they would go to a reading connection).
+        session: the SQLAlchemy session, for what the repository does not cover.
+    """
+
+    __slots__ = ("_after_commit", "actor", "read_only", "request_id", "session", "store", "tenant")
+
+    def __init__(
+        self,
+        store: Store,
+        session: AsyncSession,
+        *,
+        actor: str | None = None,
+        tenant: str | None = None,
+        request_id: str | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self.store = store
+        self.session = session
+        self.actor = actor
+        self.tenant = tenant
+        self.request_id = request_id
+        self.read_only = read_only
+        self._after_commit: list[Callable[[], Awaitable[None]]] = []
+
+    def __getitem__(self, model: type[M]) -> Repository[M]:
+        """The repository of `model` in this unit: `await unit[Agent].get(id)`."""
+        from holdfast.store.repository import Repository
+
+        return Repository(self, model)
+
+    def add(self, *rows: Model) -> None:
+        """Insert `rows` when the unit flushes, at the latest at commit."""
+        self._must_write("add")
+        self.session.add_all(rows)
+
+    async def flush(self) -> None:
+        """Send what was added or changed, so that constraints speak now rather than at commit."""
+        with self.translated():
+            await self.session.flush()
+
+    async def connection(self) -> AsyncConnection:
+        """The connection of this unit's transaction."""
+        with self.translated():
+            return await self.session.connection()
+
+    async def execute(
+        self, statement: Executable | str, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> Result[Any]:
+        """Run a statement in this transaction; text takes `:name` parameters, bound, never formatted in.
+
+        Raises:
+            Conflict: a constraint was broken. InvalidValue: the database refuses a value.
+            Unavailable: the database is gone, full or read-only. StoreError: anything else it says.
+        """
+        with self.translated():
+            return await self.session.execute(text(statement) if isinstance(statement, str) else statement, parameters)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part of the unit that may fail alone: an exception inside undoes it and goes on to the caller."""
+        with self.translated():
+            async with self.session.begin_nested():
+                yield
+
+    def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Call `callback` once this unit is committed; never when it is rolled back."""
+        self._after_commit.append(callback)
+
+    def after_commit_callbacks(self) -> Iterable[Callable[[], Awaitable[None]]]:
+        """What `after_commit` was given, in order."""
+        return tuple(self._after_commit)
+
+    def translated(self) -> _Translated:
+        """A context in which the driver's exceptions become Holdfast's."""
+        return _Translated(self.store.place)
+
+    def _must_write(self, verb: str) -> None:
+        if self.read_only:
+            raise StoreError(f"{verb} in a read-only unit; open it with hold.unit(…), not hold.read()")
+
+
+class _Translated:
+    """A plain context manager: this sits on every call, where contextlib's generator would cost more than the rule."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, HoldfastError) or not isinstance(error, Exception):
+            return
+        meaning = translate(error, self._place)
+        if meaning is not None:
+            raise meaning from error
