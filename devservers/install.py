@@ -1,5 +1,6 @@
 """Installing the servers that a machine lacks."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from devservers.errors import ServerError
 from devservers.find import ROOT, chromium_folder, find_chromium, find_postgres, find_redis, wheel_folder
+
+CHROMIUM_FROM_NPM = "@sparticuz/chromium@153.0.0"
 
 
 def ensure_postgres() -> Path:
@@ -31,14 +34,22 @@ def ensure_redis() -> Path:
 
 def ensure_chromium() -> Path:
     """A Chromium: an installed one, else Debian's package (as root), else Playwright's, else the one npm carries."""
-    for step in (None, _apt_chromium, _playwright_chromium, _npm_chromium):
-        if step is not None:
-            step()
+    failures: list[str] = []
+    for step in (_nothing, _apt_chromium, _playwright_chromium, _npm_chromium):
         try:
-            return find_chromium()
+            step()
         except ServerError as error:
-            last = error
-    raise last
+            failures.append(str(error))
+        with contextlib.suppress(ServerError):
+            return find_chromium()
+    raise ServerError(
+        "no Chromium was found and none could be installed: install chromium or google-chrome, "
+        "or set HOLDFAST_TEST_CHROMIUM to its path. Tried:\n" + "\n".join(failures)
+    )
+
+
+def _nothing() -> None:
+    """The first way: it may be there already."""
 
 
 def _install_wheel(name: str) -> None:
@@ -55,38 +66,40 @@ def _apt_chromium() -> None:
         return
     print("installing Debian's chromium", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-        _attempt(["apt-get", "-q", *command], seconds=300, environment=environment)
+    with contextlib.suppress(ServerError):  # an old list, or one source of several that is gone, may still do
+        _do(["apt-get", "-q", "update"], seconds=300, environment=environment)
+    command = ["apt-get", "-q", "install", "-y", "--no-install-recommends", "chromium"]
+    _do(command, seconds=600, environment=environment)
 
 
 def _playwright_chromium() -> None:
     print("installing Playwright's chromium", flush=True)
     environment = {**os.environ, "PLAYWRIGHT_BROWSERS_PATH": str(chromium_folder())}
     command = [sys.executable, "-m", "playwright", "install", "chromium-headless-shell"]
-    _attempt(command, seconds=180, environment=environment)
+    _do(command, seconds=180, environment=environment)
 
 
 def _npm_chromium() -> None:
     if shutil.which("npm") is None or shutil.which("node") is None:
         return
-    print("installing npm's @sparticuz/chromium", flush=True)
+    print(f"installing npm's {CHROMIUM_FROM_NPM}", flush=True)
     folder = chromium_folder()
     folder.mkdir(parents=True, exist_ok=True)
     # A package.json of its own keeps npm from looking for one in a folder above.
     (folder / "package.json").write_text(json.dumps({"private": True, "type": "module"}))
-    _attempt(["npm", "install", "--ignore-scripts", "--no-fund", "--no-audit", "@sparticuz/chromium"], folder=folder)
+    _do(["npm", "install", "--ignore-scripts", "--no-fund", "--no-audit", CHROMIUM_FROM_NPM], folder=folder)
     script = "import c from '@sparticuz/chromium'; console.log(await c.executablePath())"
-    _attempt(
+    _do(
         ["node", "--input-type=module", "--eval", script],
         folder=folder,
         environment={**os.environ, "TMPDIR": str(folder)},
     )
 
 
-def _attempt(
+def _do(
     command: list[str], *, seconds: int = 240, folder: Path | None = None, environment: dict[str, str] | None = None
 ) -> None:
-    """Run one way of installing; when it fails the next one is tried, and what it printed says why."""
+    """Run a command; raise `ServerError` with the end of what it printed when it fails."""
     try:
         done = subprocess.run(
             command,
@@ -98,7 +111,6 @@ def _attempt(
             text=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"  {command[0]} failed: {error}", file=sys.stderr)
-        return
+        raise ServerError(f"{' '.join(command)} failed: {error}") from None
     if done.returncode != 0:
-        print(f"  {' '.join(command)} failed ({done.returncode}): {done.stderr.strip()[-600:]}", file=sys.stderr)
+        raise ServerError(f"{' '.join(command)} failed ({done.returncode}): {done.stderr.strip()[-600:]}")

@@ -19,4 +19,4 @@ export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" VIRTUAL_ENV="$PWD/$venv"
 # pip knows more ways to reach an index than uv does; it is slower, so it comes second.
 echo "uv could not install $file; trying pip" >&2
 # shellcheck disable=SC2086
-exec $pip install --quiet --require-hashes --requirement "$file" "$@"
+exec $pip install -qq --require-hashes --requirement "$file" "$@"

@@ -31,7 +31,7 @@ if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))'
     "$python" -m venv --clear .venv || fail "$python could not make a virtual environment (see above)"
 fi
 
-.venv/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes \
+.venv/bin/python -m pip --disable-pip-version-check --no-input install -qq --require-hashes \
     --requirement requirements/build.txt ||
     fail "the package index could not be used (see above); which one it is, pip's own configuration says"
 scripts/install.sh "requirements/$wanted.txt" || fail "the packages of requirements/$wanted.txt could not be installed (see above)"
