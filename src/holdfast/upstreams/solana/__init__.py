@@ -1,0 +1,1 @@
+"""Solana: `getTransaction` and `getBlock` answers in, plain records out."""

@@ -13,6 +13,7 @@ class TokenTransfer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     instruction: int  # 0-based index among the top-level instructions
     inner: int | None  # 0-based index inside that instruction's inner list; None at top level
+    batch: int | None = None  # 0-based index inside a token program's `batch` instruction; None outside of one
     kind: str  # "transfer" | "transferChecked" | "transferCheckedWithFee"
     program: str  # token program id
     mint: str | None  # None where neither the instruction nor the balances tell
@@ -28,13 +29,18 @@ class TokenTransfer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Instruction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One top-level or inner instruction, with its accounts resolved to addresses."""
+    """One top-level or inner instruction, with its accounts resolved to addresses.
+
+    Where `jsonParsed` gives only the parsed form, `accounts` are the transaction's accounts that it names,
+    in the order of its fields: the same set as in the other encodings for token, associated token and
+    system instructions, but not always the same order.
+    """
 
     instruction: int
     inner: int | None
     program: str
     accounts: tuple[str, ...]
-    data: bytes  # empty where `jsonParsed` gives only the parsed form
+    data: bytes  # where `jsonParsed` gives only the parsed form: the text of a memo, else empty
     parsed_type: str | None = None  # `parsed.type` of `jsonParsed`, else None
 
 
@@ -44,11 +50,11 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     signature: str
     slot: int | None  # None in getBlock answers, which carry none
     block_time: int | None  # Unix seconds
-    version: str  # "legacy" or "0"
+    version: str  # "legacy", "0" or "1"
     fee_payer: str
     signers: tuple[str, ...]
     fee: int  # lamports
     successful: bool
     error: str | None  # the `meta.err` object as JSON text
-    instructions: tuple[Instruction, ...]
+    instructions: tuple[Instruction, ...]  # empty unless they were asked for
     transfers: tuple[TokenTransfer, ...]

@@ -1,0 +1,63 @@
+"""The instructions of a transaction as records: made only for callers who ask, since they cost the most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from holdfast.upstreams.solana import base58
+from holdfast.upstreams.solana.answers import CompiledInstruction, Parsed
+from holdfast.upstreams.solana.records import Instruction
+from holdfast.upstreams.solana.view import View
+from holdfast.upstreams.solana.wire import WireInstruction
+
+
+def list_instructions(seen: View, inner: Mapping[int, Sequence[CompiledInstruction]]) -> tuple[Instruction, ...]:
+    """Every instruction in execution order: each top-level one, then its inner ones.
+
+    `inner` gives the inner instructions by the place of their top-level one. Raises `MalformedRecord` for
+    data that is not base58. Indexes must have been checked before.
+    """
+    listed = []
+    for place, instruction in enumerate(seen.instructions):
+        listed.append(_instruction(seen, instruction, place, None))
+        for inner_place, called in enumerate(inner.get(place, ())):
+            listed.append(_instruction(seen, called, place, inner_place))
+    return tuple(listed)
+
+
+def _instruction(
+    seen: View, instruction: CompiledInstruction | WireInstruction, place: int, inner: int | None
+) -> Instruction:
+    kind = None
+    accounts: tuple[str, ...]
+    if seen.index is None:
+        program = seen.address(instruction.programIdIndex or 0)
+        accounts = tuple([seen.address(account) for account in instruction.accounts or ()])  # type: ignore[arg-type]
+        data = instruction.data if isinstance(instruction.data, bytes) else base58.decode(instruction.data)
+    else:
+        assert isinstance(instruction, CompiledInstruction)
+        program = instruction.programId or ""
+        parsed = instruction.parsed
+        if parsed is None:
+            accounts = tuple(instruction.accounts or ())  # type: ignore[arg-type]
+            data = base58.decode(instruction.data)
+        elif isinstance(parsed, Parsed):
+            kind, data = parsed.type, b""
+            accounts = tuple(dict.fromkeys(_named(msgspec.json.decode(parsed.info), seen.index)))
+        else:
+            accounts, data = (), parsed.encode() if isinstance(parsed, str) else b""
+    return Instruction(instruction=place, inner=inner, program=program, accounts=accounts, data=data, parsed_type=kind)
+
+
+def _named(info: Any, index: Mapping[str, int]) -> list[str]:
+    """The transaction's accounts that a parsed instruction names, in the order of its fields."""
+    if isinstance(info, str):
+        return [info] if info in index else []
+    if isinstance(info, dict):
+        info = list(info.values())
+    if not isinstance(info, list):
+        return []
+    return [name for value in info for name in _named(value, index)]
