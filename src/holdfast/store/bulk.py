@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, Insert, Table, bindparam, cast, func, inspect, or_, select
+from sqlalchemy import ARRAY, Insert, Table, bindparam, func, inspect, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -66,11 +66,8 @@ async def upsert(
 
 def _insert_arrays(table: Table, names: Sequence[str]) -> postgresql.Insert:
     """INSERT … SELECT from one array parameter a column, named after it with `_` behind."""
-    arrays = []
-    for name in names:
-        kind = ARRAY(table.c[name].type)
-        arrays.append(cast(bindparam(f"{name}_", type_=kind), kind))
-    source = func.unnest(*arrays).table_valued(*names).alias("given")
+    arrays = (bindparam(f"{name}_", type_=ARRAY(table.c[name].type)) for name in names)
+    source = func.unnest(*arrays).table_valued(*names, name="given").render_derived()
     return postgresql.insert(table).from_select(names, select(*(source.c[name] for name in names)))
 
 
