@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 CHECKS = {
-    "format": [str(BIN / "ruff"), "format", "--check", "--quiet", "."],
-    "lint": [str(BIN / "ruff"), "check", "--quiet", "."],
+    "format": [str(BIN / "ruff"), "format", "--check", "--output-format", "concise", "."],
+    "lint": [str(BIN / "ruff"), "check", "--output-format", "concise", "."],
     "types": [str(BIN / "mypy")],
-    "floors": [str(BIN / "lint-imports")],
+    "floors": [str(BIN / "lint-imports"), "--no-logo"],
     "docs": [sys.executable, "scripts/check_docs.py"],
 }
 ADVICE = {"format": "`make format` mends it", "lint": "`make format` mends some of it"}

@@ -169,7 +169,8 @@ def unknown_holdfast(command: str, words: list[str]) -> str | None:
     # A trailing word may be an argument: then the command without it still answers.
     code, text = holdfast_help(tuple(path))
     if code != 0:
-        return f"`{command}`: holdfast {' '.join(path)} --help exits {code}: {text.strip()[-200:]}"
+        said = [line for line in text.splitlines() if line.strip()]
+        return f"`{command}`: holdfast {' '.join([*path, '--help'])} exits {code}: {said[-1] if said else ''}"
     options = {word.split("=")[0] for word in words if re.fullmatch(r"--[a-z][a-z-]*(=.*)?", word)}
     unknown = sorted(option for option in options if option not in text)
     return f"`{command}`: no such option: {unknown[0]}" if unknown else None

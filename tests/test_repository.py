@@ -206,4 +206,4 @@ def floors(folder: Path, more: dict[str, str] | None = None) -> "subprocess.Comp
         path = folder / "src/holdfast" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    return run("lint-imports", "--no-cache", cwd=folder, PYTHONPATH=str(folder / "src"), COLUMNS="200")
+    return run("lint-imports", "--no-cache", "--no-logo", cwd=folder, PYTHONPATH=str(folder / "src"), COLUMNS="200")
