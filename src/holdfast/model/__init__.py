@@ -1,6 +1,7 @@
 """What a user declares: models, policies, aspects, column types, ids."""
 
 from holdfast.model.base import Model, Timestamps, Versioned, models_of
+from holdfast.model.expose import Expose
 from holdfast.model.ids import uuid7
 from holdfast.model.policy import Aspect, Policy, require_columns
 from holdfast.model.tenancy import check_foreign_keys
@@ -9,6 +10,7 @@ from holdfast.model.types import Amount, Text, Total, UtcTime, exact_sum, format
 __all__ = [
     "Amount",
     "Aspect",
+    "Expose",
     "Model",
     "Policy",
     "Text",
