@@ -35,14 +35,14 @@ class TokenBalance(Struct, gc=False):
     owner: str | None = None
 
 
-class Parsed(Struct):
+class Parsed(Struct, gc=False):
     """The decoded form of an instruction in `jsonParsed`; `info` differs by program."""
 
     type: str = ""
     info: Raw = Raw(b"null")
 
 
-class CompiledInstruction(Struct):
+class CompiledInstruction(Struct, gc=False):
     """An instruction in any form: by index (`json`), parsed, or partially decoded (`jsonParsed`)."""
 
     programIdIndex: KeyIndex | None = None
@@ -52,17 +52,17 @@ class CompiledInstruction(Struct):
     parsed: Parsed | list[Any] | _JsonScalar = None
 
 
-class InnerInstructions(Struct):
+class InnerInstructions(Struct, gc=False):
     index: KeyIndex
     instructions: list[CompiledInstruction]
 
 
-class LoadedAddresses(Struct):
+class LoadedAddresses(Struct, gc=False):
     writable: list[str]
     readonly: list[str]
 
 
-class Outcome(Struct):
+class Outcome(Struct, gc=False):
     """`meta`; what may be absent from old answers, or null, has a default."""
 
     err: Raw
@@ -84,24 +84,24 @@ class Header(Struct, gc=False):
     numRequiredSignatures: KeyIndex
 
 
-class TableLookup(Struct):
+class TableLookup(Struct, gc=False):
     writableIndexes: list[KeyIndex]
     readonlyIndexes: list[KeyIndex]
 
 
-class Message(Struct):
+class Message(Struct, gc=False):
     accountKeys: list[AccountKey | str]
     instructions: list[CompiledInstruction]
     header: Header | None = None
     addressTableLookups: list[TableLookup] | None = None
 
 
-class Body(Struct):
+class Body(Struct, gc=False):
     signatures: list[str]
     message: Message
 
 
-class Entry(Struct):
+class Entry(Struct, gc=False):
     """A `getTransaction` result, or an entry of a block's `transactions` (which has no slot or time)."""
 
     transaction: Body | list[str] | str | UnsetType | None = UNSET
@@ -119,7 +119,7 @@ class Answer(Entry):
     error: Raw | UnsetType = UNSET
 
 
-class LooseAnswer(Struct):
+class LooseAnswer(Struct, gc=False):
     """An `Answer` whose parts are still undecoded, so that one bad part does not cost the others."""
 
     transaction: Raw = Raw()  # empty where absent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,18 +14,12 @@ from holdfast.upstreams.solana.view import View
 from holdfast.upstreams.solana.wire import WireInstruction
 
 
-def list_instructions(seen: View, inner: Mapping[int, Sequence[CompiledInstruction]]) -> tuple[Instruction, ...]:
-    """Every instruction in execution order: each top-level one, then its inner ones.
+def list_instructions(seen: View, ordered: Iterable[tuple[int, int | None, Any]]) -> tuple[Instruction, ...]:
+    """The records of `ordered`: place, place among the inner instructions, instruction as decoded.
 
-    `inner` gives the inner instructions by the place of their top-level one. Raises `MalformedRecord` for
-    data that is not base58. Indexes must have been checked before.
+    Raises `MalformedRecord` for data that is not base58. Indexes must have been checked before.
     """
-    listed = []
-    for place, instruction in enumerate(seen.instructions):
-        listed.append(_instruction(seen, instruction, place, None))
-        for inner_place, called in enumerate(inner.get(place, ())):
-            listed.append(_instruction(seen, called, place, inner_place))
-    return tuple(listed)
+    return tuple([_instruction(seen, instruction, place, inner) for place, inner, instruction in ordered])
 
 
 def _instruction(

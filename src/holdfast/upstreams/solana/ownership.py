@@ -17,7 +17,7 @@ from holdfast.upstreams.solana.records import TokenTransfer
 from holdfast.upstreams.solana.token_program import NATIVE_MINTS, Holds, Opened, Reowned, Step, Transfer
 
 
-class _Settled(Struct):
+class _Settled(Struct, gc=False):
     """A transfer with what is known of it so far."""
 
     asked: Transfer

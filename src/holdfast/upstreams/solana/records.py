@@ -44,7 +44,7 @@ class Instruction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     parsed_type: str | None = None  # `parsed.type` of `jsonParsed`, else None
 
 
-class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+class Transaction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One transaction with its token transfers in execution order."""
 
     signature: str

@@ -6,6 +6,7 @@ A transaction that names no token program is done as soon as its indexes are fou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -18,7 +19,6 @@ from holdfast.upstreams.solana.answers import (
     InnerInstructions,
     Outcome,
     Parsed,
-    TokenBalance,
 )
 from holdfast.upstreams.solana.instructions import list_instructions
 from holdfast.upstreams.solana.ownership import settle
@@ -42,6 +42,9 @@ Wanted = bool | Callable[[Transaction], bool]
 
 _Instructions = Sequence[CompiledInstruction | WireInstruction]
 _Inner = Mapping[int, list[CompiledInstruction]]
+# The place of a top-level instruction, the place among its inner ones, the instruction: by index in most
+# encodings, by name in `jsonParsed`.
+_Placed = tuple[int, int | None, Any]
 
 # Keys are text or bytes, by encoding; either finds the program's address.
 _PROGRAMS: dict[str | bytes, str] = {
@@ -59,20 +62,18 @@ def build(entry: Entry, slot: int | None, block_time: int | None, instructions: 
     if meta is None:
         raise MalformedRecord("no meta: whether the transaction succeeded is not known")
     seen = view(entry)
-    inner = _inner_lists(meta.innerInstructions, len(seen.instructions))
-    count = len(seen.keys)
-    for balances in (meta.preTokenBalances, meta.postTokenBalances):
-        if balances:
-            _check_balances(balances, count)
-    programs = {}
-    if not _TOKEN_KEYS.isdisjoint(seen.keys):
-        programs = {place: _PROGRAMS[key] for place, key in enumerate(seen.keys) if key in _PROGRAMS}
-
+    keys = seen.keys
+    if meta.preTokenBalances or meta.postTokenBalances:
+        _check_balances(meta, len(keys))
+    ordered = _in_order(seen.instructions, _inner_lists(meta.innerInstructions, len(seen.instructions)))
+    is_token = not _TOKEN_KEYS.isdisjoint(keys)
     steps: list[Step] = []
-    if seen.index is None:
-        _follow(seen.instructions, inner, count, programs, steps)
+    if seen.index is not None:
+        steps = _parsed_steps(ordered, seen.index, is_token)
     else:
-        _follow_parsed(seen.instructions, inner, seen.index, programs, steps)
+        _check_indexes(ordered, len(keys))
+        if is_token:
+            steps = _steps(ordered, {place: _PROGRAMS[key] for place, key in enumerate(keys) if key in _PROGRAMS})
 
     successful, error = _outcome(meta)
     transfers: tuple[TokenTransfer, ...] = ()
@@ -92,7 +93,7 @@ def build(entry: Entry, slot: int | None, block_time: int | None, instructions: 
         transfers=transfers,
     )
     if instructions is True or (instructions and instructions(transaction)):
-        return msgspec.structs.replace(transaction, instructions=list_instructions(seen, inner))
+        return msgspec.structs.replace(transaction, instructions=list_instructions(seen, ordered))
     return transaction
 
 
@@ -116,110 +117,91 @@ def _inner_lists(groups: list[InnerInstructions] | None, count: int) -> dict[int
     return inner
 
 
-def _check_balances(balances: list[TokenBalance], count: int) -> None:
-    places = set()
-    addresses = []
-    for balance in balances:
-        places.add(balance.accountIndex)
-        addresses.append(balance.mint)
-        if balance.owner:
-            addresses.append(balance.owner)
-        amount = balance.uiTokenAmount.amount
-        if len(amount) > 19 or not (
-            amount.isdigit() and amount.isascii()
-        ):  # the rare and the wrong; 19 digits always fit
+def _check_balances(meta: Outcome, count: int) -> None:
+    before, after = meta.preTokenBalances or [], meta.postTokenBalances or []
+    for balances in (before, after):
+        places = {balance.accountIndex for balance in balances}
+        if places and max(places) >= count:
+            raise MalformedRecord(f"token balance of account {max(places)}, which does not exist: there are {count}")
+        if len(places) != len(balances):
+            raise MalformedRecord("token balances name one account twice")
+    both = before + after
+    amounts = [balance.uiTokenAmount.amount for balance in both]
+    if not "".join(amounts).isdigit() or not 0 < max(map(len, amounts)) < 20:  # 19 digits always fit
+        for amount in amounts:
             whole_amount(amount, "amount of a token balance")
-    if max(places) >= count:
-        raise MalformedRecord(f"token balance of account {max(places)}, which does not exist: there are {count}")
-    if len(places) != len(balances):
-        raise MalformedRecord("token balances name one account twice")
-    base58.check_addresses(addresses)
+    base58.check_addresses([balance.mint for balance in both])
+    base58.check_addresses([balance.owner for balance in both if balance.owner])
 
 
-def _follow(
-    instructions: _Instructions, inner: _Inner, count: int, programs: Mapping[int, str], steps: list[Step]
-) -> None:
-    """Collect what the instructions do, in execution order, checking every index on the way."""
+def _in_order(instructions: _Instructions, inner: _Inner) -> list[_Placed]:
+    """Every instruction in execution order: each top-level one, then its inner ones."""
+    if not inner:
+        return [(place, None, instruction) for place, instruction in enumerate(instructions)]
+    ordered: list[_Placed] = []
     for place, instruction in enumerate(instructions):
-        _step(instruction, place, None, count, programs, steps)
+        ordered.append((place, None, instruction))
         for inner_place, called in enumerate(inner.get(place, ())):
-            _step(called, place, inner_place, count, programs, steps)
+            ordered.append((place, inner_place, called))
+    return ordered
 
 
-def _step(
-    instruction: CompiledInstruction | WireInstruction,
-    place: int,
-    inner: int | None,
-    count: int,
-    programs: Mapping[int, str],
-    steps: list[Step],
-) -> None:
-    accounts: Any = instruction.accounts  # indexes; addresses where the record mixes the two forms
-    program_place = instruction.programIdIndex
+def _check_indexes(ordered: list[_Placed], count: int) -> None:
     try:
-        if program_place is None or program_place >= count or (accounts and max(accounts) >= count):
-            raise MalformedRecord(
-                f"{_name(place, inner)} names account {max([program_place or 0, *(accounts or ())])}, "
-                f"which does not exist: there are {count}"
-            )
+        used = max(chain.from_iterable([instruction.accounts or () for _, _, instruction in ordered]), default=0)
+        program = max([instruction.programIdIndex for _, _, instruction in ordered], default=0)
+        if used < count and program < count:
+            return
     except TypeError:
-        raise MalformedRecord(f"{_name(place, inner)} mixes account indexes and addresses") from None
-    program = programs.get(program_place)
-    if program is not None:
+        pass
+    for place, inner, instruction in ordered:
+        for index in (instruction.programIdIndex, *(instruction.accounts or ())):
+            if not isinstance(index, int) or index >= count:
+                raise MalformedRecord(
+                    f"{_name(place, inner)} names account {index!r}, which does not exist: there are {count}"
+                )
+
+
+def _steps(ordered: list[_Placed], programs: Mapping[int, str]) -> list[Step]:
+    steps: list[Step] = []
+    for place, inner, instruction in ordered:
+        program = programs.get(instruction.programIdIndex)
+        if program is None:
+            continue
         data = instruction.data if isinstance(instruction.data, bytes) else base58.decode(instruction.data)
         if program == ASSOCIATED_TOKEN:
-            read_associated(data, accounts or (), steps)
+            read_associated(data, instruction.accounts or (), steps)
         else:
-            read_token(data, accounts or (), program, (place, inner, None), steps)
+            read_token(data, instruction.accounts or (), program, (place, inner, None), steps)
+    return steps
 
 
-def _follow_parsed(
-    instructions: _Instructions,
-    inner: _Inner,
-    index: Mapping[str, int],
-    programs: Mapping[int, str],
-    steps: list[Step],
-) -> None:
-    for place, instruction in enumerate(instructions):
-        _step_parsed(instruction, place, None, index, programs, steps)
-        for inner_place, called in enumerate(inner.get(place, ())):
-            _step_parsed(called, place, inner_place, index, programs, steps)
-
-
-def _step_parsed(
-    instruction: CompiledInstruction | WireInstruction,
-    place: int,
-    inner: int | None,
-    index: Mapping[str, int],
-    programs: Mapping[int, str],
-    steps: list[Step],
-) -> None:
-    assert isinstance(instruction, CompiledInstruction)
-    program_place = index.get(instruction.programId or "")
-    if program_place is None:
-        raise MalformedRecord(f"{_name(place, inner)} has no program among the transaction's accounts")
-    accounts = []
-    for account in instruction.accounts or ():
-        account_place = index.get(account) if isinstance(account, str) else None
-        if account_place is None:
-            raise MalformedRecord(f"{_name(place, inner)} names {account!r}, which is not among the accounts")
-        accounts.append(account_place)
-    program = programs.get(program_place)
-    if program is None:
-        return
-    parsed = instruction.parsed
-    if parsed is None:
-        data = base58.decode(instruction.data)
-        if program == ASSOCIATED_TOKEN:
-            read_associated(data, accounts, steps)
+def _parsed_steps(ordered: list[_Placed], index: Mapping[str, int], is_token: bool) -> list[Step]:
+    steps: list[Step] = []
+    for place, inner, instruction in ordered:
+        program = instruction.programId
+        if program not in index:
+            raise MalformedRecord(f"{_name(place, inner)} has no program among the transaction's accounts")
+        try:
+            accounts = [index[account] for account in instruction.accounts or ()]
+        except KeyError as missing:
+            raise MalformedRecord(f"{_name(place, inner)} names {missing}, which is not among the accounts") from None
+        if not is_token or program not in _PROGRAMS:
+            continue
+        parsed = instruction.parsed
+        if parsed is None:
+            data = base58.decode(instruction.data)
+            if program == ASSOCIATED_TOKEN:
+                read_associated(data, accounts, steps)
+            else:
+                read_token(data, accounts, program, (place, inner, None), steps)
+        elif not isinstance(parsed, Parsed):
+            raise MalformedRecord(f"{_name(place, inner)} of {program} has no parsed fields: {str(parsed)[:100]!r}")
+        elif program == ASSOCIATED_TOKEN:
+            read_parsed_associated(parsed, index, steps)
         else:
-            read_token(data, accounts, program, (place, inner, None), steps)
-    elif not isinstance(parsed, Parsed):
-        raise MalformedRecord(f"{_name(place, inner)} of {program} has no parsed fields: {str(parsed)[:100]!r}")
-    elif program == ASSOCIATED_TOKEN:
-        read_parsed_associated(parsed, index, steps)
-    else:
-        read_parsed_token(parsed, index, program, (place, inner, None), steps)
+            read_parsed_token(parsed, index, program, (place, inner, None), steps)
+    return steps
 
 
 def _name(place: int, inner: int | None) -> str:

@@ -17,7 +17,7 @@ from holdfast.upstreams.solana.answers import AccountKey, Body, CompiledInstruct
 VERSIONS = {None: None, "legacy": "legacy", 0: "0", "0": "0", 1: "1", "1": "1"}
 
 
-class View(Struct):
+class View(Struct, gc=False):
     """`keys` are text, or 32 bytes where the answer was binary; `address` gives the text of one."""
 
     signature: str

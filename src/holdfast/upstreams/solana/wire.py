@@ -18,7 +18,7 @@ class WireInstruction(Struct, gc=False):
     data: bytes
 
 
-class WireTransaction(Struct):
+class WireTransaction(Struct, gc=False):
     version: str  # "legacy", "0" or "1"
     signatures: list[bytes]  # 64 bytes each, at least one
     signers: int  # the first so many of `keys`
@@ -85,10 +85,10 @@ def _read_v0(raw: bytes) -> tuple[WireTransaction, int]:
     instructions = []
     for _ in range(instruction_count):
         program = raw[at]
-        size, start = _count(raw, at + 1)
+        size, start = (raw[at + 1], at + 2) if raw[at + 1] < 0x80 else _count(raw, at + 1)
         at = start + size
         accounts = raw[start:at]
-        size, start = _count(raw, at)
+        size, start = (raw[at], at + 1) if raw[at] < 0x80 else _count(raw, at)
         at = start + size
         instructions.append(WireInstruction(program, accounts, raw[start:at]))
     writable = readonly = 0
