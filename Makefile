@@ -56,7 +56,7 @@ format: .venv/.made-dev ## format the code and mend what the linter can mend
 	@$(PY) -m ruff format --quiet .
 
 test-matrix: .venv/.made-servers ## the tests on every Python 3.11-3.13 found, with SQLAlchemy 2.0 and 2.1
-	@scripts/test_matrix.sh
+	@scripts/test_matrix.sh $(ARGS)
 
 bench: .venv/.made-servers ## a benchmark: NAME=store (JSON=1 for one object); no NAME lists them
 	@$(PY) -m benchmarks $(NAME) $(if $(JSON),--json) $(ARGS)

@@ -10,7 +10,7 @@ from pathlib import Path
 from devservers.errors import ServerError
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-OLDEST_POSTGRES = 14
+OLDEST_POSTGRES = 15
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 
@@ -50,7 +50,7 @@ def postgres_version(folder: Path) -> int:
 
 
 def find_postgres() -> Path:
-    """The folder that holds `initdb` and `postgres`, version 14 or newer.
+    """The folder that holds `initdb` and `postgres`, version 15 or newer.
 
     `HOLDFAST_TEST_POSTGRES_BIN` names one to prefer. Raises `ServerError` when there is none.
     """

@@ -65,7 +65,8 @@ class PostgresServer(Server):
     def create_database(self, name: str | None = None) -> str:
         """Make an empty database and return its name."""
         name = name or f"test_{os.getpid()}_{next(self._numbers)}"
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        # Copying the files takes half the time of the default, which writes them through the log.
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE template0 STRATEGY file_copy')
         return name
 
     def drop_database(self, name: str) -> None:

@@ -1,24 +1,24 @@
 #!/bin/sh
 # `make test-matrix`: the tests on every Python 3.11, 3.12 and 3.13 that is found, each with SQLAlchemy 2.0 and 2.1.
-# Arguments go to pytest. Exit 1 if any combination failed.
+# Arguments go to pytest; PYTHONS="/path/to/python3.13 …" names others. Exit 1 if any combination failed.
 set -u
 cd "$(dirname "$0")/.."
 ran=0
 failed=
 
-for python in python3.11 python3.12 python3.13; do
-    if ! "$python" -c 'import venv' >/dev/null 2>&1; then
+for python in ${PYTHONS:-python3.11 python3.12 python3.13}; do
+    if ! version=$("$python" -c 'import platform; print(platform.python_version())' 2>/dev/null); then
         echo "-- $python: not found, left out"
         continue
     fi
     for series in 2.0 2.1; do
-        name="$python with SQLAlchemy $series"
-        venv=".venv/matrix/$python-$series"
+        name="Python $version with SQLAlchemy $series"
+        venv=".venv/matrix/$version-$series"
         echo "-- $name"
         .venv/bin/uv --no-config venv --quiet --clear --python "$python" "$venv" &&
             VENV="$venv" scripts/install.sh requirements/build.txt &&
             VENV="$venv" scripts/install.sh requirements/dev.txt &&
-            VENV="$venv" scripts/install.sh "requirements/sqlalchemy-$series.txt" &&
+            VENV="$venv" scripts/install.sh "requirements/sqlalchemy-$series.txt" --no-deps &&
             VIRTUAL_ENV="$PWD/$venv" .venv/bin/uv --no-config pip install --quiet --offline --no-deps --no-build-isolation --editable . &&
             "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"
         if [ $? -ne 0 ]; then

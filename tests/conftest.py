@@ -1,13 +1,25 @@
 """Fixtures that every room's tests share: real servers, started once a session, and fresh databases."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from playwright.async_api import Browser, async_playwright
 
-from devservers import PostgresServer, RedisServer, start_postgres, start_redis
+from devservers import PostgresServer, RedisServer, find_chromium, start_postgres, start_redis
 
 BACKENDS = ("sqlite", "postgres")
+
+# How long an example takes says nothing on a machine that does other things too.
+settings.register_profile("holdfast", deadline=None, print_blob=True)
+settings.load_profile("holdfast")
+
+# What is configured for somebody's application must not reach the tests.
+for name in list(os.environ):
+    if name.startswith(("HOLDFAST_", "DATABASE_", "REDIS_", "TURSO_")) and not name.startswith("HOLDFAST_TEST_"):
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +61,13 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database on each backend in turn."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A headless Chromium; `page = await browser.new_page()`."""
+    async with async_playwright() as playwright:
+        # Chromium's sandbox refuses root and most containers; the tests open only pages of our own.
+        chromium = await playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        yield chromium
+        await chromium.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import redis as redis_client
+from playwright.async_api import Browser
 
 from devservers import PostgresServer, ServerError, find_redis
 
@@ -56,6 +57,12 @@ def test_redis_is_empty_again_for_the_next_one(redis_url: str) -> None:
 def test_sqlite_url_names_a_file_that_is_not_there_yet(sqlite_url: str) -> None:
     assert sqlite_url.startswith("sqlite:///")
     assert not Path(sqlite_url.removeprefix("sqlite:///")).exists()
+
+
+async def test_a_browser_opens_a_page(browser: Browser) -> None:
+    page = await browser.new_page()
+    await page.set_content("<p id=moved></p><script>moved.textContent = 6 * 7</script>")
+    assert await page.inner_text("#moved") == "42"
 
 
 @pytest.mark.parametrize("backend", ["postgres", "redis"])
