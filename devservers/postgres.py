@@ -189,6 +189,8 @@ def _reachable(binaries: Path, uid: int) -> Path:
         with contextlib.suppress(OSError):  # another process was first: its copy is as good
             partial.rename(copy)
         shutil.rmtree(partial, ignore_errors=True)
+    if copy.stat().st_uid != os.geteuid():
+        raise ServerError(f"{copy} belongs to somebody else: its programs are not run; remove it")
     return copy / package.name / install.name / "bin"
 
 
