@@ -30,6 +30,11 @@ _NULL_ENTRY = "null instead of a transaction"
 _NEITHER = "neither a transaction nor a block with its transactions (transactionDetails: full) in it"
 _TOO_DEEP = "nested too deeply to be an answer"
 
+
+class NotJson(MalformedRecord):
+    """What was given is not JSON at all, or only a part of it."""
+
+
 Result = tuple[int | None, Transaction | MalformedRecord]
 
 
@@ -87,7 +92,7 @@ def parse_answer(
     except msgspec.ValidationError:
         found = _loose_entries(data, block_time)
     except ValueError as error:
-        return [(None, MalformedRecord(f"not JSON: {error}"))]
+        return [(None, NotJson(f"not JSON: {error}"))]
     except RecursionError:
         return [(None, MalformedRecord(_TOO_DEEP))]
     results: list[Result] = []
@@ -168,10 +173,10 @@ def _rpc_error(error: Raw) -> str:
 def _not_text(data: bytes) -> MalformedRecord | None:
     # msgspec does not look at text that it skips, so this is seen to here.
     if b"\0" in data:
-        return MalformedRecord(f"NUL at byte {data.index(0)}: not JSON")
+        return NotJson(f"NUL at byte {data.index(0)}: not JSON")
     if not data.isascii():
         try:
             data.decode()
         except UnicodeDecodeError as error:
-            return MalformedRecord(f"not UTF-8: {error.reason} at byte {error.start}")
+            return NotJson(f"not UTF-8: {error.reason} at byte {error.start}")
     return None

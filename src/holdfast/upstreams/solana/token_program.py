@@ -21,9 +21,6 @@ from holdfast.errors import MalformedRecord
 from holdfast.upstreams.solana import base58
 from holdfast.upstreams.solana.answers import Parsed
 
-TOKEN = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
-TOKEN_2022 = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb"
-ASSOCIATED_TOKEN = "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL"
 NATIVE_MINTS = ("So11111111111111111111111111111111111111112", "9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9")
 
 TRANSFER, CHECKED, WITH_FEE = "transfer", "transferChecked", "transferCheckedWithFee"

@@ -20,13 +20,11 @@ from holdfast.upstreams.solana.answers import (
     Outcome,
     Parsed,
 )
+from holdfast.upstreams.solana.associated import ASSOCIATED_TOKEN_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAM
 from holdfast.upstreams.solana.instructions import list_instructions
 from holdfast.upstreams.solana.ownership import settle
 from holdfast.upstreams.solana.records import TokenTransfer, Transaction
 from holdfast.upstreams.solana.token_program import (
-    ASSOCIATED_TOKEN,
-    TOKEN,
-    TOKEN_2022,
     Step,
     Transfer,
     read_associated,
@@ -48,9 +46,11 @@ _Placed = tuple[int, int | None, Any]
 
 # Keys are text or bytes, by encoding; either finds the program's address.
 _PROGRAMS: dict[str | bytes, str] = {
-    form: program for program in (TOKEN, TOKEN_2022, ASSOCIATED_TOKEN) for form in (program, base58.decode(program))
+    form: program
+    for program in (TOKEN_PROGRAM, TOKEN_2022_PROGRAM, ASSOCIATED_TOKEN_PROGRAM)
+    for form in (program, base58.decode(program))
 }
-_TOKEN_KEYS = frozenset(form for form, program in _PROGRAMS.items() if program != ASSOCIATED_TOKEN)
+_TOKEN_KEYS = frozenset(form for form, program in _PROGRAMS.items() if program != ASSOCIATED_TOKEN_PROGRAM)
 
 
 def build(entry: Entry, slot: int | None, block_time: int | None, instructions: Wanted) -> Transaction:
@@ -169,7 +169,7 @@ def _steps(ordered: list[_Placed], programs: Mapping[int, str]) -> list[Step]:
         if program is None:
             continue
         data = instruction.data if isinstance(instruction.data, bytes) else base58.decode(instruction.data)
-        if program == ASSOCIATED_TOKEN:
+        if program == ASSOCIATED_TOKEN_PROGRAM:
             read_associated(data, instruction.accounts or (), steps)
         else:
             read_token(data, instruction.accounts or (), program, (place, inner, None), steps)
@@ -191,13 +191,13 @@ def _parsed_steps(ordered: list[_Placed], index: Mapping[str, int], is_token: bo
         parsed = instruction.parsed
         if parsed is None:
             data = base58.decode(instruction.data)
-            if program == ASSOCIATED_TOKEN:
+            if program == ASSOCIATED_TOKEN_PROGRAM:
                 read_associated(data, accounts, steps)
             else:
                 read_token(data, accounts, program, (place, inner, None), steps)
         elif not isinstance(parsed, Parsed):
             raise MalformedRecord(f"{_name(place, inner)} of {program} has no parsed fields: {str(parsed)[:100]!r}")
-        elif program == ASSOCIATED_TOKEN:
+        elif program == ASSOCIATED_TOKEN_PROGRAM:
             read_parsed_associated(parsed, index, steps)
         else:
             read_parsed_token(parsed, index, program, (place, inner, None), steps)
