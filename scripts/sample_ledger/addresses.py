@@ -29,6 +29,7 @@ def key(name: str) -> Keypair:
     return Keypair.from_seed(sha256(b"holdfast sample ledger/" + name.encode()).digest())
 
 
+@cache
 def address(name: str) -> Pubkey:
     return key(name).pubkey()
 

@@ -116,7 +116,7 @@ def make_agents(random: Random) -> list[Agent]:
                 mint=mint,
                 price=price,
                 launched=0 if random.random() < 0.6 else random.randrange(1, 50),
-                popularity=ranks[number] ** -1.1,
+                popularity=1 / (ranks[number] + 0.5),
                 sponsors=number % 10 == 4,
                 x402=number % 25 != 24,
                 ghost=number % 7 == 6,

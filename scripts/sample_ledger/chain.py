@@ -15,7 +15,7 @@ from solders.hash import Hash
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.litesvm import LiteSVM
-from solders.message import Message, MessageV0
+from solders.message import Message, MessageV0, MessageV1
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
@@ -87,8 +87,7 @@ class Chain:
         clock = self._vm.get_clock()
         self._vm.set_clock(Clock(slot, clock.epoch_start_timestamp, clock.epoch, clock.leader_schedule_epoch, time))
         tx = self._sign(list(instructions), list(signers), slot // BLOCKHASH_LIFE, legacy, lookup)
-        message = tx.message
-        keys, loaded = self._keys(message)
+        keys, loaded = self._keys(tx.message)
         before = self._balances(keys)
         result = self._vm.send_transaction(tx)
         after = self._balances(keys)
@@ -150,7 +149,7 @@ class Chain:
                 return tx
             interval += 1
 
-    def _keys(self, message: Message | MessageV0) -> tuple[list[Pubkey], dict[str, list[str]]]:
+    def _keys(self, message: Message | MessageV0 | MessageV1) -> tuple[list[Pubkey], dict[str, list[str]]]:
         keys = list(message.account_keys)
         loaded: dict[str, list[Pubkey]] = {"writable": [], "readonly": []}
         if isinstance(message, MessageV0):

@@ -6,7 +6,7 @@ import struct
 from base64 import b64encode
 from typing import Any
 
-from solders.message import Message
+from solders.message import MessageV0
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
@@ -42,7 +42,7 @@ def as_json(tx: VersionedTransaction, keys: list[str], meta: dict[str, Any]) -> 
         ],
         "recentBlockhash": str(message.recent_blockhash),
     }  # fmt: skip
-    if not isinstance(message, Message):
+    if isinstance(message, MessageV0):
         body["addressTableLookups"] = [
             {
                 "accountKey": str(use.account_key),
@@ -91,7 +91,7 @@ def as_parsed(tx: VersionedTransaction, keys: list[str], meta: dict[str, Any]) -
         ],
         "recentBlockhash": str(message.recent_blockhash),
     }  # fmt: skip
-    if not isinstance(message, Message):
+    if isinstance(message, MessageV0):
         body["addressTableLookups"] = []
     return {"transaction": {"message": body, "signatures": [str(s) for s in tx.signatures]}}
 

@@ -7,13 +7,12 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
-from math import cos, pi
 from random import Random
 from typing import Any
 
 from rich.progress import Progress
 
-from .addresses import DOLLAR, EURO, WALLET_PROGRAM, address, key
+from .addresses import DOLLAR, EURO, MINTS, WALLET_PROGRAM, Mint, address, key
 from .agents import Agent
 from .lookalikes import plan_lookalike
 from .payments import plan_failure, plan_payment
@@ -26,6 +25,8 @@ DAYS = 60
 FIRST_SLOT = 403_000_000
 SLOT = 0.4  # seconds
 TRANSACTIONS = 6_000
+# Of the hours of a day, in UTC. Only plain arithmetic is used, so that the sample is the same on every machine.
+RHYTHM = (6, 5, 4, 4, 4, 5, 6, 8, 10, 12, 13, 14, 14, 15, 16, 17, 17, 16, 15, 14, 12, 10, 9, 7)
 LOOKALIKES, FAILURES = 0.2, 0.035  # shares
 
 
@@ -34,6 +35,7 @@ def make(transactions: int = TRANSACTIONS, progress: bool = True) -> dict[str, b
     world = World.make(SEED)
     records: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
+    tried: Counter[int] = Counter()
     paid: Counter[int] = Counter()
     with Progress(disable=not progress) as bar:
         task = bar.add_task("running", total=transactions)
@@ -57,13 +59,15 @@ def make(transactions: int = TRANSACTIONS, progress: bool = True) -> dict[str, b
                         "agent": None if plan.agent is None else str(world.agents[plan.agent].address),
                     }
                 )
-                if payment and ok and plan.agent is not None:
-                    paid[plan.agent] += 1
+                if payment and plan.agent is not None:
+                    tried[plan.agent] += 1
+                    paid[plan.agent] += ok
             bar.advance(task)
     return {
         "ledger.jsonl.zst": _lines(records),
         "labels.jsonl.zst": _lines(labels),
-        "agents.json": _document([_describe(agent, paid[agent.number]) for agent in world.agents]),
+        "agents.json": _document([_describe(a, tried[a.number], paid[a.number]) for a in world.agents]),
+        "tokens.json": _document([_token(mint) for mint in MINTS]),
         "config.json": _document(_config(world)),
     }
 
@@ -75,8 +79,7 @@ def _moments(random: Random, count: int) -> Iterator[float]:
         day = hour // 24
         growth = 1 + 2.2 * day / DAYS
         weekend = 0.7 if day % 7 >= 5 else 1.0
-        rhythm = 1 - 0.65 * cos(2 * pi * ((hour % 24) - 3) / 24)
-        hours.append(growth * weekend * rhythm * random.lognormvariate(0, 0.18))
+        hours.append(growth * weekend * RHYTHM[hour % 24] * random.uniform(0.75, 1.3))
     bounds = list(accumulate(hours))
     picked = (bisect(bounds, random.random() * bounds[-1]) for _ in range(count))
     yield from sorted(START + 3600 * (hour + random.random()) for hour in picked)
@@ -107,30 +110,37 @@ def _run(world: World, plan: Plan, slot: int) -> tuple[str, dict[str, Any]]:
     )
 
 
-def _describe(agent: Agent, paid: int) -> dict[str, Any]:
+def _describe(agent: Agent, tried: int, paid: int) -> dict[str, Any]:
+    """Return an agent as its registry has it, its totals agreeing with the ledger."""
     return {
         "address": str(agent.address),
         "owner": None if agent.owner is None else str(agent.owner),
+        "claimed": agent.owner is not None,
         "name": agent.name,
         "description": agent.description,
         "capabilities": list(agent.capabilities),
         "x402_enabled": agent.x402,
         "x402_payment_address": str(agent.pay_to) if agent.x402 else None,
         "x402_total_payments": paid,
-        "service_endpoint": f"https://{agent.name.lower()}.example/x402",
         "is_verified": agent.reputation >= 7000 and not agent.ghost,
         "reputation_score": agent.reputation,
+        "total_jobs": tried,
+        "success_rate": paid * 10_000 // tried if tried else 0,
         "created_at": START + 86_400 * agent.launched if agent.launched else START - 86_400 * (30 + agent.number),
         "pricing": [
             {
-                "capability": agent.capabilities[0],
-                "mint": str(agent.mint.address),
-                "symbol": agent.mint.symbol,
-                "decimals": agent.mint.decimals,
-                "amount": str(agent.price),
+                "network": "solana",
+                "token_mint": str(agent.mint.address),
+                "token_decimals": agent.mint.decimals,
+                "price": str(agent.price),
             }
         ],
     }
+
+
+def _token(mint: Mint) -> dict[str, Any]:
+    program = str(mint.program)
+    return {"mint": str(mint.address), "symbol": mint.symbol, "decimals": mint.decimals, "program": program}
 
 
 def _config(world: World) -> dict[str, Any]:

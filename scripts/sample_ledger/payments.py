@@ -35,7 +35,7 @@ def plan_payment(world: World, agent: Agent, day: int) -> Plan:
     if kind == "smart wallet":
         return _by_wallet(world, agent, payer, random.choice(world.keepers))
     # A few buyers come back much more often than the others.
-    buyer = world.buyers[min(int(random.paretovariate(0.8)) - 1, len(world.buyers) - 1)]
+    (buyer,) = random.choices(world.buyers, cum_weights=world.loyalty)
     amount = agent.price * random.choice((1, 1, 1, 1, 2, 3, 5))
     plan = _direct(world, agent, kind, payer, buyer, amount)
     account = account_of(agent.pay_to, agent.mint)

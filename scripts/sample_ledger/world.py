@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from random import Random
 
 from solders.pubkey import Pubkey
@@ -29,7 +30,7 @@ from .programs import assertion, smart_wallet
 LISTED = {"Tidepool": 2, "Kelpworks": 1, "Skerry": 2, "Saltmarsh": 1}  # facilitators and how many fee payers each has
 UNLISTED = "Sandbar"  # a facilitator that no list knows yet
 
-RICH = 10**15  # base units: more than anyone spends in the sample
+SAVINGS, FORTUNE = 10_000, 1_000_000  # whole tokens: more than a buyer, or anyone, spends in the sample
 
 
 @dataclass
@@ -40,6 +41,7 @@ class World:
     random: Random
     agents: list[Agent]
     buyers: list[str]
+    loyalty: list[float]  # how often each buys, accumulated
     keepers: list[str]  # buyers that pay out of a smart wallet
     broke: list[str]  # buyers with too little left
     people: list[str]  # wallets that have nothing to do with x402
@@ -56,6 +58,7 @@ class World:
             random=random,
             agents=make_agents(random),
             buyers=[f"buyer/{i}" for i in range(420)],
+            loyalty=list(accumulate(1 / (i + 3) for i in range(420))),
             keepers=[f"keeper/{i}" for i in range(40)],
             broke=[f"broke/{i}" for i in range(25)],
             people=[f"person/{i}" for i in range(160)],
@@ -75,13 +78,13 @@ class World:
         for name in (*self.fee_payers, self.unlisted, *self.relayers, "exchange/fees", "custodian"):
             chain.fund(address(name), 50 * 10**9)
         for name in (*self.fee_payers, *self.relayers, "custodian", "exchange/hot", "pool"):
-            self.give(address(name), DOLLAR, 10**12)
+            self.give(address(name), DOLLAR, FORTUNE * 10**DOLLAR.decimals)
         for name in self.buyers:
             for mint in MINTS:
-                self.give(address(name), mint, RICH)
+                self.give(address(name), mint, SAVINGS * 10**mint.decimals)
         for name in self.keepers:
             for mint in (DOLLAR, EURO):
-                self.give(smart_wallet_of(address(name))[0], mint, RICH)
+                self.give(smart_wallet_of(address(name))[0], mint, SAVINGS * 10**mint.decimals)
         for i, name in enumerate(self.broke):
             for mint in (DOLLAR, EURO):
                 # The last few have been frozen by the issuer.
@@ -91,7 +94,7 @@ class World:
             chain.fund(address(name), 10 * 10**9)
         for name in (*self.people, "pool", "spammer"):
             for mint in (DOLLAR, CREDIT):
-                self.give(address(name), mint, 10**16)
+                self.give(address(name), mint, FORTUNE * 10**mint.decimals)
         for agent in self.agents:
             if agent.sponsors:
                 chain.fund(agent.pay_to, 10**10)

@@ -41,8 +41,11 @@ class Layout(NamedTuple):
 
     shape: int  # EXACT, WALLET, BARE or 0
     client: int  # NONCE, CLIENT_PRICE: habits of x402 clients
-    entangled: bool  # an instruction uses the fee payer, other than for the rent of a new token account
+    entangled: bool  # an instruction uses the fee payer, other than to open a token account
     program: str  # of the last instruction that is none of the above; "" where there is none
+
+
+NO_LAYOUT = Layout(0, 0, False, "")
 
 
 def read_layout(tx: Transaction) -> Layout:
@@ -80,9 +83,8 @@ def read_layout(tx: Transaction) -> Layout:
         elif letter == "A":
             if data[:1] == b"\x02" or i.parsed_type == "recoverNested":
                 letter = "-"
-            elif used:
-                # Version 1 clients had the facilitator pay the rent of the seller's token account.
-                used = fee_payer in i.accounts[1:]
+            else:
+                used = False  # version 1 clients had the facilitator pay the rent of the seller's token account
         elif letter == "X":
             program = i.program
         letters += letter

@@ -14,7 +14,7 @@ import msgspec
 
 from holdfast.apps.agents import evidence
 from holdfast.apps.agents.evidence import PAYMENT_THRESHOLD, weigh
-from holdfast.apps.agents.layout import Layout, read_layout
+from holdfast.apps.agents.layout import NO_LAYOUT, Layout, read_layout
 from holdfast.errors import ConfigurationError, InvalidValue
 from holdfast.upstreams.solana.associated import address_bytes, associated_token_account
 from holdfast.upstreams.solana.records import TokenTransfer, Transaction
@@ -83,10 +83,12 @@ def load_recognition(path: Path) -> RecognitionConfig:
         ConfigurationError: the file cannot be read, is no such object, or names something that is no address.
     """
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=RecognitionConfig)
-        Recogniser(config)
+        raw = path.read_bytes()
     except OSError as e:
         raise ConfigurationError(f"the recognition file {path} cannot be read: {e.strerror or e}") from e
+    try:
+        config = msgspec.json.decode(raw, type=RecognitionConfig)
+        Recogniser(config)
     except (msgspec.DecodeError, InvalidValue) as e:
         raise ConfigurationError(f"the recognition file {path} is not usable: {e}") from e
     return config
@@ -117,20 +119,39 @@ class Recogniser:
         self._accounts: dict[tuple[str, str], frozenset[str]] = {}
         self._judgements: dict[tuple[int, str | None], Judgement] = {}
 
+    def wants(self, tx: Transaction) -> bool:
+        """Whether `recognise` reads the instructions of `tx`; most transactions pay their own fee and need none.
+
+        To be passed to the parser, for which instructions are the dearest part.
+        """
+        fee_payer = tx.fee_payer
+        return any(fee_payer != t.authority and fee_payer != t.source_owner for t in tx.transfers)
+
     def recognise(self, tx: Transaction) -> list[Judgement]:
-        """Judge the transfers of `tx`, one judgement each, in their order. Its outcome plays no part."""
+        """Judge the transfers of `tx`, one judgement each, in their order. Its outcome plays no part.
+
+        Raises:
+            InvalidValue: `wants(tx)`, but the instructions were left out when it was parsed.
+        """
         transfers = tx.transfers
         if not transfers:
             return []
+        layout = NO_LAYOUT
+        if self.wants(tx):
+            if not tx.instructions:
+                raise InvalidValue(
+                    f"transaction {tx.signature} was parsed without its instructions: parse it with"
+                    " `instructions=recogniser.wants`"
+                )
+            layout = read_layout(tx)
+            if layout.shape == evidence.WALLET and len(transfers) > 1:
+                layout = layout._replace(shape=0)  # a payment through a smart wallet is its only transfer
         facilitator = self.config.facilitators.get(tx.fee_payer)
         common = 0 if facilitator is None else evidence.FACILITATOR
         if tx.signature in self.config.settled:
             common |= evidence.SETTLED
-        layout = read_layout(tx)
         if len(transfers) == 1:
             return [self._judge(common | self._signs(tx.fee_payer, transfers[0], layout), facilitator)]
-        if layout.shape == evidence.WALLET:
-            layout = layout._replace(shape=0)  # what a smart wallet runs is a payment's layout with one transfer only
         signs = [common | self._signs(tx.fee_payer, t, layout) | _beside(t, transfers) for t in transfers]
         self._choose(signs, transfers)
         return [self._judge(s, facilitator) for s in signs]
@@ -141,24 +162,12 @@ class Recogniser:
         recipient = t.destination_owner
         if t.authority in config.facilitators or t.source_owner in config.facilitators:
             signs |= evidence.OWN_FUNDS
-        elif fee_payer in (t.authority, t.source_owner):
+        elif fee_payer == t.authority or fee_payer == t.source_owner:
             signs |= evidence.SELF_PAID
-        elif layout.entangled:
-            signs |= evidence.ENTANGLED
-        elif recipient == fee_payer and fee_payer not in config.facilitators:
-            signs |= evidence.SPONSORED | evidence.MERCHANT
         else:
-            signs |= evidence.SPONSORED
-            if recipient is None and layout.shape and fee_payer not in config.facilitators:
-                # A failed transaction may carry no balances; the account alone then tells whose it is.
-                signs |= evidence.MERCHANT if _owns(fee_payer, t) else 0
+            signs |= self._sponsor_signs(fee_payer, t, layout)
         if t.kind == "transfer":
             signs |= evidence.UNCHECKED
-        # The transfer of the exact layout is a top-level instruction, that of a smart wallet never is.
-        elif layout.shape and (t.inner is not None) == (layout.shape == evidence.WALLET):
-            signs |= layout.shape | layout.client
-            if layout.program in config.smart_wallets:
-                signs |= evidence.KNOWN_WALLET
         if t.mint in config.stablecoins:
             signs |= evidence.STABLE
         if config.pay_to and self._is_payee(t):
@@ -167,6 +176,24 @@ class Recogniser:
             signs |= evidence.SAME_OWNER
         if t.amount == 0:
             signs |= evidence.EMPTY
+        return signs
+
+    def _sponsor_signs(self, fee_payer: str, t: TokenTransfer, layout: Layout) -> int:
+        """Return what the layout says, given that the sender does not pay the fee."""
+        if layout.entangled:
+            signs = evidence.ENTANGLED
+        else:
+            signs = evidence.SPONSORED
+            if fee_payer not in self.config.facilitators:
+                # A failed transaction may carry no balances; the account alone then tells whose it is.
+                recipient = t.destination_owner
+                if recipient == fee_payer or (recipient is None and layout.shape and _owns(fee_payer, t)):
+                    signs |= evidence.MERCHANT
+        # The transfer of the exact layout is a top-level instruction, that of a smart wallet never is.
+        if t.kind != "transfer" and layout.shape and (t.inner is not None) == (layout.shape == evidence.WALLET):
+            signs |= layout.shape | layout.client
+            if layout.program in self.config.smart_wallets:
+                signs |= evidence.KNOWN_WALLET
         return signs
 
     def _is_payee(self, t: TokenTransfer) -> bool:
