@@ -1,0 +1,31 @@
+"""Holdfast: declare a model once, with its policy; every committed write lands in one ordered journal."""
+
+from holdfast.errors import HoldfastError
+from holdfast.hold import Holdfast
+from holdfast.model import Amount, Aspect, Expose, Model, Policy, Timestamps, UtcTime, Versioned, uuid7
+from holdfast.rollup import Count, Rollup, Sum
+from holdfast.settings import Settings
+from holdfast.store import Page, Query, Repository, Store, Unit
+
+__all__ = [
+    "Amount",
+    "Aspect",
+    "Count",
+    "Expose",
+    "Holdfast",
+    "HoldfastError",
+    "Model",
+    "Page",
+    "Policy",
+    "Query",
+    "Repository",
+    "Rollup",
+    "Settings",
+    "Store",
+    "Sum",
+    "Timestamps",
+    "Unit",
+    "UtcTime",
+    "Versioned",
+    "uuid7",
+]

@@ -1,0 +1,179 @@
+"""From parsed Solana transactions to rows: transfers, payments, the agents that are paid."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from holdfast.apps.agents.models import TOP_LEVEL, Agent, TokenTransfer, X402Payment, X402Transaction
+from holdfast.apps.agents.recognition import Judgement, Recogniser
+from holdfast.model import uuid7
+from holdfast.store import Unit
+from holdfast.upstreams.solana import records
+
+_PLACE = ("signature", "instruction", "inner_instruction")
+
+
+class Counts(msgspec.Struct, kw_only=True):
+    """What one run read. `duplicates` counts transfers that were to be kept and were there already."""
+
+    transactions: int = 0
+    failed: int = 0
+    transfers: int = 0
+    payments: int = 0
+    duplicates: int = 0
+
+
+class PaymentLedger:
+    """Writes transactions into the agents app's tables; writing one again changes nothing.
+
+    Args:
+        recogniser: says which transfers are payments.
+        keep_all: keep every token transfer, not only payments and attempts at one.
+    """
+
+    def __init__(self, recogniser: Recogniser, *, keep_all: bool = False) -> None:
+        self.recogniser = recogniser
+        self.keep_all = keep_all
+        self.counts = Counts()
+        self._agents: dict[str, str] = {}  # payment address → the agent's address, as far as seen
+
+    async def write(self, unit: Unit, transactions: Sequence[records.Transaction]) -> None:
+        """Write `transactions` in `unit`; `counts` grows when it commits."""
+        counts = Counts(transactions=len(transactions))
+        transfers: list[dict[str, Any]] = []
+        payments: list[dict[str, Any]] = []
+        paying: list[dict[str, Any]] = []
+        for transaction in transactions:
+            if not transaction.successful:
+                counts.failed += 1
+            if not transaction.transfers:
+                continue
+            counts.transfers += len(transaction.transfers)
+            paid = 0
+            at = moment(transaction.block_time)
+            for transfer, judgement in zip(
+                transaction.transfers, self.recogniser.recognise(transaction), strict=True
+            ):
+                if judgement.payment:
+                    paid += 1
+                    payments.append(_payment_row(transaction, transfer, judgement, at))
+                elif not self.keep_all:
+                    continue
+                transfers.append(_transfer_row(transaction, transfer, judgement, at))
+            if paid:
+                paying.append(_transaction_row(transaction, paid, at, self.recogniser))
+        counts.payments = len(payments)
+        written = await unit[TokenTransfer].upsert_many(transfers, on=_PLACE, update_columns=())
+        counts.duplicates = len(transfers) - written
+        if payments:
+            await self._write_payments(unit, payments, paying)
+        unit.after_commit(lambda: self._add(counts))
+
+    async def _write_payments(self, unit: Unit, payments: list[dict[str, Any]], paying: list[dict[str, Any]]) -> None:
+        agents = await self._resolve(unit, {row["recipient_address"] for row in payments})
+        for row in payments:
+            row["agent_address"] = agents[row["recipient_address"]]
+        await unit[X402Transaction].upsert_many(paying, on=("signature",), update_columns=())
+        await unit[X402Payment].upsert_many(payments, on=_PLACE, update_columns=())
+
+    async def _resolve(self, unit: Unit, recipients: set[str]) -> dict[str, str]:
+        """The agent of each payment address; a recipient that none names becomes a ghost."""
+        unknown = sorted(recipients - self._agents.keys())
+        if unknown:
+            known = select(Agent.x402_payment_address, Agent.address).where(Agent.x402_payment_address.in_(unknown))
+            found = {paid_at: address for paid_at, address in await unit.execute(known.order_by(Agent.address.desc()))}
+            ghosts = [{"address": a, "x402_enabled": True, "x402_payment_address": a} for a in unknown if a not in found]
+            if ghosts:
+                await unit[Agent].upsert_many(ghosts, on=("address",), update_columns=())
+            seen = found | {ghost["address"]: ghost["address"] for ghost in ghosts}
+
+            async def remember() -> None:
+                self._agents |= seen
+
+            unit.after_commit(remember)
+            return self._agents | seen
+        return self._agents
+
+    async def _add(self, counts: Counts) -> None:
+        for name in Counts.__struct_fields__:
+            setattr(self.counts, name, getattr(self.counts, name) + getattr(counts, name))
+
+
+@lru_cache(maxsize=4096)
+def moment(block_time: int | None) -> dt.datetime | None:
+    """The UTC time of Unix seconds."""
+    return None if block_time is None else dt.datetime.fromtimestamp(block_time, dt.UTC)
+
+
+def _transfer_row(
+    transaction: records.Transaction, transfer: records.TokenTransfer, judgement: Judgement, at: dt.datetime | None
+) -> dict[str, Any]:
+    return {
+        "id": uuid7(),
+        "signature": transaction.signature,
+        "instruction": transfer.instruction,
+        "inner_instruction": TOP_LEVEL if transfer.inner is None else transfer.inner,
+        "slot": transaction.slot,
+        "block_time": at,
+        "kind": transfer.kind,
+        "mint": transfer.mint,
+        "decimals": transfer.decimals,
+        "amount": transfer.amount,
+        "fee": transfer.fee,
+        "source": transfer.source,
+        "source_owner": transfer.source_owner,
+        "destination": transfer.destination,
+        "destination_owner": transfer.destination_owner,
+        "authority": transfer.authority,
+        "successful": transfer.successful,
+        "payment": judgement.payment,
+        "confidence": judgement.confidence,
+        "reason": judgement.reason,
+    }
+
+
+def _payment_row(
+    transaction: records.Transaction, transfer: records.TokenTransfer, judgement: Judgement, at: dt.datetime | None
+) -> dict[str, Any]:
+    return {
+        "id": uuid7(),
+        "signature": transaction.signature,
+        "instruction": transfer.instruction,
+        "inner_instruction": TOP_LEVEL if transfer.inner is None else transfer.inner,
+        "slot": transaction.slot,
+        "block_time": at,
+        "status": "settled" if transfer.successful else "failed",
+        "payer_address": transfer.source_owner or transfer.authority,
+        "recipient_address": transfer.destination_owner or transfer.destination,
+        "amount": transfer.amount,
+        "fee": transfer.fee,
+        "token_mint": transfer.mint or "",
+        "token_decimals": transfer.decimals,
+        "facilitator": judgement.facilitator,
+        "confidence": judgement.confidence,
+        "reason": judgement.reason,
+        "response_time_ms": None,
+        "metadata_hash": None,
+    }
+
+
+def _transaction_row(
+    transaction: records.Transaction, paid: int, at: dt.datetime | None, recogniser: Recogniser
+) -> dict[str, Any]:
+    return {
+        "signature": transaction.signature,
+        "slot": transaction.slot,
+        "block_time": at,
+        "status": "settled" if transaction.successful else "failed",
+        "error": transaction.error,
+        "fee_payer": transaction.fee_payer,
+        "facilitator": recogniser.config.facilitators.get(transaction.fee_payer),
+        "fee": transaction.fee,
+        "payments": paid,
+    }

@@ -1,0 +1,50 @@
+"""`holdfast migrate`: bring the database to where the models are."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+
+import typer
+
+from holdfast.cli.output import Database, Json, console, print_json
+
+app = typer.Typer(no_args_is_help=True, help="Bring the database to where the models are.")
+
+
+@app.callback()
+def _group() -> None:
+    """Bring the database to where the models are."""
+
+
+@app.command("up")
+def up(database: Database = None, as_json: Json = False) -> None:
+    """Make the tables, columns, indexes and capture that are missing; nothing is dropped or altered.
+
+    Example:
+
+      holdfast migrate up --database postgresql://app@127.0.0.1/app
+    """
+    asyncio.run(_up(database, as_json))
+
+
+async def _up(database: str | None, as_json: bool) -> None:
+    from holdfast.apps import agents  # noqa: F401  declares the models
+    from holdfast.hold import Holdfast
+    from holdfast.settings import Settings
+
+    hold = Holdfast(Settings.from_environment(database_url=database))
+    try:
+        await hold.store.start()
+        made = await hold.migrate()
+    finally:
+        await hold.close()
+    if as_json:
+        print_json(asdict(made))
+    elif made:
+        out = console()
+        out.print(f"{hold.store.place}: made what was missing")
+        for line in made.lines():
+            out.print(f"  {line.replace(' is missing', '')}")
+    else:
+        console().print(f"{hold.store.place}: nothing to do")

@@ -1,0 +1,124 @@
+"""`Holdfast`: the store, its journal and what follows it, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import MetaData
+
+from holdfast.index import rejected
+from holdfast.journal import Journal
+from holdfast.migrate import Difference, migrate_up, pending
+from holdfast.model import Model, check_foreign_keys, models_of
+from holdfast.rollup import Rollups, metadata as rollup_metadata
+from holdfast.settings import Settings
+from holdfast.store import Store, Unit
+
+T = TypeVar("T")
+
+
+class Holdfast:
+    """A data layer over one database.
+
+    Attributes:
+        settings: what it was opened with.
+        store: the engines and units of work.
+        journal: what changed, in order.
+        rollups: what is added up.
+        models: the models it keeps, in dependency order.
+
+    Example::
+
+        async with await Holdfast.open("sqlite:///notes.db") as hold:
+            async with hold.unit(actor="ada") as unit:
+                unit.add(Note(text="hold fast"))
+    """
+
+    def __init__(self, settings: Settings, *, metadata: MetaData = Model.metadata) -> None:
+        self.settings = settings
+        self.models = models_of(metadata)
+        check_foreign_keys(self.models)
+        self.store = Store(settings)
+        self.journal = Journal(self.store)
+        self.rollups = Rollups(self.store, self.journal, self.models)
+        self._metadatas = (metadata, rollup_metadata, rejected.metadata)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str | None = None,
+        *,
+        metadata: MetaData = Model.metadata,
+        migrate: bool | None = None,
+        follow: bool = False,
+        settings: Settings | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """Connect, and be ready for units of work.
+
+        Args:
+            url: the database; else `HOLDFAST_DATABASE_URL`, else `./holdfast.db`.
+            metadata: the models to keep; all that are declared, unless given.
+            migrate: make what the models have and the database lacks; by default only in development.
+            follow: also run the followers (rollups) in this process.
+            settings: everything at once, in place of the environment; `overrides` are single ones.
+
+        Raises:
+            ConfigurationError: the environment or the URL is malformed.
+            Unavailable: the database cannot be reached within `start_timeout` seconds.
+            MigrationError: the models need what cannot be made without you.
+        """
+        settings = settings or Settings.from_environment(database_url=url, **overrides)
+        hold = cls(settings, metadata=metadata)
+        try:
+            await hold.store.start()
+            if migrate if migrate is not None else settings.environment == "development":
+                await hold.migrate()
+            await hold.journal.start()
+            if follow:
+                await hold.follow()
+        except BaseException:
+            await hold.close()
+            raise
+        return hold
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    def unit(
+        self, *, actor: str | None = None, tenant: str | None = None, request_id: str | None = None
+    ) -> AbstractAsyncContextManager[Unit]:
+        """One transaction, committed when the block ends and rolled back when it raises."""
+        return self.store.unit(actor=actor, tenant=tenant, request_id=request_id)
+
+    def read(self, *, tenant: str | None = None) -> AbstractAsyncContextManager[Unit]:
+        """A unit that only reads."""
+        return self.store.read(tenant=tenant)
+
+    async def run(self, work: Callable[[Unit], Awaitable[T]], **options: Any) -> T:
+        """Run `work(unit)`, again when it loses against a concurrent transaction."""
+        return await self.store.run(work, **options)
+
+    async def migrate(self) -> Difference:
+        """Make what the models have and the database lacks; returns what was made."""
+        return await migrate_up(self.store, self._metadatas, self.models)
+
+    async def pending(self) -> Difference:
+        """What `migrate` would make."""
+        return await pending(self.store, self._metadatas, self.models)
+
+    async def follow(self) -> None:
+        """Run the followers of the journal in this process, until `close`."""
+        await self.rollups.start()
+
+    async def close(self) -> None:
+        """Stop the followers, let open units finish, drop the connections."""
+        await self.rollups.close()
+        await self.journal.close()
+        await self.store.close()
+

@@ -1,0 +1,102 @@
+"""From a stream of records to committed batches: idempotent writes, bad records set aside, the rest kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from holdfast.errors import Conflict, InvalidValue, MalformedRecord
+from holdfast.index.rejected import Rejected, reject
+from holdfast.store import Store, Unit
+
+R = TypeVar("R")
+R_in = TypeVar("R_in", contravariant=True)
+_TOLD = 100
+
+log = structlog.get_logger("holdfast.index")
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[R]):
+    """One record from outside, or why it is none, and where it stood."""
+
+    file: str
+    place: str  # where in the file; "" for the file as a whole
+    record: R | MalformedRecord
+
+
+class Sink(Protocol[R_in]):
+    """Writes records so that writing one again changes nothing."""
+
+    async def write(self, unit: Unit, records: Sequence[R_in]) -> None:
+        """Write `records` in `unit`.
+
+        Raises:
+            InvalidValue, Conflict: a record cannot be kept; the batch is then narrowed down to it.
+        """
+
+
+class Indexer(Generic[R]):
+    """Copies a source into the store in batches, each one transaction.
+
+    Parsing the next batch overlaps with storing the one before, so that a second core is used where there is one.
+    """
+
+    def __init__(self, store: Store, source: str, sink: Sink[R], *, batch: int = 500, actor: str | None = None) -> None:
+        self.store = store
+        self.source = source
+        self.sink = sink
+        self.batch = batch
+        self.actor = actor or f"index:{source}"
+        self.rejected = 0
+        self.first_rejected: list[Rejected] = []  # the first of them, to be told at once
+
+    async def run(self, items: Iterator[Item[R]], *, after_batch: Callable[[], None] | None = None) -> None:
+        """Index all of `items`; `after_batch` is called as each batch is committed.
+
+        Raises:
+            Unavailable: the database is gone; what was committed before stays, and a second run goes on from there.
+        """
+        part = await asyncio.to_thread(self._take, items)
+        while part:
+            storing = asyncio.ensure_future(self._store(part))
+            try:
+                part = await asyncio.to_thread(self._take, items)
+            finally:
+                await storing
+            if after_batch is not None:
+                after_batch()
+
+    def _take(self, items: Iterator[Item[R]]) -> list[Item[R]]:
+        return list(islice(items, self.batch))
+
+    async def _store(self, part: list[Item[R]]) -> None:
+        bad = [(item, item.record) for item in part if isinstance(item.record, MalformedRecord)]
+        good = [item for item in part if not isinstance(item.record, MalformedRecord)]
+        for items, refused in await self._write(good):
+            bad.extend((item, refused) for item in items)
+        if bad:
+            self.rejected += len(bad)
+            letters = [Rejected(source=self.source, file=i.file, place=i.place, reason=str(e)) for i, e in bad]
+            self.first_rejected.extend(letters[: _TOLD - len(self.first_rejected)])
+            await self.store.run(lambda unit: reject(unit, letters), actor=self.actor)
+
+    async def _write(self, items: list[Item[R]]) -> list[tuple[list[Item[R]], MalformedRecord]]:
+        """Write `items` in one unit, or in halves when one of them is refused; returns the refused."""
+        if not items:
+            return []
+        records = [item.record for item in items if not isinstance(item.record, MalformedRecord)]
+        try:
+            await self.store.run(lambda unit: self.sink.write(unit, records), actor=self.actor)
+        except (InvalidValue, Conflict) as error:
+            if len(items) == 1:
+                log.warning("record_refused", file=items[0].file, place=items[0].place, reason=str(error))
+                return [(items, MalformedRecord(str(error)))]
+            middle = len(items) // 2
+            return [*await self._write(items[:middle]), *await self._write(items[middle:])]
+        return []
