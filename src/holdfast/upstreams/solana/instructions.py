@@ -13,6 +13,20 @@ from holdfast.upstreams.solana.records import Instruction
 from holdfast.upstreams.solana.view import View
 from holdfast.upstreams.solana.wire import WireInstruction
 
+# Fields of token and system instructions whose address is part of the data, not one of the accounts.
+_NOT_ACCOUNTS = {
+    "initializeAccount2": ("owner",),
+    "initializeAccount3": ("owner",),
+    "initializeMint": ("mintAuthority", "freezeAuthority"),
+    "initializeMint2": ("mintAuthority", "freezeAuthority"),
+    "setAuthority": ("newAuthority",),
+    "createAccount": ("owner",),
+    "createAccountWithSeed": ("owner",),
+    "allocateWithSeed": ("owner",),
+    "assign": ("owner",),
+    "assignWithSeed": ("owner",),
+}
+
 
 def list_instructions(seen: View, ordered: Iterable[tuple[int, int | None, Any]]) -> tuple[Instruction, ...]:
     """The records of `ordered`: place, place among the inner instructions, instruction as decoded.
@@ -40,7 +54,11 @@ def _instruction(
             data = base58.decode(instruction.data)
         elif isinstance(parsed, Parsed):
             kind, data = parsed.type, b""
-            accounts = tuple(dict.fromkeys(_named(msgspec.json.decode(parsed.info), seen.index)))
+            info = msgspec.json.decode(parsed.info)
+            if isinstance(info, dict):
+                for name in _NOT_ACCOUNTS.get(kind, ()):
+                    info.pop(name, None)
+            accounts = tuple(dict.fromkeys(_named(info, seen.index)))
         else:
             accounts, data = (), parsed.encode() if isinstance(parsed, str) else b""
     return Instruction(instruction=place, inner=inner, program=program, accounts=accounts, data=data, parsed_type=kind)

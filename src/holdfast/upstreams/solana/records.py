@@ -31,9 +31,9 @@ class TokenTransfer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Instruction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One top-level or inner instruction, with its accounts resolved to addresses.
 
-    Where `jsonParsed` gives only the parsed form, `accounts` are the transaction's accounts that it names,
-    in the order of its fields: the same set as in the other encodings for token, associated token and
-    system instructions, but not always the same order.
+    Where `jsonParsed` gives only the parsed form, `accounts` are the transaction's accounts that it names, each
+    once: those of the other encodings without their order and without what the form leaves out (sysvars, the
+    signers of a memo).
     """
 
     instruction: int
