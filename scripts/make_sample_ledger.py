@@ -23,28 +23,40 @@ FOLDER = ROOT / "src/holdfast/apps/agents/sample"
 
 
 def main() -> int:
-    """Write or check the sample; 0 if all is well, 1 if the packaged files differ."""
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare with the packaged files instead of writing")
-    check = parser.parse_args().check
-    files = make()
+    return run(check=parser.parse_args().check)
+
+
+def run(*, check: bool, progress: bool = True) -> int:
+    """Make the sample and write it, or compare it; 0 if all is well, 1 if the packaged files differ."""
+    made = make(progress=progress)
     if not check:
-        for name, content in files.items():
-            (FOLDER / name).write_bytes(zstandard.compress(content, 22) if name.endswith(".zst") else content)
-        size = sum((FOLDER / name).stat().st_size for name in files)
-        print(f"{len(files)} files, {size / 1e6:.2f} MB, in {FOLDER}")
+        size = write(made, FOLDER)
+        print(f"{len(made)} files, {size / 1e6:.2f} MB, in {FOLDER}")
         return 0
-    different = [name for name, content in files.items() if read(FOLDER / name) != content]
+    different = compare(made, FOLDER)
     for name in different:
         print(f"{name} is not what the script makes", file=sys.stderr)
-    print(
-        "the packaged sample is not what the script makes" if different else "the packaged sample is what it should be"
-    )
+    if not different:
+        print("the packaged sample is what the script makes")
     return 1 if different else 0
 
 
-def read(path: Path) -> bytes | None:
-    """Return a packaged file's content, unpacked, or None where it is missing."""
+def write(made: dict[str, bytes], folder: Path) -> int:
+    """Write the files, those named .zst packed; return their size in bytes."""
+    for name, content in made.items():
+        (folder / name).write_bytes(zstandard.compress(content, 22) if name.endswith(".zst") else content)
+    return sum((folder / name).stat().st_size for name in made)
+
+
+def compare(made: dict[str, bytes], folder: Path) -> list[str]:
+    """Return the names of the files whose content is missing or another; how they are packed does not count."""
+    return [name for name, content in made.items() if _content(folder / name) != content]
+
+
+def _content(path: Path) -> bytes | None:
     if not path.exists():
         return None
     raw = path.read_bytes()
