@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from holdfast.apps.agents import sample
+from holdfast.apps.agents.facilitators import fee_payers, load_facilitators
 from holdfast.apps.agents.recognition import Recogniser, RecognitionConfig
 from holdfast.apps.agents.sample import Label
 from holdfast.upstreams.solana.associated import associated_token_account
