@@ -8,14 +8,14 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Integer, MetaData, Uuid
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 
 from holdfast.errors import ModelError
 from holdfast.model.ids import uuid7
 from holdfast.model.policy import Policy
 from holdfast.model.tenancy import add_tenant_key, check_tenanted
-from holdfast.model.types import Text, UtcTime
+from holdfast.model.types import Amount, Text, UtcTime
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -87,7 +87,7 @@ class Model(DeclarativeBase):
         try:
             _check(cls)
         except ModelError:
-            cls.metadata.remove(cls.__table__)  # a corrected declaration may follow in the same process
+            _forget(cls)  # a corrected declaration may follow in the same process
             raise
 
     def __repr__(self) -> str:
@@ -109,9 +109,18 @@ class Timestamps:
 
 
 class Versioned:
-    """Adds `version`, raised by every update; `update(…, expect=version)` refuses to overwrite a newer one."""
+    """Adds `version`, raised by every update but raw SQL's.
+
+    `update(…, expect=version)` refuses to overwrite a newer one, and so does the flush of a row that was
+    changed in Python: `Conflict`.
+    """
 
     version: Mapped[int] = mapped_column(default=1, server_default="1", sort_order=92)
+
+    @declared_attr.directive
+    @classmethod
+    def __mapper_args__(cls) -> dict[str, Any]:
+        return {"version_id_col": cls.version}
 
 
 def _check(model: type[Model]) -> None:
@@ -122,6 +131,18 @@ def _check(model: type[Model]) -> None:
     if policy.tenant is not None:
         check_tenanted(model, policy.tenant)
         add_tenant_key(model.__table__, policy.tenant)  # type: ignore[arg-type]
+    for column in model.__table__.columns:
+        if isinstance(column.type, Amount):
+            for check in column.type.checks(column):  # type: ignore[arg-type]
+                model.__table__.append_constraint(check)  # type: ignore[attr-defined]
+
+
+def _forget(model: type[Model]) -> None:
+    """Take a class that was refused out of the metadata and out of the names that relationships look up."""
+    model.metadata.remove(model.__table__)  # type: ignore[arg-type]
+    # SQLAlchemy takes back whole registries only; these two are where it keeps a single class.
+    model.registry._dispose_cls(model)
+    model.registry._managers.pop(model.__mapper__.class_manager, None)
 
 
 def models_of(metadata: MetaData) -> list[type[Model]]:

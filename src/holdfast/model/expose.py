@@ -49,11 +49,15 @@ class Expose(Aspect):
             require_columns(model, names, f"Expose({part}=…)")
             for name in names:
                 if name in model.__policy__.secret:
-                    raise ModelError(f"{model.__name__}: Expose({part}=…) names {name!r}, which the policy keeps secret")
+                    raise ModelError(
+                        f"{model.__name__}: Expose({part}=…) names {name!r}, which the policy keeps secret"
+                    )
         if self.key is not None:
             require_columns(model, (self.key,), "Expose(key=…)")
         if not _NAME.fullmatch(self.resource(model)):
-            raise ModelError(f"{model.__name__}: the resource name {self.resource(model)!r} is not lower case with dashes")
+            raise ModelError(
+                f"{model.__name__}: the resource name {self.resource(model)!r} is not lower case with dashes"
+            )
 
     def resource(self, model: type[Any]) -> str:
         """The resource's name in URLs."""

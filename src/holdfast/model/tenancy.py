@@ -16,8 +16,10 @@ from holdfast.errors import ModelError
 def add_tenant_key(table: Table, tenant: str) -> None:
     """Add UNIQUE (tenant, id), the target of composite foreign keys."""
     wanted = (tenant, "id")
+    if tenant == "id":  # the table of the tenants themselves: its key says it all
+        return
     if not any(isinstance(c, UniqueConstraint) and _names(c) == wanted for c in table.constraints):
-        table.append_constraint(UniqueConstraint(*wanted, name=f"uq_{table.name}_{tenant}_id"))
+        table.append_constraint(UniqueConstraint(*wanted))
 
 
 def check_tenanted(model: type[Any], tenant: str) -> None:
@@ -51,11 +53,13 @@ def check_foreign_keys(models: list[type[Any]]) -> None:
         for constraint in model.__table__.constraints:
             if not isinstance(constraint, ForeignKeyConstraint):
                 continue
-            target = constraint.elements[0].target_fullname.rpartition(".")[0].rpartition(".")[2]
-            if target in tenants and tenant not in constraint.column_keys:
+            columns = tuple(constraint.column_keys)
+            names = [e.target_fullname.split(".") for e in constraint.elements]
+            target = names[0][-2]
+            if target in tenants and (tenant, tenants[target]) not in zip(columns, (n[-1] for n in names), strict=True):
                 raise ModelError(
-                    f"{model.__name__}: the foreign key ({', '.join(constraint.column_keys)}) to {target} leaves the"
-                    f" tenant out; write ForeignKeyConstraint(({tenant!r}, …), ('{target}.{tenants[target]}', …))"
+                    f"{model.__name__}: the foreign key ({', '.join(columns)}) to {target} leaves the tenant out;"
+                    f" write ForeignKeyConstraint(({tenant!r}, …), ('{target}.{tenants[target]}', …))"
                 )
 
 

@@ -1,21 +1,54 @@
-"""Column types that behave the same on every backend: exact amounts and UTC times."""
+"""Column types that behave the same on every backend: exact amounts, text, UTC times."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Dialect, Numeric, String
+from sqlalchemy import CheckConstraint, Column, Dialect, Numeric, String, and_, case, func, not_, type_coerce
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import GenericFunction
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import DateTime, TypeDecorator, TypeEngine
 
 from holdfast.errors import InvalidValue
 
 U256_MAX = 2**256 - 1
+_U256_DIGITS = 78
+_TOTAL_DIGITS = 96
 _LIMB = 9  # decimal digits a limb: sums of up to 9 * 10**9 rows stay inside SQLite's 64-bit integers
+_ARITHMETIC = {
+    operators.add,
+    operators.sub,
+    operators.mul,
+    operators.truediv,
+    operators.floordiv,
+    operators.mod,
+    operators.neg,
+}
+
+
+class _ExactOnly(TypeDecorator.Comparator[int]):
+    """Comparisons, and no arithmetic: SQLite would take the text for a float."""
+
+    def operate(self, op: Any, *other: Any, **options: Any) -> ColumnElement[Any]:
+        if op in _ARITHMETIC:
+            raise _no_arithmetic()
+        return super().operate(op, *other, **options)
+
+    def reverse_operate(self, op: Any, other: Any, **options: Any) -> ColumnElement[Any]:
+        if op in _ARITHMETIC:
+            raise _no_arithmetic()
+        return super().reverse_operate(op, other, **options)
+
+
+def _no_arithmetic() -> InvalidValue:
+    return InvalidValue(
+        "SQL arithmetic on amounts is not exact on every backend; use exact_sum(…), or compute in Python"
+    )
 
 
 class Amount(TypeDecorator[int]):
@@ -23,16 +56,18 @@ class Amount(TypeDecorator[int]):
 
     PostgreSQL: NUMERIC(digits, 0). SQLite and libSQL: zero-padded text, so that comparison and order are
     those of the numbers. In Python an `int`; in JSON a string. Anything that is not an integer from 0 to
-    the maximum raises `InvalidValue` when it is bound.
+    the maximum raises `InvalidValue` when it is bound; a model's table has a CHECK that holds raw SQL to the
+    same, in the form the column keeps (`printf('%078d', 5)` on SQLite).
     """
 
     impl = Numeric
     cache_ok = True
+    comparator_factory = _ExactOnly
 
-    def __init__(self, digits: int = 78) -> None:
+    def __init__(self, digits: int = _U256_DIGITS) -> None:
         super().__init__()
         self.digits = digits
-        self.maximum = U256_MAX if digits == 78 else 10**digits - 1
+        self.maximum = U256_MAX if digits == _U256_DIGITS else 10**digits - 1
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "sqlite":
@@ -43,54 +78,68 @@ class Amount(TypeDecorator[int]):
         if value is None:
             return None
         if type(value) is not int:
-            raise InvalidValue(f"an amount must be an int, not {type(value).__name__} {value!r}; floats lose digits")
+            raise InvalidValue(f"an amount must be an int, not {type(value).__name__}; floats lose digits")
         if not 0 <= value <= self.maximum:
-            raise InvalidValue(f"amount {value} is outside 0..{self.maximum}")
+            raise InvalidValue(f"amount {_shown(value)} is outside 0..{self.maximum}")
         return str(value).zfill(self.digits) if dialect.name == "sqlite" else Decimal(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
-        return None if value is None else int(value)
-
-    def process_literal_param(self, value: int | None, dialect: Dialect) -> str:
-        bound = self.process_bind_param(value, dialect)
-        return f"'{bound}'" if dialect.name == "sqlite" else str(bound)
-
-
-def Total() -> Amount:
-    """An `Amount` wide enough for the sum of 10**18 u256 values."""
-    return Amount(digits=96)
-
-
-class _Limbs(TypeDecorator[int]):
-    """Reads what `exact_sum` returns: a number, or JSON limbs, most significant first."""
-
-    impl = Numeric
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(String() if dialect.name == "sqlite" else Numeric(None, 0))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
         if value is None:
             return None
-        if dialect.name != "sqlite":
+        if isinstance(value, float):
+            raise InvalidValue("the database made a float of amounts, which loses digits; sum them with exact_sum(…)")
+        try:
             return int(value)
-        total = 0
-        for limb in value.split(","):
-            total = total * 10**_LIMB + int(limb)
-        return total
+        except ValueError:
+            raise InvalidValue(f"{value!r} in an amount column is no whole number; correct the row") from None
+
+    def literal_processor(self, dialect: Dialect) -> Callable[[int], str]:
+        quote = "'" if dialect.name == "sqlite" else ""
+        return lambda value: f"{quote}{self.process_bind_param(value, dialect)}{quote}"
+
+    def checks(self, column: Column[Any]) -> list[CheckConstraint]:
+        """What keeps raw SQL from writing into `column` what could not be read, ordered or summed."""
+        text, number = type_coerce(column, String()), type_coerce(column, Numeric(self.digits, 0))
+        as_text = and_(
+            func.length(text) == self.digits,
+            not_(text.op("GLOB", is_comparison=True)("*[^0-9]*")),
+            text <= str(self.maximum),
+        )
+        as_number = and_(number >= Decimal(0), number <= Decimal(self.maximum))
+        return [
+            CheckConstraint(as_text, name=f"{column.name}_is_{self.digits}_digits").ddl_if(dialect="sqlite"),
+            CheckConstraint(as_number, name=f"{column.name}_in_range").ddl_if(dialect="postgresql"),
+        ]
+
+
+def Total() -> Amount:
+    """An `Amount` wide enough for the sum of 10**18 u256 values."""
+    return Amount(digits=_TOTAL_DIGITS)
 
 
 class exact_sum(GenericFunction[int]):
-    """The sum of an `Amount` column, exact at any size; 0 over no rows.
+    """The sum of an `Amount` column, exact at any size; 0 over no rows. What it gives is a `Total`.
 
     On SQLite the text is summed limb by limb in 64-bit integers, so no extension is needed and raw
-    readers get the same answer.
+    readers get the same answer; it can be ordered, compared and stored like any amount.
+
+    Raises:
+        InvalidValue: the argument is no `Amount`.
     """
 
-    type = _Limbs()
+    type = Total()
     inherit_cache = True
     name = "exact_sum"
+
+    def __init__(self, amount: ColumnElement[int] | Any) -> None:
+        super().__init__(amount)
+        given = next(iter(self.clauses)).type
+        if not isinstance(given, Amount):
+            raise InvalidValue(f"exact_sum takes an Amount, not {given!r}; sum plain integers with func.sum")
+
+    def filter(self, *conditions: Any) -> exact_sum:  # type: ignore[override]
+        """The sum over the rows where all `conditions` hold."""
+        return exact_sum(case((and_(*conditions), next(iter(self.clauses)))))
 
 
 @compiles(exact_sum)
@@ -100,26 +149,46 @@ def _sum_numeric(element: exact_sum, compiler: Any, **options: Any) -> str:
 
 @compiles(exact_sum, "sqlite")
 def _sum_limbs(element: exact_sum, compiler: Any, **options: Any) -> str:
-    column: ColumnElement[int] = next(iter(element.clauses))
-    digits = getattr(column.type, "digits", 78)
-    text = compiler.process(column, **options)
-    first = digits % _LIMB or _LIMB
-    starts = [(1, first), *((start, _LIMB) for start in range(first + 1, digits + 1, _LIMB))]
-    return "||','||".join(f"coalesce(sum(CAST(substr({text},{at},{size}) AS INTEGER)),0)" for at, size in starts)
+    amount: ColumnElement[int] = next(iter(element.clauses))
+    digits = amount.type.digits  # type: ignore[attr-defined]
+    # The argument is written out once a limb and carry. SQLite computes equal aggregates once, and two
+    # placeholders are never equal; so what is bound inside becomes a literal when the statement runs.
+    text = compiler.process(amount, **{**options, "literal_execute": True})
+    highest = digits % _LIMB or _LIMB
+    starts = [(1, highest), *((start, _LIMB) for start in range(highest + 1, digits + 1, _LIMB))]
+    carried, parts = "", []
+    for start, size in reversed(starts):
+        limb = f"coalesce(sum(CAST(substr({text},{start},{size}) AS INTEGER)),0)"
+        carried = f"({limb}+{carried}/{10**_LIMB})" if carried else limb
+        if start > 1:
+            parts.append(f"printf('%0{_LIMB}d',{carried}%{10**_LIMB})")
+    parts.append(f"printf('%0{max(_TOTAL_DIGITS, digits) - _LIMB * len(parts)}d',{carried})")
+    return f"({'||'.join(reversed(parts))})"
 
 
 class Text(TypeDecorator[str]):
-    """Text that every backend keeps: `InvalidValue` for a NUL character.
+    """Text that every backend keeps: `InvalidValue` for a NUL character or half a surrogate pair.
 
-    PostgreSQL refuses one; SQLite would keep it and then show half of the value.
+    PostgreSQL refuses a NUL; SQLite would keep it and then show half of the value.
     """
 
     impl = String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is not None and "\0" in value:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise InvalidValue(f"text must be a str, not {type(value).__name__}")
+        if "\0" in value:
             raise InvalidValue(f"text with a NUL character at position {value.index(chr(0))} cannot be kept; remove it")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise InvalidValue(
+                    f"text with a lone surrogate at position {error.start} cannot be kept; it was decoded wrongly"
+                ) from None
         return value
 
 
@@ -142,10 +211,12 @@ class UtcTime(TypeDecorator[dt.datetime]):
     def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        if not isinstance(value, dt.datetime) or value.tzinfo is None:
-            raise InvalidValue(f"a time must be a datetime with a zone, not {value!r}; use datetime.now(timezone.utc)")
-        value = value.astimezone(dt.UTC)
+        value = _in_utc(value)
         return format_utc(value) if dialect.name == "sqlite" else value
+
+    def literal_processor(self, dialect: Dialect) -> Callable[[dt.datetime], str]:
+        zone = "" if dialect.name == "sqlite" else "+00"
+        return lambda value: f"'{format_utc(_in_utc(value))}{zone}'"
 
     def process_result_value(self, value: Any, dialect: Dialect) -> dt.datetime | None:
         if value is None:
@@ -162,3 +233,21 @@ class UtcTime(TypeDecorator[dt.datetime]):
 def format_utc(moment: dt.datetime) -> str:
     """The fixed-width text in which SQLite keeps a UTC time."""
     return moment.replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _in_utc(value: dt.datetime) -> dt.datetime:
+    if not isinstance(value, dt.datetime):
+        raise InvalidValue(f"a time must be a datetime with a zone, not {type(value).__name__}")
+    if value.tzinfo is None:
+        raise InvalidValue(
+            "a time must be a datetime with a zone, and this one has none; use datetime.now(timezone.utc)"
+        )
+    try:
+        return value.astimezone(dt.UTC)
+    except OverflowError:
+        raise InvalidValue("a time must lie in the years 1 to 9999 of UTC") from None
+
+
+def _shown(value: int) -> str:
+    """`value`, or how large it is: Python refuses to write out an int of thousands of digits."""
+    return str(value) if value.bit_length() < 1_000 else f"of {value.bit_length()} bits"
