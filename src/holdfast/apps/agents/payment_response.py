@@ -19,7 +19,8 @@ class _Settlement(msgspec.Struct):
 def settled_signature(header: str) -> str | None:
     """Return the Solana signature that a `PAYMENT-RESPONSE` header names (version 1: `X-PAYMENT-RESPONSE`).
 
-    To be collected in `RecognitionConfig.settled`. What the header says of success is not asked: the chain knows better.
+    To be collected in `RecognitionConfig.settled`. Whether the header speaks of success is not asked: the chain knows
+    better.
 
     Args:
         header: the header's value, base64 of a JSON object with `transaction` and `network`.
