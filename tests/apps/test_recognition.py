@@ -29,6 +29,7 @@ from tests.apps.x402 import (
     TOKEN_2022,
     USDC,
     USDT,
+    account,
     create,
     lighthouse,
     limit,
@@ -89,6 +90,33 @@ def test_a_smart_wallet_pays_by_an_inner_instruction(wallet: str) -> None:
     assert found.payment
     assert "smart-wallet layout" in found.reason
     assert ("known smart wallet" in found.reason) == (wallet == SQUADS)
+
+
+def test_a_smart_wallet_that_pays_twice_has_not_the_layout_of_a_payment() -> None:
+    twice = [move(), move(recipient="a wallet's till", amount=50)]
+    first, second = Recogniser(SHIPPED).recognise(
+        transaction(PAYAI, limit(), price(), (program(SQUADS, BUYER), twice), memo())
+    )
+    assert (first.payment, second.payment) == (True, False)
+    assert "smart-wallet layout" not in first.reason + second.reason
+
+
+def test_a_transfer_inside_the_token_program_is_not_the_one_of_the_layout() -> None:
+    """A mint may have a program called at each transfer, which may move tokens itself."""
+    hooked = transaction(PAYAI, limit(), price(), move())
+    inside = msgspec.structs.replace(move(recipient="hook", amount=1), instruction=2, inner=0)
+    hooked = msgspec.structs.replace(hooked, transfers=(*hooked.transfers, inside))
+    first, second = Recogniser(SHIPPED).recognise(hooked)
+    assert first.payment
+    assert "exact layout" in first.reason
+    assert not second.payment
+    assert "exact layout" not in second.reason
+
+
+def test_a_facilitator_may_sell_something_itself() -> None:
+    found = judge(transaction(PAYAI, limit(), price(), move(recipient=PAYAI), memo()))
+    assert found.payment
+    assert "the recipient pays the fee" not in found.reason
 
 
 def test_an_inner_transfer_without_a_facilitator_needs_more_than_its_layout() -> None:
@@ -194,6 +222,7 @@ NOT_EXACT = {
     "the memo before the transfer": transaction(RELAYER, limit(), price(), memo(b"x"), move()),
     "the budget after the transfer": transaction(RELAYER, move(), limit(), price()),
     "too many instructions": transaction(RELAYER, limit(), price(), move(), *[lighthouse()] * 5),
+    "eight instructions": transaction(RELAYER, limit(), price(), create(RELAYER), move(), *[lighthouse()] * 4),
 }
 
 
@@ -221,9 +250,10 @@ def test_a_transfer_that_pays_its_own_fee_is_no_payment() -> None:
     assert found.reason == "stablecoin; the sender pays the fee"
 
 
-def test_a_delegate_that_spends_for_the_fee_payer_pays_its_own_fee() -> None:
-    spent = move(sender=RELAYER)
-    tx = transaction(RELAYER, limit(), price(), msgspec.structs.replace(spent, authority=BUYER))
+@pytest.mark.parametrize(("owner", "delegate"), [(RELAYER, BUYER), (BUYER, RELAYER)])
+def test_a_delegate_may_stand_between_the_fee_payer_and_its_own_transfer(owner: str, delegate: str) -> None:
+    spent = move(sender=owner)
+    tx = transaction(RELAYER, limit(), price(), msgspec.structs.replace(spent, authority=delegate))
     assert "the sender pays the fee" in judge(tx).reason
 
 
@@ -275,7 +305,7 @@ def test_tokens_that_are_passed_on_are_paid_to_the_last() -> None:
     [
         (move(amount=0), "the amount is 0"),
         (move(recipient=BUYER, destination="another account"), "the tokens stay with their owner"),
-        (move(recipient=None, destination=f"{BUYER}'s account"), "the tokens stay with their owner"),
+        (move(recipient=None, destination=account(BUYER)), "the tokens stay with their owner"),
     ],
 )
 def test_a_transfer_that_gives_nobody_anything_is_no_payment(moved: TokenTransfer, why: str) -> None:

@@ -40,12 +40,17 @@ def memo(text: bytes = NONCE, *signers: str) -> Step:
     return MEMO, signers, text
 
 
+def account(owner: str | None, mint: str | None = USDC) -> str:
+    """A token account's name; not a real address, since recognition compares names only."""
+    return f"{owner}'s account of {mint}"
+
+
 def create(payer: str = PAYAI) -> Step:
-    return ASSOCIATED, (payer, f"{SELLER}'s account", SELLER, USDC, SYSTEM, TOKEN), b"\1"
+    return ASSOCIATED, (payer, account(SELLER), SELLER, USDC, SYSTEM, TOKEN), b"\1"
 
 
 def lighthouse() -> Step:
-    return LIGHTHOUSE, (f"{BUYER}'s account",), b"\x09\x01"
+    return LIGHTHOUSE, (account(BUYER),), b"\x09\x01"
 
 
 def program(name: str, *accounts: str) -> Step:
@@ -72,9 +77,9 @@ def move(
         decimals=6,
         amount=amount,
         fee=None,
-        source=f"{sender}'s account",
+        source=account(sender, mint),
         source_owner=sender,
-        destination=destination or f"{recipient}'s account",
+        destination=destination or account(recipient, mint),
         destination_owner=recipient,
         authority=sender,
         successful=True,
