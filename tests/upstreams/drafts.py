@@ -71,7 +71,7 @@ class Draft:
     meta: dict[str, Any] = field(default_factory=dict)  # more of it, or in place of what is made here
 
     def answer(self, encoding: str = "base64") -> dict[str, Any]:
-        keys = self.keys()
+        keys = self.accounts()
         place = keys.index
         header = MessageHeader(len(self.signers), 0, 0)
         static = [Pubkey.from_string(name) for name in keys[: len(keys) - len(self._loaded())]]
@@ -128,7 +128,7 @@ class Draft:
             return answer | {"transaction": [base58_reference(raw), "base58"]}
         return transcode(answer, encoding)
 
-    def keys(self) -> list[str]:
+    def accounts(self) -> list[str]:
         """Static keys, signers first, then loaded ones."""
         named = list(self.signers)
         for call in self.calls:

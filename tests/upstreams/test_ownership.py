@@ -226,7 +226,7 @@ def test_the_decimals_that_a_failed_transfer_claims_are_not_believed_of_others(e
 def test_an_owner_who_is_not_among_the_accounts_is_still_named(encoding):
     stranger = key(777)
     draft = Draft([initialize(TEMPORARY, stranger), transfer(ALICES, TEMPORARY, ALICE, 1)], HELD, HELD)
-    assert stranger not in draft.keys()
+    assert stranger not in draft.accounts()
     assert ends(draft, encoding)[0][1] == stranger
 
 

@@ -1,5 +1,7 @@
 """Token transfers, as transactions ask for them, alike in every encoding."""
 
+import json
+
 import pytest
 
 from holdfast.upstreams.solana.parse import parse_transaction
@@ -253,8 +255,6 @@ def test_old_answers_without_inner_instructions_balances_or_loaded_addresses_are
 
 
 def test_json_text_bytes_and_envelopes_are_one_and_the_same(encoding):
-    import json
-
     answer = Draft([transfer(ALICES, BOBS, ALICE, 1)], BEFORE, BEFORE).answer(encoding)
     expected = parse_transaction(answer)
     for form in (answer, {"jsonrpc": "2.0", "result": answer, "id": 1}):

@@ -1,6 +1,7 @@
 """The binary form of transactions: read as solders reads it, or refused."""
 
 import base64
+import contextlib
 
 import pytest
 from hypothesis import given
@@ -55,10 +56,8 @@ def test_bytes_after_the_end_are_refused(name):
 
 @given(st.binary(max_size=300))
 def test_random_bytes_are_read_or_refused(raw):
-    try:
+    with contextlib.suppress(MalformedRecord):
         wire.read(raw)
-    except MalformedRecord:
-        pass
 
 
 @given(st.sampled_from(sorted(DRAFTS)), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1))
@@ -66,10 +65,8 @@ def test_transactions_with_bytes_changed_are_read_or_refused(name, changes):
     raw = bytearray(raw_of(DRAFTS[name]))
     for at, byte in changes:
         raw[at % len(raw)] = byte
-    try:
+    with contextlib.suppress(MalformedRecord):
         wire.read(bytes(raw))
-    except MalformedRecord:
-        pass
 
 
 def test_a_version_from_the_future_is_refused_by_name():
@@ -81,5 +78,5 @@ def test_a_version_from_the_future_is_refused_by_name():
 
 @pytest.mark.parametrize("length", [b"\x80\x00", b"\x81\x80\x00", b"\xff\xff\x04", b"\x80\x80\x80"])
 def test_lengths_in_other_than_their_shortest_form_are_refused(length):
-    with pytest.raises(MalformedRecord, match="shortest form|no compact-u16"):
+    with pytest.raises(MalformedRecord, match=r"shortest form|no compact-u16"):
         wire.read(b"\1" + bytes(64) + b"\1\0\0" + length + bytes(2000))

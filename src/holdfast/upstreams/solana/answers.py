@@ -116,7 +116,7 @@ class Answer(Entry):
 
     transactions: list[Entry | None] | UnsetType | None = UNSET
     result: Answer | list[Answer | None] | UnsetType | None = UNSET
-    error: Raw | UnsetType = UNSET
+    error: Raw = Raw()  # empty where absent
 
 
 class LooseAnswer(Struct, gc=False):

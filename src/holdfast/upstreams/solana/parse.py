@@ -25,6 +25,7 @@ from holdfast.upstreams.solana.answers import (
 from holdfast.upstreams.solana.records import Transaction
 from holdfast.upstreams.solana.transaction import Wanted, build
 
+_ABSENT = (b"", b"null")
 _NO_RESULT = "null instead of an answer: the node has no such transaction or block"
 _NULL_ENTRY = "null instead of a transaction"
 _NEITHER = "neither a transaction nor a block with its transactions (transactionDetails: full) in it"
@@ -91,10 +92,8 @@ def parse_answer(
         found = _entries(decode_answer(data), block_time)
     except msgspec.ValidationError:
         found = _loose_entries(data, block_time)
-    except ValueError as error:
-        return [(None, NotJson(f"not JSON: {error}"))]
-    except RecursionError:
-        return [(None, MalformedRecord(_TOO_DEEP))]
+    except (ValueError, RecursionError) as error:
+        return [(None, _unreadable(error))]
     results: list[Result] = []
     for index, (entry, time) in enumerate(found.entries):
         place = index if found.many else None
@@ -122,7 +121,7 @@ def _entries(answer: Answer | list[Answer | None] | None, time: int | None) -> _
         return _Found(True, [entry for item in answer for entry in _entries(item, time).entries])
     if answer is None:
         return _Found(False, [(MalformedRecord(_NO_RESULT), time)])
-    if answer.error is not UNSET:
+    if bytes(answer.error) not in _ABSENT:
         return _Found(False, [(MalformedRecord(_rpc_error(answer.error)), time)])
     if answer.result is not UNSET:
         return _entries(answer.result, time)
@@ -134,19 +133,21 @@ def _entries(answer: Answer | list[Answer | None] | None, time: int | None) -> _
     return _Found(False, [(answer, time)])
 
 
-def _loose_entries(data: bytes | Raw, time: int | None) -> _Found:
+def _loose_entries(data: bytes | Raw, time: int | None, listed: bool = False) -> _Found:
     """`_entries`, for a document in which something has the wrong shape: down to the part that has."""
     try:
         answer = decode_loose(data)
         if isinstance(answer, list):
-            return _Found(True, [entry for item in answer for entry in _loose_entries(item, time).entries])
+            if listed:
+                return _Found(False, [(MalformedRecord("a list inside a list"), time)])
+            return _Found(True, [entry for item in answer for entry in _loose_entries(item, time, True).entries])
         if answer is None:
             return _entries(answer, time)
-        if bytes(answer.error) not in (b"", b"null"):
+        if bytes(answer.error) not in _ABSENT:
             return _Found(False, [(MalformedRecord(_rpc_error(answer.error)), time)])
         if answer.result:
             return _loose_entries(answer.result, time)
-        if bytes(answer.transactions) not in (b"", b"null"):
+        if bytes(answer.transactions) not in _ABSENT:
             if answer.blockTime:
                 time = decode_time(answer.blockTime) or time
             return _Found(True, [(_entry(item), time) for item in decode_list(answer.transactions)])
@@ -163,7 +164,11 @@ def _entry(data: bytes | Raw) -> Entry | MalformedRecord:
 
 
 def _unreadable(error: Exception) -> MalformedRecord:
-    return MalformedRecord(_TOO_DEEP if isinstance(error, RecursionError) else f"not an answer: {error}")
+    if isinstance(error, RecursionError):
+        return MalformedRecord(_TOO_DEEP)
+    if isinstance(error, msgspec.ValidationError):
+        return MalformedRecord(f"not an answer: {error}")
+    return NotJson(f"not JSON: {error}")
 
 
 def _rpc_error(error: Raw) -> str:

@@ -28,8 +28,8 @@ _CHUNK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte 0x5?: what parallel compressors begin with
-# A few bytes of a hostile stream can stand for a whole block of 128 KiB; small pieces bound what one gives.
-_COMPRESSED_PIECE = 4096
+# Four bytes of a hostile zstd stream can stand for a block of 128 KiB, so what is decompressed at once is small.
+_COMPRESSED_PIECE = 256
 
 
 class _Decompressor(Protocol):
@@ -134,19 +134,21 @@ def _decompressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
         head += piece
         if len(head) >= 4:
             break
-    open_member: Callable[[], _Decompressor]
     if head.startswith(_GZIP):
-        kind, open_member = "gzip", _open_gzip
+        yield from _gathered(_members("gzip", _open_gzip, chain((head,), pieces)))
     elif head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] & 0xF0 == 0x50):
-        kind, open_member = "zstd", _open_zstd
+        yield from _gathered(_members("zstd", _open_zstd, chain((head,), pieces)))
     else:
         if head:
             yield head
         yield from pieces
-        return
+
+
+def _members(kind: str, open_member: Callable[[], _Decompressor], pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The content of one member after the other; b"" wherever more has to be read from the file first."""
     member = None
     try:
-        for piece in chain((head,), pieces):
+        for piece in pieces:
             for start in range(0, len(piece), _COMPRESSED_PIECE):
                 data = piece[start : start + _COMPRESSED_PIECE]
                 while data:
@@ -154,14 +156,29 @@ def _decompressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
                         if kind == "gzip" and not (data := data.lstrip(b"\0")):  # padding, as tapes have it
                             break
                         member = open_member()
-                    content = member.decompress(data)
+                    yield member.decompress(data)
                     data, member = (member.unused_data, None) if member.eof else (b"", member)
-                    if content:
-                        yield content
+            yield b""
     except (zlib.error, zstandard.ZstdError) as error:
         raise MalformedRecord(f"corrupt {kind} stream: {error}") from None
     if member is not None:
         raise MalformedRecord(f"truncated {kind} stream: it ends before its end mark")
+
+
+def _gathered(contents: Iterable[bytes]) -> Iterator[bytes]:
+    """The same in pieces of a size worth looking at; nothing is held back when reading stops or fails."""
+    held: list[bytes] = []
+    size = 0
+    try:
+        for content in contents:
+            held.append(content)
+            size += len(content)
+            if size >= _CHUNK or (size and not content):
+                yield b"".join(held)
+                held, size = [], 0
+    except MalformedRecord:
+        yield b"".join(held)
+        raise
 
 
 def _open_gzip() -> _Decompressor:
@@ -223,8 +240,9 @@ class LineReader:
         if chunk is None:
             return False
         first, *lines = chunk.split(b"\n")
-        self._held.append(first)
-        self._held_size += len(first)
+        if first:
+            self._held.append(first)
+            self._held_size += len(first)
         if lines:
             self._ready.append(b"".join(self._held))
             self._ready.extend(lines[:-1])

@@ -127,7 +127,8 @@ def _check_balances(meta: Outcome, count: int) -> None:
             raise MalformedRecord("token balances name one account twice")
     both = before + after
     amounts = [balance.uiTokenAmount.amount for balance in both]
-    if not "".join(amounts).isdigit() or not 0 < max(map(len, amounts)) < 20:  # 19 digits always fit
+    lengths = set(map(len, amounts))
+    if not "".join(amounts).isdigit() or 0 in lengths or max(lengths) > 19:  # 19 digits always fit
         for amount in amounts:
             whole_amount(amount, "amount of a token balance")
     base58.check_addresses([balance.mint for balance in both])

@@ -52,7 +52,7 @@ def view(entry: Entry) -> View:
             return _view_wire(raw, loaded)
         if len(transaction) == 2 and transaction[1] == "base58":
             return _view_wire(base58.decode(transaction[0]), loaded)
-        raise MalformedRecord(f"transaction encoding {transaction[1:2]} is not known: base64 and base58 are")
+        raise MalformedRecord(f"transaction encoding {str(transaction[1:])[:100]} is not known: base64 and base58 are")
     raise MalformedRecord("no transaction in it")
 
 
@@ -114,7 +114,9 @@ def _version(entry: Entry, has_lookups: bool) -> str:
     try:
         return VERSIONS[entry.version] or ("0" if has_lookups else "legacy")
     except KeyError:
-        raise MalformedRecord(f"transaction version {entry.version!r} is not known: legacy, 0 and 1 are") from None
+        raise MalformedRecord(
+            f"transaction version {str(entry.version)[:100]!r} is not known: legacy, 0 and 1 are"
+        ) from None
 
 
 def _check_loaded(writable: int, readonly: int, loaded: LoadedAddresses | None) -> None:
