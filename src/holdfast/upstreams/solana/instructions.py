@@ -55,13 +55,21 @@ def _instruction(
         elif isinstance(parsed, Parsed):
             kind, data = parsed.type, b""
             info = msgspec.json.decode(parsed.info)
-            if isinstance(info, dict):
-                for name in _NOT_ACCOUNTS.get(kind, ()):
-                    info.pop(name, None)
-            accounts = tuple(dict.fromkeys(_named(info, seen.index)))
+            accounts = tuple(dict.fromkeys(_named(_without_data({"type": kind, "info": info}), seen.index)))
         else:
             accounts, data = (), parsed.encode() if isinstance(parsed, str) else b""
     return Instruction(instruction=place, inner=inner, program=program, accounts=accounts, data=data, parsed_type=kind)
+
+
+def _without_data(parsed: dict[str, Any]) -> Any:
+    """`parsed` without the addresses that are part of the data, in a batch too."""
+    info, kind = parsed.get("info"), parsed.get("type")
+    if not isinstance(info, dict) or not isinstance(kind, str):
+        return info
+    if kind == "batch" and isinstance(info.get("instructions"), list):
+        return [_without_data(part) for part in info["instructions"] if isinstance(part, dict)]
+    left_out = _NOT_ACCOUNTS.get(kind, ())
+    return {name: value for name, value in info.items() if name not in left_out}
 
 
 def _named(info: Any, index: Mapping[str, int]) -> list[str]:

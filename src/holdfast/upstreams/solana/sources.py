@@ -160,7 +160,9 @@ def _members(kind: str, open_member: Callable[[], _Decompressor], pieces: Iterab
                     data, member = (member.unused_data, None) if member.eof else (b"", member)
             yield b""
     except (zlib.error, zstandard.ZstdError) as error:
-        raise MalformedRecord(f"corrupt {kind} stream: {error}") from None
+        raise MalformedRecord(
+            f"corrupt {kind} stream, so that records read from it may be wrong too: {error}"
+        ) from None
     if member is not None:
         raise MalformedRecord(f"truncated {kind} stream: it ends before its end mark")
 
