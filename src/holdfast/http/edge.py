@@ -1,0 +1,132 @@
+"""What every request passes first: limits, an id, headers that protect a browser, the access log, the counters."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from holdfast.http import problems
+from holdfast.model import uuid7
+
+LONGEST_QUERY = 8_192  # bytes
+LONGEST_PATH = 2_048  # bytes
+LARGEST_BODY = 65_536  # bytes; nothing here reads a body yet
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+PROTECTION = {
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self';"
+    " frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_PROTECTION = [(name.lower().encode(), value.encode()) for name, value in PROTECTION.items()]
+
+Observe = Callable[[str, str, int, float], None]  # method, route, status, seconds
+
+log = structlog.get_logger("holdfast.http")
+
+
+class _BodyTooLarge(Exception):
+    """More came than `LARGEST_BODY`."""
+
+
+class Edge:
+    """ASGI middleware around everything else.
+
+    Args:
+        route_of: the template of the route that took a request, for the counters.
+        observe: called once a request.
+    """
+
+    def __init__(self, app: ASGIApp, *, route_of: Callable[[Scope], str], observe: Observe) -> None:
+        self.app = app
+        self.route_of = route_of
+        self.observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        request_id = _request_id(request)
+        scope["holdfast.request_id"] = request_id
+        began = time.perf_counter()
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = message.setdefault("headers", [])
+                given = {name for name, _ in headers}
+                headers.extend(pair for pair in _PROTECTION if pair[0] not in given)
+                headers.append((b"x-request-id", request_id.encode()))
+            elif scope["method"] == "HEAD" and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                refused = _refused(request)
+                if refused is not None:
+                    await problems.problem(request, *refused)(scope, receive, sending)
+                else:
+                    await self.app(scope, _bounded(receive), sending)
+            except Exception as error:
+                if status:
+                    raise  # the answer has begun: the server breaks the connection, so that nobody takes it for whole
+                if isinstance(error, _BodyTooLarge):
+                    response = problems.problem(request, 413, f"a body may have {LARGEST_BODY} bytes")
+                else:
+                    response = problems.of_failure(request, error)
+                await response(scope, receive, sending)
+            finally:
+                seconds = time.perf_counter() - began
+                self.observe(scope["method"], self.route_of(scope), status, seconds)
+                # The query is left out: it may hold what should not be in a log.
+                log.info(
+                    "request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4)
+                )
+
+
+def _request_id(request: Request) -> str:
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid7().hex
+
+
+def _refused(request: Request) -> tuple[int, str] | None:
+    scope: Any = request.scope
+    if len(scope["query_string"]) > LONGEST_QUERY:
+        return 414, f"a query string may have {LONGEST_QUERY} bytes, not {len(scope['query_string'])}"
+    if len(scope["path"].encode("utf-8", "replace")) > LONGEST_PATH:
+        return 414, f"a path may have {LONGEST_PATH} bytes"
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit():
+        return 400, f"Content-Length {length[:40]!r} is not a number of bytes"
+    if int(length[:20]) > LARGEST_BODY:
+        return 413, f"a body may have {LARGEST_BODY} bytes, not {length[:20]}"
+    return None
+
+
+def _bounded(receive: Receive) -> Receive:
+    seen = 0
+
+    async def receiving() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > LARGEST_BODY:
+            raise _BodyTooLarge
+        return message
+
+    return receiving

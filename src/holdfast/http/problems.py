@@ -1,0 +1,90 @@
+"""Errors as problem details (RFC 9457): what was wrong, with which value, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from holdfast.errors import Conflict, HoldfastError, InvalidValue, NotFound, Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 1  # seconds until a database that is gone may be asked for again
+
+log = structlog.get_logger("holdfast.http")
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """The members of RFC 9457, section 3.1, and the request's id, under which the log has more."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+
+
+_STATUS: tuple[tuple[type[HoldfastError], int], ...] = (
+    (InvalidValue, 422),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Unavailable, 503),
+)
+_DETAILS = {
+    404: "there is nothing at this address; /openapi.json lists what there is",
+    405: "this address cannot be used with this method; the Allow header lists those it takes",
+}
+
+
+def problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem response."""
+    body = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        request_id=request.scope.get("holdfast.request_id", ""),
+    )
+    return Response(msgspec.json.encode(body), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def of_holdfast_error(request: Request, error: Exception) -> Response:
+    """The response for an error that Holdfast raised on purpose.
+
+    What the caller can act on is told as it is; of anything else only that it happened, since it may speak
+    of the inside: the log has it, under the request's id.
+    """
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else None
+            return problem(request, status, str(error), headers)
+    return of_failure(request, error)
+
+
+def of_failure(request: Request, error: Exception) -> Response:
+    """The response for what should not have happened; the log gets it with its traceback."""
+    log.error(
+        "request_failed", path=request.url.path, request_id=request.scope.get("holdfast.request_id"), exc_info=error
+    )
+    return problem(request, 500, "this request failed; the log has the reason under the request_id")
+
+
+def of_http_exception(request: Request, error: Exception) -> Response:
+    """The response for what routing refused: an unknown address, a method that is not taken."""
+    if not isinstance(error, HTTPException):
+        return of_failure(request, error)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        taken = {method.strip() for method in headers.get("Allow", "GET, HEAD").split(",")} | {"OPTIONS"}
+        headers["Allow"] = ", ".join(sorted(taken))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+    default = HTTPStatus(error.status_code).phrase
+    detail = _DETAILS.get(error.status_code) if error.detail in ("", default) else error.detail
+    return problem(request, error.status_code, detail or default, headers)
