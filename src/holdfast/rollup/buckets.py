@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import msgspec
 
-from holdfast.errors import InvalidValue
 from holdfast.rollup.definition import NO_VALUE, Rollup
 
 
@@ -25,11 +25,6 @@ class Bucket:
         """The first moment of the day."""
         return dt.datetime.combine(self.day, dt.time.min, dt.UTC)
 
-    @property
-    def end(self) -> dt.datetime:
-        """The first moment of the next day."""
-        return self.start + dt.timedelta(days=1)
-
     def key(self) -> str:
         """The dimensions as one text, for the table of dirty marks."""
         return msgspec.json.encode(self.dimensions).decode()
@@ -41,20 +36,37 @@ class Bucket:
 
 
 def bucket_of(rollup: Rollup, facts: Mapping[str, Any] | None) -> Bucket | None:
-    """The bucket of a row with these facts; None where there is no row, or it has no time."""
+    """The bucket of a row with these facts; None where there is no row, or no time in it.
+
+    A text that begins with no day, which raw SQL can write on SQLite, is no time: the row belongs to no bucket.
+    """
     if facts is None or facts.get(rollup.time) is None:
         return None
-    text = str(facts[rollup.time])
     try:
-        moment = dt.datetime.fromisoformat(text)
+        day = dt.date.fromisoformat(str(facts[rollup.time])[:10])
     except ValueError:
-        raise InvalidValue(f"{text!r} in {rollup.base().name}.{rollup.time} is no time; write it as UTC text") from None
-    day = (moment if moment.tzinfo is None else moment.astimezone(dt.UTC)).date()
+        return None
     return Bucket(day, tuple(NO_VALUE if (v := facts.get(name)) is None else str(v) for name in rollup.by))
 
 
-def dirty_buckets(rollup: Rollup, rows: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]]) -> set[Bucket]:
+def dirty_buckets(
+    rollup: Rollup, rows: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]]
+) -> set[Bucket]:
     """The buckets that changes with these (old, new) facts touch: where a row was, and where it is now."""
-    touched = {bucket_of(rollup, facts) for pair in rows for facts in pair}
-    touched.discard(None)
-    return touched  # type: ignore[return-value]
+    return {bucket for pair in rows for facts in pair if (bucket := bucket_of(rollup, facts)) is not None}
+
+
+def lookups(rollup: Rollup, buckets: Sequence[Bucket]) -> dict[frozenset[str], list[tuple[int, Bucket]]]:
+    """Which buckets to look up with which dimensions NULL, each with its place among `buckets`.
+
+    A NULL and an empty text are one value to a rollup, but not to an index: a bucket without a value is looked
+    up once for either, and what is found is added.
+    """
+    nullable = {name for name in rollup.by if rollup.base().columns[name].nullable}
+    found: dict[frozenset[str], list[tuple[int, Bucket]]] = {}
+    for place, bucket in enumerate(buckets):
+        missing = [n for n, v in zip(rollup.by, bucket.dimensions, strict=True) if v == NO_VALUE and n in nullable]
+        for size in range(len(missing) + 1):
+            for null in combinations(missing, size):
+                found.setdefault(frozenset(null), []).append((place, bucket))
+    return found

@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, PrimaryKeyConstraint, String, Table, and_, case, func
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    FromClause,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    and_,
+    case,
+    func,
+    text,
+)
+from sqlalchemy.types import TypeEngine
 
 from holdfast.errors import ModelError
 from holdfast.model import Amount, Aspect, Text, Total, UtcTime, exact_sum, require_columns
@@ -55,6 +69,9 @@ class Rollup(Aspect):
     def check(self, model: type[Any]) -> None:
         """Raise `ModelError` for what cannot be added up exactly; make the table of the results."""
         where = f"Rollup({self.name!r})"
+        names = ["day", *self.by, *self.measures, "rows"]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ModelError(f"{model.__name__}: {where} has {twice[0]!r} twice among the columns {', '.join(names)}")
         require_columns(model, (self.time, *self.by), where)
         columns = model.__table__.columns
         if not isinstance(columns[self.time].type, UtcTime):
@@ -74,6 +91,10 @@ class Rollup(Aspect):
         self.table = model.metadata.tables.get(self.name)
         if self.table is None:
             self.table = self._make_table(model)
+        elif self.table.columns.keys() != names:
+            raise ModelError(
+                f"{model.__name__}: {where} cannot keep its figures in a table that is something else already"
+            )
 
     def needs(self, model: type[Any]) -> tuple[str, ...]:
         """The time and the dimensions: they say which buckets a change made dirty."""
@@ -86,7 +107,8 @@ class Rollup(Aspect):
             Column("day", UtcTime(), nullable=False),
             *(Column(name, Text(), nullable=False) for name in self.by),
             *(
-                Column(name, Total() if isinstance(measure, Sum) else BigInteger(), nullable=False)
+                # The default is for a measure that is declared later; its figures are computed then.
+                Column(name, _result_type(measure), nullable=False, server_default=text("0"))
                 for name, measure in self.measures.items()
             ),
             Column("rows", BigInteger(), nullable=False),
@@ -99,25 +121,40 @@ class Rollup(Aspect):
             raise ModelError(f"the rollup {self.name!r} is not declared on a model; put it into a Policy(…)")
         return self.table
 
-    def aggregates(self) -> list[ColumnElement[Any]]:
-        """The measures over the rows of a group, and `rows`, their number."""
-        columns = self.base().columns
+    def summed(self) -> tuple[str, ...]:
+        """The columns that the measures read, each once."""
+        found = [name for measure in self.measures.values() for name in measure.where]
+        found += [measure.column for measure in self.measures.values() if isinstance(measure, Sum)]
+        return tuple(dict.fromkeys(found))
+
+    def aggregates(self, source: FromClause | None = None) -> list[ColumnElement[Any]]:
+        """The measures over the rows of a group, and `rows`, their number; of `source`, else of the base table."""
+        columns = (self.base() if source is None else source).c
         found: list[ColumnElement[Any]] = []
         for name, measure in self.measures.items():
-            condition = and_(*(columns[c] == v for c, v in measure.where.items())) if measure.where else None
+            conditions = [columns[c] == v for c, v in measure.where.items()]
             if isinstance(measure, Sum):
-                value = columns[measure.column]
-                if condition is not None:
-                    value = case((condition, value), else_=None)
-                    value.type = columns[measure.column].type
-                found.append(exact_sum(value).label(name))
+                total = exact_sum(columns[measure.column])
+                found.append((total.filter(*conditions) if conditions else total).label(name))
             else:
-                found.append((func.count() if condition is None else func.count(case((condition, 1)))).label(name))
+                found.append((func.count(case((and_(*conditions), 1))) if conditions else func.count()).label(name))
         found.append(func.count().label("rows"))
         return found
+
+    def definition(self) -> str:
+        """What the figures depend on, as text: another text means that they are to be computed anew."""
+        measures = {
+            name: [type(m).__name__, getattr(m, "column", None), sorted((c, repr(v)) for c, v in m.where.items())]
+            for name, m in self.measures.items()
+        }
+        return msgspec.json.encode([str(self.base().name), self.time, self.by, measures]).decode()
 
     def base(self) -> Table:
         """The table whose rows are added up."""
         if self.model is None:
             raise ModelError(f"the rollup {self.name!r} is not declared on a model; put it into a Policy(…)")
         return self.model.__table__  # type: ignore[no-any-return]
+
+
+def _result_type(measure: Measure) -> TypeEngine[Any]:
+    return Total() if isinstance(measure, Sum) else BigInteger()

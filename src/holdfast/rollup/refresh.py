@@ -1,25 +1,26 @@
 """From dirty marks to right figures: each dirty bucket is computed anew from its base rows.
 
 A mark is committed on its own, together with the follower's checkpoint, before anything is computed; a
-refresh removes the mark and writes the figures in one transaction, and removes it first. So a row that is
+refresh removes the marks and writes the figures in one transaction, and removes them first. So a row that is
 committed while a refresh runs is either seen by it, or its change sets a mark that the refresh does not remove.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, MetaData, PrimaryKeyConstraint, Table, and_, delete, func, insert, or_, select
+from sqlalchemy import ARRAY, Column, MetaData, PrimaryKeyConstraint, Table, and_, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from holdfast.model import Text, UtcTime
-from holdfast.rollup.buckets import Bucket
+from holdfast.rollup.buckets import Bucket, lookups
 from holdfast.rollup.definition import NO_VALUE, Rollup
+from holdfast.rollup.statements import buckets_statement, day_of, has_day, lookup_parameters
 from holdfast.store import Store, Unit
 
 BATCH = 200  # buckets a transaction
-_PART = 1_000  # marks a statement
+_PART = 5_000  # marks a statement
 
 metadata = MetaData()
 dirty = Table(
@@ -30,29 +31,63 @@ dirty = Table(
     Column("key", Text(), nullable=False),
     PrimaryKeyConstraint("rollup", "day", "key"),
 )
+known = Table(
+    "holdfast_rollups",
+    metadata,
+    Column("name", Text(), primary_key=True),
+    Column("definition", Text(), nullable=False),  # as the figures were computed
+)
+
+_given = (
+    func.unnest(*(bindparam(f"{c.name}_", type_=ARRAY(c.type)) for c in dirty.c))
+    .table_valued(*dirty.c.keys(), name="given")
+    .render_derived()
+)
+_MARK_ARRAYS = postgresql.insert(dirty).from_select(dirty.c.keys(), select(*_given.c)).on_conflict_do_nothing()
 
 
 async def mark(unit: Unit, rollup: Rollup, buckets: Iterable[Bucket]) -> int:
     """Mark buckets dirty; returns how many were not already."""
-    rows = [{"rollup": rollup.name, "day": b.start, "key": b.key()} for b in sorted(buckets)]
-    kind = sqlite.insert if unit.store.dialect == "sqlite" else postgresql.insert
+    # In order, so that two who mark the same buckets do not wait for each other crosswise.
+    rows = [{"rollup": rollup.name, "day": b.start, "key": b.key()} for b in sorted(set(buckets))]
     written = 0
     for start in range(0, len(rows), _PART):
-        statement = kind(dirty).values(rows[start : start + _PART]).on_conflict_do_nothing()
-        written += (await unit.execute(statement)).rowcount  # type: ignore[attr-defined]
+        part = rows[start : start + _PART]
+        if unit.store.dialect == "sqlite":
+            done = await unit.execute(sqlite.insert(dirty).on_conflict_do_nothing(), part)
+        else:  # in one statement, for executemany does not say how many it wrote
+            done = await unit.execute(_MARK_ARRAYS, {f"{name}_": [row[name] for row in part] for name in part[0]})
+        written += done.rowcount  # type: ignore[attr-defined]
     return written
 
 
 async def mark_all(unit: Unit, rollup: Rollup) -> int:
     """Mark every bucket that has base rows or figures: for a reset, a rebuild, a new rollup."""
     base, results = rollup.base(), rollup.results()
-    day, dimensions = day_of(unit.store.dialect, base.c[rollup.time]), [base.c[name] for name in rollup.by]
-    with_rows = select(day, *dimensions).where(base.c[rollup.time].is_not(None)).distinct()
+    time, dialect = base.c[rollup.time], unit.store.dialect
+    with_rows = select(day_of(dialect, time), *(base.c[name] for name in rollup.by)).where(has_day(dialect, time))
+    with_figures = select(results.c.day, *(results.c[name] for name in rollup.by))
     buckets: set[Bucket] = set()
-    for statement in (with_rows, select(results.c.day, *(results.c[name] for name in rollup.by))):
-        for start, *values in await unit.execute(statement):
-            buckets.add(Bucket(start.date(), tuple(value or NO_VALUE for value in values)))
+    for statement in (with_rows.distinct(), with_figures):
+        rows: Iterable[Sequence[Any]] = await unit.execute(statement)
+        buckets |= {Bucket(row[0].date(), tuple(value or NO_VALUE for value in row[1:])) for row in rows}
     return await mark(unit, rollup, buckets)
+
+
+async def adopt(unit: Unit, rollup: Rollup) -> bool:
+    """Mark everything when the figures were not computed by this definition; returns whether they were not.
+
+    So a rollup that is declared on a table with rows, or declared otherwise than before, becomes complete.
+    """
+    definition = rollup.definition()
+    stored = await unit.execute(select(known.c.definition).where(known.c.name == rollup.name))
+    if stored.scalar() == definition:
+        return False
+    await mark_all(unit, rollup)
+    kind = sqlite.insert if unit.store.dialect == "sqlite" else postgresql.insert
+    statement = kind(known).values(name=rollup.name, definition=definition)
+    await unit.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"definition": definition}))
+    return True
 
 
 async def refresh(store: Store, rollup: Rollup, *, limit: int = BATCH) -> int:
@@ -61,48 +96,37 @@ async def refresh(store: Store, rollup: Rollup, *, limit: int = BATCH) -> int:
 
 
 async def _refresh(unit: Unit, rollup: Rollup, limit: int) -> int:
-    taken = select(dirty.c.day, dirty.c.key).where(dirty.c.rollup == rollup.name).order_by(dirty.c.day).limit(limit)
+    taken = select(dirty.c.day, dirty.c.key).where(dirty.c.rollup == rollup.name)
+    taken = taken.order_by(dirty.c.day, dirty.c.key).limit(limit)
     # Another instance may be at work while a lease changes hands: its buckets are left to it.
-    rows = (await unit.execute(taken.with_for_update(skip_locked=True))).all()
-    for day, key in rows:
-        await unit.execute(delete(dirty).where(dirty.c.rollup == rollup.name, dirty.c.day == day, dirty.c.key == key))
-        await _compute(unit, rollup, Bucket.of_key(day, key))
-    return len(rows)
+    marks: Sequence[Any] = (await unit.execute(taken.with_for_update(skip_locked=True))).all()
+    if not marks:
+        return 0
+    one = and_(
+        dirty.c.rollup == rollup.name, dirty.c.day == bindparam("at", type_=UtcTime()), dirty.c.key == bindparam("of")
+    )
+    await unit.execute(delete(dirty).where(one), [{"at": day, "of": key} for day, key in marks])
+    await _compute(unit, rollup, [Bucket.of_key(day, key) for day, key in marks])
+    return len(marks)
 
 
-async def _compute(unit: Unit, rollup: Rollup, bucket: Bucket) -> None:
+async def _compute(unit: Unit, rollup: Rollup, buckets: Sequence[Bucket]) -> None:
+    """Write the figures of `buckets`, and remove those of buckets without rows."""
+    names = (*rollup.measures, "rows")
+    figures: list[dict[str, Any] | None] = [None] * len(buckets)
+    for null, wanted in lookups(rollup, buckets).items():
+        statement = buckets_statement(rollup, unit.store.dialect, null)
+        found: Iterable[Sequence[Any]] = await unit.execute(
+            statement, lookup_parameters(rollup, unit.store.dialect, wanted)
+        )
+        for row in found:
+            before = figures[row[0]]
+            added = zip(names, row[1:], strict=True)
+            figures[row[0]] = {name: value + (before[name] if before else 0) for name, value in added}
     results = rollup.results()
-    figures = (await unit.execute(bucket_statement(rollup, bucket))).mappings().one()
-    place = and_(results.c.day == bucket.start, *(results.c[n] == v for n, v in zip(rollup.by, bucket.dimensions, strict=True)))
-    await unit.execute(delete(results).where(place))
-    if figures["rows"]:
-        dimensions = dict(zip(rollup.by, bucket.dimensions, strict=True))
-        await unit.execute(insert(results).values(day=bucket.start, **dimensions, **figures))
-
-
-def bucket_statement(rollup: Rollup, bucket: Bucket) -> Any:
-    """The figures of one bucket, reading only its base rows."""
-    base = rollup.base()
-    time = base.c[rollup.time]
-    same = (_equals(base.c[name], value) for name, value in zip(rollup.by, bucket.dimensions, strict=True))
-    return select(*rollup.aggregates()).select_from(base).where(*same, time >= bucket.start, time < bucket.end)
-
-
-def batch_statement(rollup: Rollup, dialect: str) -> Any:
-    """All figures of a rollup from all base rows at once: what the increments must equal."""
-    base = rollup.base()
-    day = day_of(dialect, base.c[rollup.time]).label("day")
-    dimensions = [func.coalesce(base.c[name], NO_VALUE).label(name) for name in rollup.by]
-    statement = select(day, *dimensions, *rollup.aggregates()).select_from(base)
-    return statement.where(base.c[rollup.time].is_not(None)).group_by(day, *dimensions)
-
-
-def day_of(dialect: str, time: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The start of the UTC day of `time`, in the form in which days are kept."""
-    if dialect == "sqlite":
-        return func.substr(time, 1, 10, type_=UtcTime())
-    return func.date_trunc("day", time, "UTC", type_=UtcTime())
-
-
-def _equals(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    return or_(column.is_(None), column == NO_VALUE) if value == NO_VALUE else column == value
+    keys = [{"day": b.start, **dict(zip(rollup.by, b.dimensions, strict=True))} for b in buckets]
+    place = and_(*(results.c[name] == bindparam(f"{name}_", type_=results.c[name].type) for name in keys[0]))
+    await unit.execute(delete(results).where(place), [{f"{n}_": v for n, v in key.items()} for key in keys])
+    rows = [{**key, **found} for key, found in zip(keys, figures, strict=True) if found]
+    if rows:
+        await unit.execute(results.insert(), rows)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
 from holdfast.errors import HoldfastError
-from holdfast.journal import Batch, Journal, emit
+from holdfast.journal import EVERYTHING, Batch, Journal, emit
 from holdfast.model import Model
 from holdfast.rollup.buckets import dirty_buckets
 from holdfast.rollup.definition import Rollup
-from holdfast.rollup.refresh import mark, mark_all, refresh
+from holdfast.rollup.refresh import adopt, mark, mark_all, refresh
 from holdfast.store import Store, Unit
 
 FOLLOWER = "rollups"
 TOPIC = "rollups.refreshed"
 _GATHER = 0.1  # seconds to let marks gather: a bulk load dirties the same buckets batch after batch
 _RETRY = 1.0  # seconds after a refresh failed
+_SWEEP = 5.0  # seconds between looks for marks that another instance set and, having died, does not compute
 
 log = structlog.get_logger("holdfast.rollup")
 
@@ -46,6 +48,8 @@ class Rollups:
         if self._task is not None or not self.rollups:
             return
         await self.journal.subscribe(FOLLOWER, self._follow, tables=tuple(self._by_table), transactional=True)
+        for rollup in self.rollups:
+            await self.store.run(partial(adopt, rollup=rollup), actor=FOLLOWER)
         self._marked.set()  # marks may be there from before
         self._task = asyncio.create_task(self._loop())
 
@@ -70,12 +74,13 @@ class Rollups:
     async def rebuild(self) -> int:
         """Mark every bucket dirty and compute them all; returns how many there were."""
         for rollup in self.rollups:
-            await self.store.run(lambda unit, r=rollup: mark_all(unit, r), actor=FOLLOWER)  # type: ignore[misc]
+            await self.store.run(partial(mark_all, rollup=rollup), actor=FOLLOWER)
         return await self.refresh_all()
 
     async def _follow(self, batch: Batch, unit: Unit) -> None:
         for table, rollups in self._by_table.items():
-            changes = [c for c in batch.changes if c.table in (table, None)]
+            # What retention takes away is in an archive, and counts as before.
+            changes = [c for c in batch.changes if c.table in (table, EVERYTHING) and c.op != "retired"]
             if not changes:
                 continue
             for rollup in rollups:
@@ -90,12 +95,18 @@ class Rollups:
 
     async def _loop(self) -> None:
         while True:
-            await self._marked.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._marked.wait(), _SWEEP)
             self._marked.clear()
             try:
                 await self.refresh_all()
             except HoldfastError as error:
                 log.warning("refresh_failed", reason=str(error), retry_in=_RETRY)
-                self._marked.set()
-                await asyncio.sleep(_RETRY)
-            await asyncio.sleep(_GATHER)
+            except Exception:
+                log.exception("refresh_failed", retry_in=_RETRY)
+            else:
+                await asyncio.sleep(_GATHER)
+                continue
+            # Whatever went wrong, the marks are still there.
+            self._marked.set()
+            await asyncio.sleep(_RETRY)
