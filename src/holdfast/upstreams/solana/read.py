@@ -105,7 +105,8 @@ def _read(
                 MalformedRecord(f"line of {line.too_long} bytes, where at most {max_line} are read"),
             )
         elif line.data.strip():
-            yield from _placed(line.number, parse_answer(line.data, instructions=instructions))
+            for index, record in parse_answer(line.data, instructions=instructions):
+                yield Place(line.number, index), record
 
 
 def _read_document(
