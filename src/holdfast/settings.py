@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
-from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,7 +15,7 @@ from holdfast.errors import ConfigurationError
 DEFAULT_DATABASE_URL = "sqlite:///holdfast.db"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a process needs to know before it starts. Read with `Settings.from_environment()`.
 
     Durations are seconds. URLs may hold passwords: `repr` leaves them out.
@@ -36,8 +37,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pooler: Literal["none", "transaction"] = "none"  # "transaction": no prepared statements, no LISTEN
     poll_interval: float = 0.25  # how often the journal is looked at for changes by other programs
 
+    def __post_init__(self) -> None:
+        for field, lowest in _LOWEST.items():
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value >= lowest):
+                raise ConfigurationError(f"{_told(field)} must be {lowest} or more, and finite, not {value!r}")
+        if self.pool_max < self.pool_size:
+            raise ConfigurationError(
+                f"{_told('pool_max')} is {self.pool_max}, less than the {self.pool_size} of {_told('pool_size')};"
+                " raise the one or lower the other"
+            )
+
     def __repr__(self) -> str:
         return f"<Settings {self.environment} {hide_password(self.database_url)}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("", repr(self))]  # msgspec's own would show the passwords in a traceback with local variables
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
@@ -62,7 +77,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return msgspec.convert(values, cls)
         except msgspec.ValidationError as error:
-            raise ConfigurationError(f"the configuration is not usable: {error}") from None
+            problem = str(error)
+        # Invalid enum value 'prod' - at `$.environment`
+        named = re.sub(r" - at `\$\.(\w+)`$", lambda found: f" in {_told(found[1])}", problem)
+        raise ConfigurationError(f"the configuration is not usable: {named}")
 
 
 _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
@@ -83,30 +101,53 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
 }
 
 
+# The least that makes sense, in the field's own unit.
+_LOWEST: dict[str, float] = {
+    "pool_size": 1,
+    "pool_max": 1,
+    "pool_timeout": 0,
+    "connect_timeout": 0.01,
+    "start_timeout": 0,
+    "statement_timeout": 0,
+    "slow_query": 0,
+    "poll_interval": 0.001,
+}
+
+
 def _convert(name: str, text: str, kind: type) -> object:
     if kind is str:
         return text
     try:
-        value = kind(text)
+        return kind(text)
     except ValueError:
-        raise ConfigurationError(f"{name}={text!r} is not {'a whole number' if kind is int else 'a number'}") from None
-    if not 0 <= value < float("inf"):
-        raise ConfigurationError(f"{name}={text!r} must be zero or more, and finite")
-    return value
+        problem = f"{name}={text!r} is not {'a whole number' if kind is int else 'a number'}"
+    raise ConfigurationError(problem)
+
+
+def _told(field: str) -> str:
+    """The variable that sets `field`, or the field itself."""
+    return _VARIABLES[field][0][0] if field in _VARIABLES else field
+
+
+_PRIVATE = re.compile(r"token|pass|pwd|secret|key|auth", re.IGNORECASE)
 
 
 def hide_password(url: str) -> str:
-    """`url` with the password and any token in its query replaced by `***`, fit for logs and errors."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "(unreadable URL)"
-    place = parts.netloc.rpartition("@")
-    user = place[0].partition(":")
-    netloc = f"{user[0]}:***@{place[2]}" if user[1] else parts.netloc
-    query = "&".join(
-        f"{key}=***" if any(s in key.lower() for s in ("token", "password", "secret", "key")) else pair
-        for pair in parts.query.split("&")
-        if (key := pair.partition("=")[0]) or pair
+    """`url` with the password and any token in its query replaced by `***`, fit for logs and errors.
+
+    Of a URL that is malformed rather too much is hidden than too little.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
+    if not scheme.startswith("sqlite"):
+        # The last @ ends the password, which may hold any of the other signs when it was not encoded.
+        login, at, place = rest.rpartition("@")
+        user, colon, _ = login.partition(":")
+        rest = f"{user}:***@{place}" if colon else f"{login}{at}{place}"
+    path, question, query = rest.partition("?")
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    shown = "&".join(
+        f"{name}{sign}***" if sign and _PRIVATE.search(name) else name + sign + value for name, sign, value in pairs
     )
-    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+    return f"{scheme}{mark}{path}{question}{shown}"

@@ -7,33 +7,41 @@ once, capture fires once, and the number of rows written comes back (executemany
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ARRAY, Insert, Table, bindparam, func, inspect, or_, select
+from sqlalchemy import ARRAY, JSON, Column, Dialect, Insert, Table, bindparam, func, inspect, literal_column, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from holdfast.errors import InvalidValue
 from holdfast.model import Model
 
+Row = dict[str, Any]
+
 _ROWS = 10_000  # a statement: bounds the memory of one round trip
+_PARAMETERS = 30_000  # a statement of VALUES: PostgreSQL's protocol takes 32,767
 _KEEP = ("id", "created_at", "version")  # what an update of an existing row leaves alone unless told
 
 
-async def insert(session: AsyncSession, model: type[Model], rows: Sequence[Model | dict[str, Any]]) -> int:
-    """Insert `rows` by the driver's executemany; returns how many."""
-    values = [_values(model, row) for row in rows]
-    if values:
-        connection = await session.connection()
-        await connection.execute(model.__table__.insert(), values)  # type: ignore[attr-defined]
+async def insert(session: AsyncSession, model: type[Model], rows: Sequence[Model | Row]) -> int:
+    """Insert `rows`; returns how many."""
+    table: Table = model.__table__  # type: ignore[assignment]
+    values = _alike(table, _values(model, rows))
+    await session.flush()
+    connection = await session.connection()
+    for _, group in groupby(values, key=tuple):
+        for part in _parts(_with_defaults(table, list(group))):
+            await _send(connection, table, part, None)
     return len(values)
 
 
 async def upsert(
     session: AsyncSession,
     model: type[Model],
-    rows: Sequence[Model | dict[str, Any]],
+    rows: Sequence[Model | Row],
     on: Sequence[str],
     update_columns: Sequence[str] | None,
 ) -> int:
@@ -41,74 +49,149 @@ async def upsert(
     if not rows:
         return 0
     table: Table = model.__table__  # type: ignore[assignment]
-    unknown = [name for name in (*on, *(update_columns or ())) if name not in table.columns]
-    if unknown:
-        raise InvalidValue(f"{model.__name__} has no column {unknown[0]!r}; it has {', '.join(table.columns.keys())}")
-    values = [_values(model, row) for row in rows]
+    for name in (*on, *(update_columns or ())):
+        _check_column(table, name)
+    values = _values(model, rows)
     names = values[0].keys()
     if any(v.keys() != names for v in values):
         raise InvalidValue(f"the rows to upsert into {table.name} must all give the same columns")
     changed = [n for n in names if n not in on and n not in _KEEP] if update_columns is None else list(update_columns)
-    values = _with_defaults(table, _last_by_key(values, on))
+    conflict = (tuple(on), tuple(changed))
+    if changed:
+        values = _last_by_key(values, on)
+    await session.flush()
     connection = await session.connection()
-    written = 0
+    return sum([await _send(connection, table, part, conflict) for part in _parts(_with_defaults(table, values))])
+
+
+Conflict = tuple[tuple[str, ...], tuple[str, ...]]  # the columns of a unique key, the columns to overwrite
+
+
+async def _send(connection: AsyncConnection, table: Table, rows: list[Row], conflict: Conflict | None) -> int:
+    names = tuple(rows[0])
     if connection.dialect.name == "sqlite":
-        statement = _on_conflict(table, sqlite.insert(table), on, changed)
-        for part in _parts(values):
-            written += (await connection.execute(statement, part)).rowcount
-        return written
-    statement = _on_conflict(table, _insert_arrays(table, list(values[0])), on, changed)
-    for part in _parts(values):
-        arrays = {f"{name}_": [row[name] for row in part] for name in part[0]}
-        written += (await connection.execute(statement, arrays)).rowcount
-    return written
+        text, columns = _positional(table, names, conflict, connection.dialect)
+        bound = ([row[n] for row in rows] if bind is None else [bind(row[n]) for row in rows] for n, bind in columns)
+        return (await connection.exec_driver_sql(text, list(zip(*bound, strict=True)))).rowcount
+    if not any(_spreads(table.c[name]) for name in names):
+        arrays = {f"{name}_": [row[name] for row in rows] for name in names}
+        return (await connection.execute(_from_arrays(table, names, conflict), arrays)).rowcount
+    step = max(1, _PARAMETERS // len(names))
+    statement = _on_conflict(table, postgresql.insert(table), conflict)
+    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+    return sum([(await connection.execute(statement.values(part))).rowcount for part in parts])
 
 
-def _insert_arrays(table: Table, names: Sequence[str]) -> postgresql.Insert:
+@lru_cache(maxsize=256)
+def _positional(
+    table: Table, names: tuple[str, ...], conflict: Conflict | None, dialect: Dialect
+) -> tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]:
+    """The statement's text, and its parameters in order: the column, and how its values are bound.
+
+    To let SQLAlchemy make each row's parameters would take longer than SQLite takes for the row.
+    """
+    statement = _on_conflict(table, sqlite.insert(table), conflict)
+    compiled: Any = statement.compile(dialect=dialect, column_keys=list(names), for_executemany=True)
+    order: Sequence[str] = compiled.positiontup
+    binders = {name: table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names}
+    return compiled.string, [(name, binders[name]) for name in order]
+
+
+@lru_cache(maxsize=256)
+def _from_arrays(table: Table, names: tuple[str, ...], conflict: Conflict | None) -> Insert:
     """INSERT … SELECT from one array parameter a column, named after it with `_` behind."""
     arrays = (bindparam(f"{name}_", type_=ARRAY(table.c[name].type)) for name in names)
     source = func.unnest(*arrays).table_valued(*names, name="given").render_derived()
-    return postgresql.insert(table).from_select(names, select(*(source.c[name] for name in names)))
+    statement = postgresql.insert(table).from_select(
+        list(names), select(*(source.c[name] for name in names)), include_defaults=False
+    )
+    return _on_conflict(table, statement, conflict)
 
 
-def _on_conflict(table: Table, statement: Any, on: Sequence[str], changed: Sequence[str]) -> Insert:
+def _on_conflict(table: Table, statement: Any, conflict: Conflict | None) -> Insert:
+    if conflict is None:
+        return statement  # type: ignore[no-any-return]
+    on, changed = conflict
     if not changed:
-        return statement.on_conflict_do_nothing(index_elements=list(on))  # type: ignore[no-any-return]
+        return statement.on_conflict_do_nothing(index_elements=on)  # type: ignore[no-any-return]
     new = statement.excluded
-    updates: dict[str, Any] = {name: new[name] for name in changed}
-    differs = or_(*(table.c[name].is_distinct_from(new[name]) for name in changed if name != "updated_at"))
+    # What an update sets by itself (updated_at) is set here too, and is no reason to update.
+    touched = {c.name for c in table.columns if c.onupdate is not None and c.default is not None} - set(on)
+    updates: dict[str, Any] = {name: new[name] for name in {*changed, *touched}}
+    differs = [table.c[name].is_distinct_from(new[name]) for name in changed if name not in touched]
     if "version" in table.columns:
-        updates["version"] = table.c.version + 1
-    return statement.on_conflict_do_update(index_elements=list(on), set_=updates, where=differs)  # type: ignore[no-any-return]
+        updates["version"] = table.c.version + literal_column("1")
+    return statement.on_conflict_do_update(  # type: ignore[no-any-return]
+        index_elements=on, set_=updates, where=or_(*differs) if differs else None
+    )
 
 
-def _values(model: type[Model], row: Model | dict[str, Any]) -> dict[str, Any]:
-    if isinstance(row, dict):
-        return row
-    if not isinstance(row, model):
-        raise InvalidValue(f"{row!r} is no {model.__name__}")
-    return {name: row.__dict__[name] for name in inspect(model).column_attrs.keys() if name in row.__dict__}
+def _values(model: type[Model], rows: Sequence[Model | Row]) -> list[Row]:
+    """Each row as a dictionary by column name."""
+    attributes = {a.key: a.columns[0].name for a in inspect(model).column_attrs}
+    renamed = any(key != name for key, name in attributes.items())
+    found: list[Row] = []
+    for row in rows:
+        if not isinstance(row, dict):
+            if not isinstance(row, model):
+                raise InvalidValue(f"a row for {model.__name__} is one of its instances or a dict, not {type(row)}")
+            given = row.__dict__
+            found.append({name: given[key] for key, name in attributes.items() if key in given})
+        else:
+            found.append({attributes.get(key, key): value for key, value in row.items()} if renamed else row)
+    return found
 
 
-def _with_defaults(table: Table, values: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _alike(table: Table, rows: list[Row]) -> list[Row]:
+    """Rows with the same columns in the same order, as far as NULL is what a missing one means."""
+    if not rows:
+        return rows
+    first = list(rows[0])
+    if all(list(row) == first for row in rows):
+        names = first
+    else:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        _check_column(table, name)
+    if names is first:
+        return rows
+    without = {n for n in names if table.c[n].default is None and table.c[n].server_default is None}
+    return [{n: row.get(n) for n in names if n in row or n in without} for row in rows]
+
+
+def _check_column(table: Table, name: str) -> None:
+    if name not in table.columns:
+        raise InvalidValue(f"{table.name} has no column {name!r}; it has {', '.join(table.columns.keys())}")
+
+
+def _with_defaults(table: Table, rows: list[Row]) -> list[Row]:
     """Rows with what the columns' Python defaults give: INSERT … SELECT would evaluate each of them only once."""
-    missing = [c for c in table.columns if c.default is not None and c.name not in values[0]]
+    missing = [c for c in table.columns if c.default is not None and c.name not in rows[0]]
     for column in missing:
         default: Any = column.default
         if default.is_scalar:
-            values = [{**row, column.name: default.arg} for row in values]
+            rows = [{**row, column.name: default.arg} for row in rows]
         elif default.is_callable:
-            values = [{**row, column.name: default.arg(None)} for row in values]
-    return values
+            rows = [{**row, column.name: default.arg(None)} for row in rows]
+    return rows
 
 
-def _last_by_key(values: list[dict[str, Any]], on: Sequence[str]) -> list[dict[str, Any]]:
+def _last_by_key(rows: list[Row], on: Sequence[str]) -> list[Row]:
     """One row a key: PostgreSQL refuses to touch a row twice in one statement, and the last one is what is meant."""
-    if not all(name in values[0] for name in on):
-        return values
-    return list({tuple(v[name] for name in on): v for v in values}.values())
+    if not all(name in rows[0] for name in on):
+        return rows
+    last: dict[Any, Row] = {}
+    for number, row in enumerate(rows):
+        key = tuple(row[name] for name in on)
+        last[number if None in key else key] = row  # NULLs are not equal
+    return list(last.values())
 
 
-def _parts(values: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    for start in range(0, len(values), _ROWS):
-        yield values[start : start + _ROWS]
+def _spreads(column: Column[Any]) -> bool:
+    """Whether unnest would take the values apart (arrays), or a NULL among them for another (JSON)."""
+    return isinstance(getattr(column.type, "impl_instance", column.type), ARRAY | JSON)
+
+
+def _parts(rows: list[Row]) -> Iterator[list[Row]]:
+    for start in range(0, len(rows), _ROWS):
+        yield rows[start : start + _ROWS]

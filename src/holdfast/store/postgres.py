@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import URL
+from sqlalchemy import URL, event, exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from holdfast.errors import MissingExtra
@@ -22,19 +22,59 @@ def create_engine(url: URL, settings: Settings) -> AsyncEngine:
         import asyncpg  # noqa: F401
     except ImportError:
         raise MissingExtra("PostgreSQL needs asyncpg: pip install 'holdfast[postgres]'") from None
-    arguments: dict[str, Any] = {"timeout": settings.connect_timeout}
-    options: dict[str, Any] = {}
+    milliseconds = round(settings.statement_timeout * 1_000)
+    server_settings: dict[str, str] = {}
+    arguments: dict[str, Any] = {}
     if settings.pooler == "transaction":
         # Prepared statements belong to a server connection, which the pooler changes under us.
-        arguments |= {"statement_cache_size": 0, "prepared_statement_name_func": lambda: f"__holdfast_{uuid4()}__"}
-        options["prepared_statement_cache_size"] = "0"
-        url = url.update_query_dict(options)
-    return create_async_engine(
-        url,
+        arguments["prepared_statement_cache_size"] = 0
+        arguments["prepared_statement_name_func"] = lambda: f"__holdfast_{uuid4()}__"
+    elif milliseconds:
+        server_settings["statement_timeout"] = str(milliseconds)
+
+    async def connect_one(**_: Any) -> Any:
+        return await connect(url, settings, server_settings=server_settings)
+
+    engine = create_async_engine(
+        url.set(query={}),
         pool_size=settings.pool_size,
-        max_overflow=max(0, settings.pool_max - settings.pool_size),
+        max_overflow=settings.pool_max - settings.pool_size,
         pool_timeout=settings.pool_timeout,
-        pool_pre_ping=True,
         hide_parameters=True,
-        connect_args=arguments,
+        connect_args={**arguments, "async_creator_fn": connect_one},
     )
+    event.listen(engine.sync_engine, "checkout", _replace_if_closed)
+    if settings.pooler == "transaction" and milliseconds:
+        # A pooler takes no settings at connect: this one ends with the transaction.
+        event.listen(
+            engine.sync_engine,
+            "begin",
+            lambda connection: connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}"),
+        )
+    return engine
+
+
+async def connect(url: URL, settings: Settings, **arguments: Any) -> Any:
+    """A connection of asyncpg's own, which reads the parameters of the URL as libpq does."""
+    import asyncpg
+
+    class Connection(asyncpg.Connection):  # type: ignore[misc]
+        """One that notices when COMMIT rolls back, as it does, without an error, after a statement has failed."""
+
+        async def execute(self, query: str, *values: Any, timeout: float | None = None) -> str:
+            status: str = await super().execute(query, *values, timeout=timeout)
+            if status == "ROLLBACK" and query.startswith("COMMIT"):
+                raise asyncpg.InFailedSQLTransactionError("COMMIT rolled back, for a statement before it had failed")
+            return status
+
+    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    if settings.pooler == "transaction":
+        arguments["statement_cache_size"] = 0
+    return await asyncpg.connect(dsn, timeout=settings.connect_timeout, connection_class=Connection, **arguments)
+
+
+def _replace_if_closed(dbapi_connection: Any, record: Any, proxy: Any) -> None:
+    # A server that went away has closed the socket, which the driver knows without asking: a ping before each
+    # transaction would be three more round trips.
+    if dbapi_connection.driver_connection.is_closed():
+        raise exc.DisconnectionError("the server closed this connection")

@@ -17,7 +17,7 @@ M = TypeVar("M", bound=Model)
 Order = tuple[str, bool]  # column name, descending
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Query(Generic[M]):
     """Rows of one model. Each method returns a new query; nothing runs before the repository is asked.
 
@@ -53,7 +53,7 @@ class Query(Generic[M]):
         return replace(self, included=self.included + relationships)
 
     def select(self, *names: str) -> Query[M]:
-        """Load only these columns and the key; reading another is an error."""
+        """Load only these columns, the key, and what the order and what is included need; reading another fails."""
         for name in names:
             self.column(name)
         return replace(self, selected=names)
@@ -87,7 +87,8 @@ class Query(Generic[M]):
         """Loader options for what is included and selected."""
         loaders: list[Any] = [self._relationship(path) for path in self.included]
         if self.selected:
-            loaders.append(load_only(*(self.column(name) for name in self.selected), raiseload=True))
+            needed = {*self.selected, *(name for name, _ in self.orders), *self._linking_columns()}
+            loaders.append(load_only(*(self.column(name) for name in needed), raiseload=True))
         return tuple(loaders)
 
     def column(self, name: str) -> Any:
@@ -111,6 +112,12 @@ class Query(Generic[M]):
                 terms.append(column.is_(None))
             terms.append(column.desc() if descending else column.asc())
         return terms
+
+    def _linking_columns(self) -> set[str]:
+        """The columns by which what is included is found."""
+        mapper = inspect(self.model)
+        first = (mapper.relationships[path.partition(".")[0]] for path in self.included)
+        return {mapper.get_property_by_column(column).key for link in first for column in link.local_columns}
 
     def _relationship(self, path: str) -> Any:
         loader: Any = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
 
-from sqlalchemy import func, inspect, select, update
+from sqlalchemy import Uuid, func, select, update
 
 from holdfast.errors import Conflict, InvalidValue, NotFound
 from holdfast.model import Model, Versioned
@@ -35,10 +36,10 @@ class Repository(Generic[M]):
         return Query(self.model)
 
     async def get(self, key: Any, *, include: Sequence[str] = ()) -> M:
-        """The row with this key.
+        """The row with this key, a UUID or its text.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none. InvalidValue: it is no key.
         """
         row = await self.find(key, include=include)
         if row is None:
@@ -46,14 +47,19 @@ class Repository(Generic[M]):
         return row
 
     async def find(self, key: Any, *, include: Sequence[str] = ()) -> M | None:
-        """The row with this key, or None."""
-        options = self.query().include(*include).options() if include else ()
+        """The row with this key, or None. A row that this unit has read already costs no statement."""
+        key = self._key(key)
+        if include:  # as a statement: the session's own `get` leaves a row it holds without them
+            statement = (
+                select(self.model).where(self.model.id == key).options(*self.query().include(*include).options())
+            )
+            return (await self.unit.execute(statement)).scalars().first()
         with self.unit.translated():
-            return await self.unit.session.get(self.model, key, options=options)
+            return await self.unit.session.get(self.model, key)
 
     async def get_many(self, keys: Iterable[Any], *, include: Sequence[str] = ()) -> dict[Any, M]:
         """The rows that exist among `keys`, by key, in the order of `keys`."""
-        wanted = list(dict.fromkeys(keys))
+        wanted = list(dict.fromkeys(map(self._key, keys)))
         options = self.query().include(*include).options()
         found: dict[Any, M] = {}
         for start in range(0, len(wanted), _IN_LIST):
@@ -77,7 +83,12 @@ class Repository(Generic[M]):
         return cast(int, (await self.unit.execute(statement)).scalar_one())
 
     async def page(
-        self, query: Query[M] | None = None, *, size: int = PAGE_SIZE, after_cursor: str | None = None, total: bool = False
+        self,
+        query: Query[M] | None = None,
+        *,
+        size: int = PAGE_SIZE,
+        after_cursor: str | None = None,
+        total: bool = False,
     ) -> Page[M]:
         """One page by keyset: the rows after `after_cursor` in the query's order, the key breaking ties.
 
@@ -87,11 +98,14 @@ class Repository(Generic[M]):
             total: also count all rows of the query, as one more statement.
 
         Raises:
-            InvalidValue: the size is out of bounds, or the cursor is not of this query.
+            InvalidValue: the size is out of bounds, the cursor is of another model or order, or the query has a
+                limit or an offset.
         """
         if not 1 <= size <= PAGE_LIMIT:
             raise InvalidValue(f"a page has 1 to {PAGE_LIMIT} rows, not {size}")
         query = query or self.query()
+        if query.at_most is not None or query.skip:
+            raise InvalidValue("a page has its own size and place; leave limit and offset out of its query")
         orders = keyset_orders(query)
         narrowed = query
         if after_cursor is not None:
@@ -105,16 +119,22 @@ class Repository(Generic[M]):
         rows = list((await self.unit.execute(statement)).scalars())
         counted = await self.count(query) if total else None
         more = len(rows) > size
-        return Page(rows[:size], encode_cursor(orders, rows[size - 1]) if more else None, counted)
+        return Page(rows[:size], encode_cursor(query, orders, rows[size - 1]) if more else None, counted)
 
     async def stream(self, query: Query[M] | None = None, *, batch: int = 1_000) -> AsyncIterator[M]:
-        """Every row of the query in flat memory, fetched `batch` at a time."""
+        """Every row of the query in flat memory, fetched `batch` at a time.
+
+        To stop early, close it: `async with contextlib.aclosing(repository.stream()) as rows: …`.
+        """
         statement = (query or self.query()).build().execution_options(yield_per=batch)
         with self.unit.translated():
             result = await self.unit.session.stream(statement)
-            async for part in result.scalars().partitions():
-                for row in part:
-                    yield row
+            try:
+                async for part in result.scalars().partitions():
+                    for row in cast(Sequence[M], part):
+                        yield row
+            finally:
+                await result.close()
 
     async def add(self, row: M) -> M:
         """Insert one row now.
@@ -129,26 +149,36 @@ class Repository(Generic[M]):
     async def add_many(self, rows: Sequence[M | dict[str, Any]]) -> int:
         """Insert rows in one go, as fast as the driver; returns how many.
 
-        Instances are only read from: they do not become part of the session.
+        Rows need not give the same columns; what is not given gets its default. Instances are only read from:
+        they do not become part of the session, nor do their relationships.
 
         Raises:
-            Conflict: a unique key is taken; then none is inserted that the unit keeps.
+            Conflict: a unique or foreign key is broken. InvalidValue: a value or a column that the table refuses.
+                After either the unit can only be rolled back, unless the call stood in a savepoint.
         """
-        self.unit._must_write("add_many")
+        self.unit.must_write("add_many")
         with self.unit.translated():
             return await bulk.insert(self.unit.session, self.model, rows)
 
     async def upsert_many(
-        self, rows: Sequence[M | dict[str, Any]], *, on: Sequence[str] = ("id",), update_columns: Sequence[str] | None = None
+        self,
+        rows: Sequence[M | dict[str, Any]],
+        *,
+        on: Sequence[str] = ("id",),
+        update_columns: Sequence[str] | None = None,
     ) -> int:
         """Insert rows, or update those whose `on` columns are there already; returns the rows written.
 
         Args:
-            on: the columns of a unique constraint.
+            on: the columns of a unique constraint; on a tenanted model `id` means the tenant and `id`, so that
+                the key of another tenant's row is a `Conflict` and not a way to it.
             update_columns: what to overwrite; None means every column given but `on`, `id` and `created_at`;
                 empty leaves existing rows alone. A row that would not change is not written at all.
         """
-        self.unit._must_write("upsert_many")
+        self.unit.must_write("upsert_many")
+        tenant = self.model.__policy__.tenant
+        if tenant not in (None, "id") and tuple(on) == ("id",):
+            on = (tenant, "id")
         with self.unit.translated():
             return await bulk.upsert(self.unit.session, self.model, rows, on, update_columns)
 
@@ -161,22 +191,38 @@ class Repository(Generic[M]):
         Raises:
             NotFound: there is no such row. Conflict: its version is not `expect`; the message has both.
         """
-        self.unit._must_write("update")
-        query = self.query()
+        self.unit.must_write("update")
+        if not values:
+            raise InvalidValue("update(…) is given nothing to change; write column=value")
+        key, versioned = self._key(key), issubclass(self.model, Versioned)
         for name in values:
-            query.column(name)
-        statement = update(self.model).where(self.model.id == key)
-        if issubclass(self.model, Versioned):
-            values["version"] = self.model.version + 1
-            if expect is not None:
-                statement = statement.where(self.model.version == expect)
-        elif expect is not None:
+            self.query().column(name)
+        if expect is not None and not versioned:
             raise InvalidValue(f"{self.model.__name__} has no version to expect; declare it with Versioned")
-        statement = statement.values(**values).returning(self.model).execution_options(populate_existing=True)
-        row = (await self.unit.execute(statement)).scalars().first()
+        if versioned and "version" in values:
+            raise InvalidValue("the version is raised by the library; give the one that you have seen as expect=…")
+        statement = update(self.model).where(self.model.id == key)
+        if versioned:
+            values["version"] = self.model.version + 1  # type: ignore[attr-defined]
+            if expect is not None:
+                statement = statement.where(self.model.version == expect)  # type: ignore[attr-defined]
+        changed = statement.values(**values).returning(self.model).execution_options(populate_existing=True)
+        row = (await self.unit.execute(changed)).scalars().first()
         if row is not None:
             return cast(M, row)
-        current = await self.unit.execute(select(*inspect(self.model).local_table.primary_key).where(self.model.id == key))
-        if current.first() is None:
+        found = select(self.model.version if versioned else self.model.id).where(self.model.id == key)  # type: ignore[attr-defined]
+        current = (await self.unit.execute(found)).first()
+        if current is None:
             raise NotFound(f"there is no {self.model.__name__} with the key {key}")
-        raise Conflict(f"{self.model.__name__} {key} is not at version {expect} any more; read it again and retry")
+        raise Conflict(
+            f"{self.model.__name__} {key} is at version {current[0]}, not {expect} any more; read it again and retry"
+        )
+
+    def _key(self, key: Any) -> Any:
+        if isinstance(key, UUID) or not isinstance(self.model.__table__.c.id.type, Uuid):
+            return key
+        try:
+            return UUID(key)
+        except (ValueError, TypeError, AttributeError):
+            shown = repr(key) if len(repr(key)) <= 80 else f"{repr(key)[:77]}…"
+        raise InvalidValue(f"{shown} is no key of {self.model.__name__}; a key is a UUID")

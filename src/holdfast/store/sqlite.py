@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+import time
+from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.settings import Settings
+from holdfast.store.failures import is_retryable
 
 BUSY_TIMEOUT = 30.0  # seconds a writer waits for another process' transaction
 
-_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
-    # With WAL, NORMAL loses no consistency: after a power cut the last commits may be missing, never half there.
-    "PRAGMA synchronous=NORMAL",
-    "PRAGMA foreign_keys=ON",
-    "PRAGMA cache_size=-65536",
-    "PRAGMA temp_store=MEMORY",
-    "PRAGMA mmap_size=268435456",
-)
+# No mmap_size: where a file is mapped and another program truncates it (a copy over it), a read kills the process.
+_PRAGMAS = """
+    -- With WAL, NORMAL loses no consistency: after a power cut the last commits may be missing, never half there.
+    PRAGMA synchronous=NORMAL;
+    PRAGMA foreign_keys=ON;
+    PRAGMA cache_size=-65536;
+    PRAGMA temp_store=MEMORY;
+    -- What a long reader made the log grow to is given back.
+    PRAGMA journal_size_limit=67108864;
+"""
 
 
 def create_engines(url: URL, settings: Settings) -> tuple[AsyncEngine, AsyncEngine]:
@@ -29,12 +36,11 @@ def create_engines(url: URL, settings: Settings) -> tuple[AsyncEngine, AsyncEngi
     writer = _engine(url, settings, connections=1, begin="BEGIN IMMEDIATE")
     if in_memory:
         return writer, writer
-    reader = _engine(url, settings, connections=max(1, settings.pool_size), begin="BEGIN")
-    event.listen(reader.sync_engine, "connect", _refuse_writes)
+    reader = _engine(url, settings, connections=settings.pool_size, begin="BEGIN", pragmas="PRAGMA query_only=ON;")
     return writer, reader
 
 
-def _engine(url: URL, settings: Settings, *, connections: int, begin: str) -> AsyncEngine:
+def _engine(url: URL, settings: Settings, *, connections: int, begin: str, pragmas: str = "") -> AsyncEngine:
     engine = create_async_engine(
         url,
         poolclass=AsyncAdaptedQueuePool,
@@ -45,19 +51,33 @@ def _engine(url: URL, settings: Settings, *, connections: int, begin: str) -> As
         # The driver's own transaction handling begins too late and never IMMEDIATE, so we say BEGIN ourselves.
         connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
     )
-    event.listen(engine.sync_engine, "connect", _configure)
+
+    async def configure(connection: Any) -> None:
+        await _use_wal(connection)
+        await connection.executescript(_PRAGMAS + pragmas)
+
+    event.listen(engine.sync_engine, "connect", lambda connection, record: connection.run_async(configure))
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
 
-def _configure(dbapi_connection: Any, record: Any) -> None:
-    cursor = dbapi_connection.cursor()
-    for pragma in _PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
+async def connect(file: Path) -> Any:
+    """A connection of aiosqlite's own, in autocommit, whose thread does not keep the process from ending."""
+    connection = aiosqlite.connect(file, isolation_level=None, timeout=BUSY_TIMEOUT)
+    # Before 0.22 the connection itself was the thread.
+    thread: Any = getattr(connection, "_thread", connection)
+    thread.daemon = True
+    return await connection
 
 
-def _refuse_writes(dbapi_connection: Any, record: Any) -> None:
-    cursor = dbapi_connection.cursor()
-    cursor.execute("PRAGMA query_only=ON")
-    cursor.close()
+async def _use_wal(connection: Any) -> None:
+    """Switch the file to WAL. SQLite does not wait when another process is switching it too, so we do."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            await connection.execute_fetchall("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not is_retryable(error) or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.01)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, TypeVar
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from holdfast.errors import StoreError, Unavailable
 from holdfast.settings import Settings, hide_password
 from holdfast.store import postgres, slow_queries, sqlite
-from holdfast.store.failures import is_connection_loss, is_retryable, translate
+from holdfast.store.cancellation import to_the_end
+from holdfast.store.failures import Translated, is_connection_loss, is_of_the_driver, is_retryable
 from holdfast.store.hooks import Hooks
 from holdfast.store.unit import Unit
 from holdfast.store.urls import dialect_of, file_of, parse_url
 
 T = TypeVar("T")
+Isolation = Literal["repeatable read", "serializable"]
+_ROLLBACK = 5.0  # seconds; a connection that does not answer is dropped, and then the server rolls back
 log = structlog.get_logger("holdfast.store")
 
 
@@ -45,10 +48,14 @@ class Store:
         self.hooks = Hooks()
         if self.dialect == "sqlite":
             self.engine, self.read_engine = sqlite.create_engines(self.url, settings)
+            self._reading = self.read_engine
         else:
             self.engine = self.read_engine = postgres.create_engine(self.url, settings)
+            self._reading = self.engine.execution_options(postgresql_readonly=True)
         for engine in {self.engine, self.read_engine}:
             slow_queries.watch(engine, settings.slow_query)
+        self._translated = Translated(self.place)
+        self._holders: set[asyncio.Task[Any] | None] = set()  # tasks with the one connection that writes to SQLite
         self._open_units = 0
         self._closing = False
         self._idle = asyncio.Event()
@@ -60,18 +67,27 @@ class Store:
         Raises:
             Unavailable: the database cannot be reached, with the reason and what to check.
         """
-        deadline = time.monotonic() + self.settings.start_timeout
-        for attempt in range(1_000):
+        limit = self.settings.start_timeout or self.settings.connect_timeout
+        deadline = time.monotonic() + limit
+        last: Unavailable | None = None
+        attempt = 0
+        while True:
             try:
-                await self.ping()
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self.ping()
                 return
+            except TimeoutError:
+                raise last or Unavailable(
+                    f"{self.place} did not answer within {limit:g} s; is it overloaded?"
+                ) from None
             except Unavailable as error:
-                pause = _backoff(attempt)
-                final = not is_connection_loss(error.__cause__ or error) or time.monotonic() + pause > deadline
-                if final:
-                    raise
-                log.info("database_unreachable", place=self.place, attempt=attempt + 1, retry_in=round(pause, 3))
-                await asyncio.sleep(pause)
+                last = error
+            pause = _backoff(attempt)
+            if not is_connection_loss(last) or not self.settings.start_timeout or time.monotonic() + pause > deadline:
+                raise last
+            attempt += 1
+            log.info("database_unreachable", place=self.place, attempt=attempt, retry_in=round(pause, 3))
+            await asyncio.sleep(pause)
 
     async def ping(self) -> float:
         """Ask the database for a trivial answer; returns the seconds it took.
@@ -80,69 +96,80 @@ class Store:
             Unavailable: it cannot be reached. StoreError: the file is no database.
         """
         began = time.perf_counter()
-        try:
+        with self._translated:
             async with self.read_engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
-                if self.dialect == "sqlite":
-                    # SELECT 1 never opens the file.
-                    await connection.execute(text("SELECT count(*) FROM sqlite_master"))
-        except Exception as error:
-            raise self._meaning(error) from error
+                # On SQLite a plain SELECT 1 never opens the file.
+                question = "SELECT count(*) FROM sqlite_master" if self.dialect == "sqlite" else "SELECT 1"
+                await connection.execute(text(question))
         return time.perf_counter() - began
 
     @asynccontextmanager
     async def unit(
-        self, *, actor: str | None = None, tenant: str | None = None, request_id: str | None = None
+        self,
+        *,
+        actor: str | None = None,
+        tenant: str | None = None,
+        request_id: str | None = None,
+        isolation: Isolation | None = None,
     ) -> AsyncIterator[Unit]:
-        """One transaction: committed when the block ends, rolled back when it raises.
+        """One transaction: committed when the block ends, rolled back when it raises or is cancelled.
+
+        A cancellation that comes during COMMIT waits for its outcome, and for `after_commit`.
 
         Args:
             actor, tenant, request_id: who acts, for whom, in which request; the journal carries them.
+            isolation: stricter than the database's own; SQLite is serializable anyway. Use it with `run`.
 
         Raises:
             Conflict, InvalidValue, Unavailable, StoreError: as the database says, at the call or at commit.
         """
-        async with self._counted():
-            session = AsyncSession(self.engine, expire_on_commit=False, autoflush=False)
+        with self._counted(alone=self.dialect == "sqlite"):
+            session = AsyncSession(self.engine, expire_on_commit=False, close_resets_only=False)
             unit = Unit(self, session, actor=actor, tenant=tenant, request_id=request_id)
+            options = {"isolation_level": isolation.upper()} if isolation and self.dialect != "sqlite" else None
             try:
-                await session.connection()
+                with self._translated:
+                    await session.connection(execution_options=options)
                 for hook in self.hooks.after_begin:
                     await hook(unit)
                 yield unit
-                await session.flush()
+                with self._translated:
+                    await session.flush()
                 for hook in self.hooks.before_commit:
                     await hook(unit)
-                await session.commit()
+                await to_the_end(self._commit(unit))
             except BaseException as error:
-                await self._roll_back(session)
-                meaning = translate(error, self.place) or error
-                if meaning is error:
-                    raise
-                raise meaning from error
-            finally:
-                await session.close()
-        await self._settle(unit)
+                await to_the_end(self._abandon(session))
+                if isinstance(error, Exception) and is_of_the_driver(error):
+                    self._translated.raise_for(error)
+                raise
 
     @asynccontextmanager
     async def read(self, *, tenant: str | None = None) -> AsyncIterator[Unit]:
-        """A unit that only reads; on SQLite it neither waits for the writer nor blocks it."""
-        async with self._counted():
-            session = AsyncSession(self.read_engine, expire_on_commit=False, autoflush=False)
-            try:
-                yield Unit(self, session, tenant=tenant, read_only=True)
-            except Exception as error:
-                meaning = translate(error, self.place) or error
-                if meaning is error:
-                    raise
-                raise meaning from error
-            finally:
-                await session.close()
+        """A unit that only reads; on SQLite it neither waits for the writer nor blocks it.
 
-    async def run(self, work: Callable[[Unit], Awaitable[T]], *, attempts: int = 8, **context: str | None) -> T:
+        Raises:
+            StoreError: something was written, or a row was changed in Python, which would be lost.
+        """
+        with self._counted(alone=self.engine is self.read_engine and self.dialect == "sqlite"):
+            session = AsyncSession(self._reading, expire_on_commit=False, autoflush=False, close_resets_only=False)
+            unit = Unit(self, session, tenant=tenant, read_only=True)
+            try:
+                yield unit
+                if session.dirty or session.new or session.deleted:
+                    unit.must_write("a row was changed")
+                await session.close()
+            except BaseException as error:
+                await to_the_end(self._abandon(session))
+                if isinstance(error, Exception) and is_of_the_driver(error):
+                    unit.translated().raise_for(error)
+                raise
+
+    async def run(self, work: Callable[[Unit], Awaitable[T]], *, attempts: int = 8, **context: Any) -> T:
         """Run `work` in a unit, again from the start when it loses against a concurrent transaction.
 
-        `work` may run several times: keep its effects in the unit, or in `unit.after_commit`.
+        `work` may run several times: keep its effects in the unit, or in `unit.after_commit`. `context` is what
+        `unit` takes.
 
         Raises:
             StoreError: it still lost after `attempts` tries. Whatever `work` itself raises comes through.
@@ -151,7 +178,7 @@ class Store:
             try:
                 async with self.unit(**context) as unit:
                     return await work(unit)
-            except Exception as error:
+            except (StoreError, exc.SQLAlchemyError) as error:
                 if not is_retryable(error) or attempt == attempts - 1:
                     raise
                 await asyncio.sleep(_backoff(attempt, base=0.005, ceiling=0.5))
@@ -166,10 +193,8 @@ class Store:
         Raises:
             Unavailable: the database cannot be reached.
         """
-        try:
+        with self._translated:
             connection = await self._connect_raw()
-        except Exception as error:
-            raise self._meaning(error) from error
         try:
             yield connection
         finally:
@@ -187,34 +212,45 @@ class Store:
 
     def engines(self) -> dict[str, AsyncEngine]:
         """The engines by role, for pool statistics."""
-        return {"write": self.engine} if self.engine is self.read_engine else {"write": self.engine, "read": self.read_engine}
+        if self.engine is self.read_engine:
+            return {"write": self.engine}
+        return {"write": self.engine, "read": self.read_engine}
 
     async def _connect_raw(self) -> Any:
-        if self.dialect == "sqlite":
-            import aiosqlite
+        if self.dialect == "postgresql":
+            return await postgres.connect(self.url, self.settings)
+        if self.file is None:
+            raise StoreError("a database in memory has one connection only; name a file")
+        return await sqlite.connect(self.file)
 
-            connection = aiosqlite.connect(str(self.url.database), isolation_level=None, timeout=sqlite.BUSY_TIMEOUT)
-            connection._thread.daemon = True  # a process that ends must not wait for a watcher's thread
-            return await connection
-        import asyncpg
-
-        url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return await asyncpg.connect(url, timeout=self.settings.connect_timeout, statement_cache_size=0)
-
-    @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
+    @contextmanager
+    def _counted(self, *, alone: bool) -> Iterator[None]:
+        """An open unit, which `close` waits for; one that is `alone` has the only connection there is."""
         if self._closing:
             raise Unavailable(f"{self.place} is being closed; no new unit begins")
+        task = asyncio.current_task()
+        if alone and task in self._holders:
+            raise StoreError(
+                "this task has a unit open, and the second would wait for the first for ever;"
+                " use the first one, or `async with unit.savepoint()`"
+            )
+        if alone:
+            self._holders.add(task)
         self._open_units += 1
         self._idle.clear()
         try:
             yield
         finally:
+            if alone:
+                self._holders.discard(task)
             self._open_units -= 1
             if not self._open_units:
                 self._idle.set()
 
-    async def _settle(self, unit: Unit) -> None:
+    async def _commit(self, unit: Unit) -> None:
+        with self._translated:
+            await unit.session.commit()
+        await unit.session.close()  # so that a callback may open a unit of its own
         for callback in unit.after_commit_callbacks():
             try:
                 await callback()
@@ -226,17 +262,17 @@ class Store:
             except Exception:
                 log.exception("after_commit_failed", callback=getattr(hook, "__qualname__", repr(hook)))
 
-    async def _roll_back(self, session: AsyncSession) -> None:
+    async def _abandon(self, session: AsyncSession) -> None:
         try:
-            await session.rollback()
-        except Exception as error:
+            async with asyncio.timeout(_ROLLBACK):
+                await session.rollback()
+            await session.close()
+        except (exc.SQLAlchemyError, OSError) as error:
             # The connection is lost: the server rolls back by itself, and the first error is the one to show.
-            log.info("rollback_failed", place=self.place, reason=str(error).partition("\n")[0])
-
-    def _meaning(self, error: BaseException) -> BaseException:
-        return translate(error, self.place) or error
+            log.info("rollback_failed", place=self.place, reason=type(error).__name__)
+            await session.invalidate()
 
 
 def _backoff(attempt: int, *, base: float = 0.1, ceiling: float = 2.0) -> float:
     """Seconds to wait before try `attempt + 1`: exponential, with full jitter so that waiters spread out."""
-    return random.uniform(0.5, 1.0) * min(ceiling, base * 2**attempt)
+    return random.uniform(0.5, 1.0) * min(ceiling, base * 2.0**attempt)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Executable, Result, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from holdfast.errors import HoldfastError, StoreError
+from holdfast.errors import StoreError
 from holdfast.model import Model
-from holdfast.store.failures import translate
+from holdfast.store.failures import Translated, is_of_the_driver
 
 if TYPE_CHECKING:
     from holdfast.store.repository import Repository
@@ -29,7 +29,7 @@ class Unit:
         session: the SQLAlchemy session, for what the repository does not cover.
     """
 
-    __slots__ = ("_after_commit", "actor", "read_only", "request_id", "session", "store", "tenant")
+    __slots__ = ("_after_commit", "_translated", "actor", "read_only", "request_id", "session", "store", "tenant")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Unit:
         self.request_id = request_id
         self.read_only = read_only
         self._after_commit: list[Callable[[], Awaitable[None]]] = []
+        self._translated = Translated(store.place, read_only=read_only)
 
     def __getitem__(self, model: type[M]) -> Repository[M]:
         """The repository of `model` in this unit: `await unit[Agent].get(id)`."""
@@ -56,18 +57,18 @@ class Unit:
         return Repository(self, model)
 
     def add(self, *rows: Model) -> None:
-        """Insert `rows` when the unit flushes, at the latest at commit."""
-        self._must_write("add")
+        """Insert `rows` when the unit flushes: before its next statement, at the latest at commit."""
+        self.must_write("add")
         self.session.add_all(rows)
 
     async def flush(self) -> None:
         """Send what was added or changed, so that constraints speak now rather than at commit."""
-        with self.translated():
+        with self._translated:
             await self.session.flush()
 
     async def connection(self) -> AsyncConnection:
         """The connection of this unit's transaction."""
-        with self.translated():
+        with self._translated:
             return await self.session.connection()
 
     async def execute(
@@ -76,50 +77,44 @@ class Unit:
         """Run a statement in this transaction; text takes `:name` parameters, bound, never formatted in.
 
         Raises:
-            Conflict: a constraint was broken. InvalidValue: the database refuses a value.
+            Conflict: a unique or foreign key is broken. InvalidValue: the table or its columns refuse a value.
             Unavailable: the database is gone, full or read-only. StoreError: anything else it says.
         """
-        with self.translated():
+        with self._translated:
             return await self.session.execute(text(statement) if isinstance(statement, str) else statement, parameters)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """A part of the unit that may fail alone: an exception inside undoes it and goes on to the caller."""
-        with self.translated():
+        """A part of the unit that may fail alone: an exception inside undoes it and goes on to the caller.
+
+        What was given to `after_commit` inside is undone with it.
+        """
+        before = len(self._after_commit)
+        try:
             async with self.session.begin_nested():
                 yield
+        except BaseException as error:
+            del self._after_commit[before:]
+            if isinstance(error, Exception) and is_of_the_driver(error):
+                self._translated.raise_for(error)
+            raise
 
     def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Call `callback` once this unit is committed; never when it is rolled back."""
+        """Call `callback` once this unit is committed; never when it is rolled back.
+
+        An error in it is logged, and the other callbacks still run: what is committed stays committed.
+        """
         self._after_commit.append(callback)
 
     def after_commit_callbacks(self) -> Iterable[Callable[[], Awaitable[None]]]:
         """What `after_commit` was given, in order."""
         return tuple(self._after_commit)
 
-    def translated(self) -> _Translated:
+    def translated(self) -> Translated:
         """A context in which the driver's exceptions become Holdfast's."""
-        return _Translated(self.store.place)
+        return self._translated
 
-    def _must_write(self, verb: str) -> None:
+    def must_write(self, verb: str) -> None:
+        """Raise `StoreError` when this unit only reads."""
         if self.read_only:
             raise StoreError(f"{verb} in a read-only unit; open it with hold.unit(…), not hold.read()")
-
-
-class _Translated:
-    """A plain context manager: this sits on every call, where contextlib's generator would cost more than the rule."""
-
-    __slots__ = ("_place",)
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, HoldfastError) or not isinstance(error, Exception):
-            return
-        meaning = translate(error, self._place)
-        if meaning is not None:
-            raise meaning from error

@@ -19,33 +19,38 @@ _DRIVERS: dict[str, str] = {
     "postgres": "postgresql+asyncpg",
 }
 _EXAMPLES = "sqlite:///holdfast.db or postgresql://user@127.0.0.1:5432/holdfast"
+_REFUSED = {  # what other clients take in a URL and asyncpg does not, with what to do instead
+    "channel_binding": "the driver has none; remove it",
+    "connect_timeout": "set HOLDFAST_DATABASE_CONNECT_TIMEOUT instead",
+    "ssl": "write sslmode=require",
+}
 
 
 def parse_url(text: str) -> URL:
     """The engine's URL for `text`; a bare path ending in .db, .sqlite or .sqlite3 is a SQLite file.
+
+    A PostgreSQL URL may carry libpq's parameters that asyncpg knows (`sslmode`, `sslrootcert`, `host`, …).
 
     Raises:
         ConfigurationError: it is no database URL, or names a database that is not supported.
     """
     if "://" not in text and text.endswith((".db", ".sqlite", ".sqlite3")):
         text = f"sqlite:///{text}"
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        # The parser's own message repeats the text, which may hold a password.
-        raise ConfigurationError(f"{hide_password(text)!r} is no database URL; write {_EXAMPLES}") from None
+    place = repr(hide_password(text))
+    url = _parsed(text)
+    if url is None:
+        raise ConfigurationError(f"{place} is no database URL; write {_EXAMPLES}")
     name = url.drivername.partition("+")[0]
     if name not in _DRIVERS or ("+" in url.drivername and url.drivername != _DRIVERS[name]):
         known = ", ".join(sorted({*_DRIVERS, *_DRIVERS.values()}))
         raise ConfigurationError(f"{url.drivername!r} is not a supported database ({known}); write {_EXAMPLES}")
     url = url.set(drivername=_DRIVERS[name])
+    if "\0" in text:
+        raise ConfigurationError(f"{place} holds a NUL character; remove it")
     if name == "sqlite":
-        if url.host:
-            raise ConfigurationError(
-                f"{hide_password(text)!r} names the host {url.host!r}; a SQLite path has three slashes, four when absolute"
-            )
-    elif not url.database:
-        raise ConfigurationError(f"{hide_password(text)!r} names no database; write {_EXAMPLES}")
+        _check_sqlite(url, place)
+    else:
+        _check_postgres(url, place)
     return url
 
 
@@ -59,3 +64,35 @@ def file_of(url: URL) -> Path | None:
     if dialect_of(url) != "sqlite" or url.database in (None, "", ":memory:"):
         return None
     return Path(str(url.database))
+
+
+def _parsed(text: str) -> URL | None:
+    try:
+        return make_url(text)
+    except (ArgumentError, ValueError):
+        return None  # the parser's own message repeats the text, which may hold a password
+
+
+def _check_sqlite(url: URL, place: str) -> None:
+    if url.host or url.username or url.port:
+        raise ConfigurationError(f"{place} names a host; a SQLite path has three slashes, four when absolute")
+    if url.query or (url.database or "").startswith("file:"):
+        raise ConfigurationError(f"{place} has parameters, and a SQLite URL takes none; name the file alone")
+
+
+def _check_postgres(url: URL, place: str) -> None:
+    if not url.database:
+        raise ConfigurationError(f"{place} names no database; write {_EXAMPLES}")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ConfigurationError(f"{place} names the port {url.port}; ports are 1 to 65535")
+    for name, advice in _REFUSED.items():
+        if name in url.query:
+            raise ConfigurationError(f"{place} asks for {name}: {advice}")
+    try:
+        (url.host or "").encode("idna")
+    except UnicodeError:
+        nameable = False
+    else:
+        nameable = not any(sign.isspace() for sign in url.host or "")
+    if not nameable:
+        raise ConfigurationError(f"{place} names a host that cannot be one; write {_EXAMPLES}")
