@@ -8,11 +8,13 @@ from typing import Any, Self, TypeVar
 
 from sqlalchemy import MetaData
 
+from holdfast.errors import Unavailable
 from holdfast.index import rejected
 from holdfast.journal import Journal
 from holdfast.migrate import Difference, migrate_up, pending
 from holdfast.model import Model, check_foreign_keys, models_of
-from holdfast.rollup import Rollups, metadata as rollup_metadata
+from holdfast.rollup import Rollups
+from holdfast.rollup import metadata as rollup_metadata
 from holdfast.settings import Settings
 from holdfast.store import Store, Unit
 
@@ -72,9 +74,13 @@ class Holdfast:
         """
         settings = settings or Settings.from_environment(database_url=url, **overrides)
         hold = cls(settings, metadata=metadata)
+        migrate = settings.environment == "development" if migrate is None else migrate
         try:
+            if not migrate and hold.store.file is not None and not hold.store.file.exists():
+                # Connecting would make an empty one, and the next question would be why nothing is in it.
+                raise Unavailable(f"there is no database {hold.store.file}; make it with `holdfast migrate up`")
             await hold.store.start()
-            if migrate if migrate is not None else settings.environment == "development":
+            if migrate:
                 await hold.migrate()
             await hold.journal.start()
             if follow:
@@ -121,4 +127,3 @@ class Holdfast:
         await self.rollups.close()
         await self.journal.close()
         await self.store.close()
-

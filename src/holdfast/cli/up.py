@@ -16,13 +16,15 @@ from holdfast.errors import ConfigurationError
 
 
 def up(
-    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine only when you say so.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     database: Database = None,
-    redis: Annotated[str | None, typer.Option(metavar="URL", help="Redis, where caches of several processes meet.")] = None,
+    redis: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the caches of several processes meet.")
+    ] = None,
     sample: Annotated[
         bool | None,
-        typer.Option("--sample/--no-sample", help="Index the sample ledger; by default only into an empty default database."),
+        typer.Option("--sample/--no-sample", help="The sample ledger; by default only for an empty default database."),
     ] = None,
 ) -> None:
     """Migrate, then serve the overview page and the API until Ctrl-C.
@@ -54,7 +56,9 @@ async def _up(host: str, port: int, database: str | None, redis: str | None, sam
         out.print(f"Holdfast on {hold.store.place}")
         if await wants_sample(hold, sample):
             counts = await index_sample(hold)
-            out.print(f"Indexed the sample ledger: {counts.payments:,} payments in {counts.transactions:,} transactions")
+            out.print(
+                f"Indexed the sample ledger: {counts.payments:,} payments in {counts.transactions:,} transactions"
+            )
         await hold.follow()
         server = Server(
             create_app(hold), address=host, port=port, interface=Interfaces.ASGINL, log_enabled=False, websockets=False

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from holdfast.errors import HoldfastError
-from holdfast.journal import EVERYTHING, Batch, Journal, emit
+from holdfast.journal import EVERYTHING, Change, Journal, emit
 from holdfast.model import Model
 from holdfast.rollup.buckets import dirty_buckets
 from holdfast.rollup.definition import Rollup
@@ -77,10 +77,10 @@ class Rollups:
             await self.store.run(partial(mark_all, rollup=rollup), actor=FOLLOWER)
         return await self.refresh_all()
 
-    async def _follow(self, batch: Batch, unit: Unit) -> None:
+    async def _follow(self, unit: Unit, batch: Sequence[Change]) -> None:
         for table, rollups in self._by_table.items():
             # What retention takes away is in an archive, and counts as before.
-            changes = [c for c in batch.changes if c.table in (table, EVERYTHING) and c.op != "retired"]
+            changes = [c for c in batch if c.table in (table, EVERYTHING) and c.op != "retired"]
             if not changes:
                 continue
             for rollup in rollups:
