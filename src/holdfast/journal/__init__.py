@@ -1,0 +1,31 @@
+"""What changed, in order: capture in the database, ticks, and whoever follows."""
+
+from holdfast.journal.capture import CapturedTable, Problem, captured_table, install, verify
+from holdfast.journal.changes import EVERYTHING, Batch, Change, Position
+from holdfast.journal.context import emit, retiring
+from holdfast.journal.dead_letters import DeadLetter
+from holdfast.journal.feed import Feed, Page
+from holdfast.journal.journal import Journal
+from holdfast.journal.leases import LostLease
+from holdfast.journal.status import FollowerStatus, JournalStatus
+
+__all__ = [
+    "EVERYTHING",
+    "Batch",
+    "CapturedTable",
+    "Change",
+    "DeadLetter",
+    "Feed",
+    "FollowerStatus",
+    "Journal",
+    "JournalStatus",
+    "LostLease",
+    "Page",
+    "Position",
+    "Problem",
+    "captured_table",
+    "emit",
+    "install",
+    "retiring",
+    "verify",
+]

@@ -1,0 +1,212 @@
+"""Capture on SQLite: row triggers, and a record of the rows that REPLACE evicts.
+
+INSERT OR REPLACE and UPDATE OR REPLACE delete the rows that stand in the way without firing delete triggers
+(unless recursive_triggers is on). So before such a write, the rows that share a unique key with the new one
+are put aside in `holdfast_evicted`; after it, those that are really gone are journalled as deleted. What an
+INSERT OR IGNORE or an upsert puts aside is still there afterwards, and is dropped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from holdfast.errors import JournalError
+from holdfast.journal.kinds import sqlite_value
+from holdfast.journal.shapes import Column
+
+if TYPE_CHECKING:
+    from holdfast.journal.capture import CapturedTable
+
+NOW = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
+_CONTEXT = "(SELECT actor FROM holdfast_context), (SELECT request FROM holdfast_context)"
+_DELETED = "(SELECT CASE retiring WHEN 1 THEN 'x' ELSE 'd' END FROM holdfast_context)"
+
+
+async def statements(connection: AsyncConnection, table: CapturedTable, shape: int) -> list[str]:
+    """What installs capture of `table`, replacing what is there.
+
+    Raises:
+        JournalError: the table does not exist.
+    """
+    if not await _columns(connection, table.name):
+        raise JournalError(f"the table {table.name} does not exist; create it before its capture")
+    wanted = await triggers(connection, table, shape)
+    there = await _installed(connection, table.name)
+    made = [f"DROP TRIGGER {quote(name)}" for name, sql in there.items() if wanted.get(name) != sql]
+    return made + [sql for name, sql in wanted.items() if there.get(name) != sql]
+
+
+async def verify(connection: AsyncConnection, table: CapturedTable, shape: int) -> list[str]:
+    """What is wrong with the capture of `table`, a sentence each."""
+    if not await _columns(connection, table.name):
+        return [f"the table {table.name} does not exist"]
+    there = await _installed(connection, table.name)
+    problems = []
+    for name, sql in (await triggers(connection, table, shape)).items():
+        if name not in there:
+            problems.append(f"{table.name} lacks the trigger {name}: writes to it are not captured")
+        elif there[name] != sql:
+            problems.append(f"the trigger {name} of {table.name} is of another version")
+    return problems
+
+
+async def triggers(connection: AsyncConnection, table: CapturedTable, shape: int) -> dict[str, str]:
+    """The triggers of `table` by name, for the unique indexes that it has now."""
+    ident = await _ident(connection, table)
+    unique = await _unique_keys(connection, table)
+    build = _Triggers(table, shape, ident, unique)
+    return {
+        f"holdfast_{table.name}_before_insert": build.before_insert(),
+        f"holdfast_{table.name}_before_update": build.before_update(),
+        f"holdfast_{table.name}_insert": build.insert(),
+        f"holdfast_{table.name}_update": build.update(),
+        f"holdfast_{table.name}_delete": build.delete(),
+    }
+
+
+def quote(name: str) -> str:
+    """`name` as a quoted identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class _Triggers:
+    """Writes the triggers of one table.
+
+    Args:
+        ident: what tells a row of this table from every other, as a template over the row's name.
+        unique: the columns of each unique key, the primary one included.
+    """
+
+    def __init__(self, table: CapturedTable, shape: int, ident: str, unique: list[tuple[str, ...]]) -> None:
+        self.table, self.shape, self.ident, self.unique = table, shape, ident, unique
+        self.name = quote(table.name)
+        tenant = (table.shape.tenant,) if table.shape.tenant else ()
+        self.identity: list[Column] = [*table.shape.key, *tenant]
+
+    def before_insert(self) -> str:
+        return self._put_aside("before_insert", "BEFORE INSERT", self._conflicts("t"))
+
+    def before_update(self) -> str:
+        # Only an update of a unique column can evict; the row itself does not stand in its own way.
+        columns = ", ".join(quote(name) for name in sorted({name for key in self.unique for name in key}))
+        conflicts = f"({self._conflicts('t')}) AND {self.ident.format('t')} <> {self.ident.format('OLD')}"
+        return self._put_aside("before_update", f"BEFORE UPDATE OF {columns}", conflicts)
+
+    def insert(self) -> str:
+        return self._trigger(
+            "insert",
+            "AFTER INSERT",
+            *self._evicted(""),
+            self._change("'i'", [("NEW", self.identity), ("NEW", self.facts)]),
+        )
+
+    def update(self) -> str:
+        moved = " OR ".join(f"OLD.{quote(c.name)} IS NOT NEW.{quote(c.name)}" for c in self.identity)
+        return self._trigger(
+            "update",
+            "AFTER UPDATE",
+            *self._evicted(f"ident <> {self.ident.format('OLD')} AND "),
+            self._change(_DELETED, [("OLD", self.identity), ("OLD", self.facts)], moved),
+            self._change("'i'", [("NEW", self.identity), ("NEW", self.facts)], moved),
+            self._change("'u'", [("NEW", self.identity), ("OLD", self.facts), ("NEW", self.facts)], f"NOT ({moved})"),
+        )
+
+    def delete(self) -> str:
+        return self._trigger(
+            "delete",
+            "AFTER DELETE",
+            # With recursive_triggers this fires for an evicted row too: it is told here, and not once more.
+            f"DELETE FROM holdfast_evicted WHERE shape = {self.shape} AND ident = {self.ident.format('OLD')}",
+            self._change(_DELETED, [("OLD", self.identity), ("OLD", self.facts)]),
+        )
+
+    @property
+    def facts(self) -> list[Column]:
+        return list(self.table.shape.facts)
+
+    def _trigger(self, name: str, event: str, *body: str, when: str = "") -> str:
+        condition = f" WHEN {when}" if when else ""
+        statements = "".join(f" {statement};" for statement in body)
+        return f"CREATE TRIGGER {quote(f'holdfast_{self.table.name}_{name}')} {event} ON {self.name} FOR EACH ROW{condition} BEGIN{statements} END"
+
+    def _put_aside(self, name: str, event: str, conflicts: str) -> str:
+        # DELETE and INSERT rather than REPLACE: inside a trigger the outer statement's conflict clause rules.
+        return self._trigger(
+            name,
+            event,
+            f"DELETE FROM holdfast_evicted WHERE shape = {self.shape}",
+            f"INSERT INTO holdfast_evicted (shape, ident, body) SELECT {self.shape}, {self.ident.format('t')},"
+            f" {self._body([('t', self.identity), ('t', self.facts)])} FROM {self.name} AS t WHERE {conflicts}",
+            when=f"EXISTS (SELECT 1 FROM {self.name} AS t WHERE {conflicts})",
+        )
+
+    def _evicted(self, condition: str) -> tuple[str, str]:
+        """Journals what was put aside and is gone, or was replaced by the new row under the same identity."""
+        gone = f"(ident = {self.ident.format('NEW')} OR NOT EXISTS (SELECT 1 FROM {self.name} AS t WHERE {self.ident.format('t')} = ident))"
+        return (
+            f"INSERT INTO holdfast_journal (shape, op, at, actor, request, body) SELECT {self.shape}, {_DELETED}, {NOW}, {_CONTEXT}, body"
+            f" FROM holdfast_evicted WHERE shape = {self.shape} AND {condition}{gone}",
+            f"DELETE FROM holdfast_evicted WHERE shape = {self.shape}",
+        )
+
+    def _change(self, op: str, sides: list[tuple[str, list[Column]]], when: str = "") -> str:
+        condition = f" WHERE {when}" if when else ""
+        return (
+            "INSERT INTO holdfast_journal (shape, op, at, actor, request, body)"
+            f" SELECT {self.shape}, {op}, {NOW}, {_CONTEXT}, {self._body(sides)}{condition}"
+        )
+
+    def _body(self, sides: list[tuple[str, list[Column]]]) -> str:
+        values = [sqlite_value(c.kind, f"{side}.{quote(c.name)}") for side, columns in sides for c in columns]
+        return f"json_array({', '.join(values)})"
+
+    def _conflicts(self, row: str) -> str:
+        keys = (" AND ".join(f"{row}.{quote(name)} = NEW.{quote(name)}" for name in key) for key in self.unique)
+        return " OR ".join(f"({key})" for key in keys)
+
+
+async def _columns(connection: AsyncConnection, table: str) -> list[str]:
+    return [row.name for row in await connection.exec_driver_sql("SELECT name FROM pragma_table_xinfo(?)", (table,))]
+
+
+async def _ident(connection: AsyncConnection, table: CapturedTable) -> str:
+    """The rowid under whichever name no column has taken, or the key of a table without one."""
+    found = await connection.exec_driver_sql(
+        "SELECT wr FROM pragma_table_list WHERE name = ? AND schema = 'main'", (table.name,)
+    )
+    if found.scalar():
+        keys = ", ".join(sqlite_value(c.kind, f"{{0}}.{quote(c.name)}") for c in table.shape.key)
+        return f"json_array({keys})"
+    taken = {name.lower() for name in await _columns(connection, table.name)}
+    name = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
+    if name is None:
+        raise JournalError(
+            f"{table.name} has columns named rowid, _rowid_ and oid, so its rows cannot be told apart; rename one"
+        )
+    return f"{{0}}.{name}"
+
+
+async def _unique_keys(connection: AsyncConnection, table: CapturedTable) -> list[tuple[str, ...]]:
+    """The columns of each unique key in the database; indexes on expressions cannot be followed and are left out.
+
+    A partial index counts as if it were whole: a row put aside for nothing is found to be still there.
+    """
+    keys = {tuple(c.name for c in table.shape.key), *table.unique}
+    for index in (
+        await connection.exec_driver_sql('SELECT name FROM pragma_index_list(?) WHERE "unique" = 1', (table.name,))
+    ).all():
+        columns = (await connection.exec_driver_sql("SELECT name FROM pragma_index_info(?)", (index.name,))).all()
+        if all(column.name is not None for column in columns):
+            keys.add(tuple(column.name for column in columns))
+    there = set(await _columns(connection, table.name))
+    return sorted(key for key in keys if set(key) <= there)
+
+
+async def _installed(connection: AsyncConnection, table: str) -> dict[str, str]:
+    rows = await connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? AND name LIKE 'holdfast\\_%' ESCAPE '\\'",
+        (table,),
+    )
+    return {row.name: row.sql for row in rows}
