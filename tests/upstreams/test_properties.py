@@ -91,7 +91,7 @@ drafts = st.builds(
 
 
 @given(drafts)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_the_encodings_of_a_transaction_say_the_same(draft):
     expected = parse_transaction(draft.answer("base64"))
     for encoding in ("json", "jsonParsed", "base58"):
@@ -148,7 +148,7 @@ ANSWERS = [FULL.answer(encoding) for encoding in ("base64", "json", "jsonParsed"
 
 
 @given(st.data())
-@settings(max_examples=1000)
+@settings(max_examples=400)
 def test_any_part_replaced_or_taken_out_gives_a_transaction_or_a_reason(data):
     answer = copy.deepcopy(data.draw(st.sampled_from(ANSWERS)))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -178,7 +178,7 @@ def test_any_part_replaced_or_taken_out_gives_a_transaction_or_a_reason(data):
 @given(
     st.sampled_from(ANSWERS), st.lists(st.tuples(st.integers(0, 2**20), st.binary(max_size=3)), min_size=1, max_size=4)
 )
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_any_bytes_put_anywhere_give_records_or_reasons(answer, changes):
     written = bytearray(json.dumps(answer).encode())
     for at, change in changes:

@@ -80,3 +80,13 @@ def test_a_version_from_the_future_is_refused_by_name():
 def test_lengths_in_other_than_their_shortest_form_are_refused(length):
     with pytest.raises(MalformedRecord, match=r"shortest form|no compact-u16"):
         wire.read(b"\1" + bytes(64) + b"\1\0\0" + length + bytes(2000))
+
+
+@pytest.mark.parametrize(
+    ("signers", "reason"), [(0, "asks for 0 signers"), (200, "asks for 200"), (2, "1 signatures for 2")]
+)
+def test_signers_that_do_not_fit_signatures_or_accounts_are_refused(signers, reason):
+    raw = bytearray(raw_of(LEGACY))
+    raw[65] = signers
+    with pytest.raises(MalformedRecord, match=reason):
+        wire.read(bytes(raw))
