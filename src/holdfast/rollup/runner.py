@@ -10,11 +10,11 @@ from functools import partial
 import structlog
 
 from holdfast.errors import HoldfastError
-from holdfast.journal import EVERYTHING, Change, Journal, emit
+from holdfast.journal import EVERYTHING, Batch, Journal, emit
 from holdfast.model import Model
 from holdfast.rollup.buckets import dirty_buckets
 from holdfast.rollup.definition import Rollup
-from holdfast.rollup.refresh import adopt, mark, mark_all, refresh
+from holdfast.rollup.refresh import BATCH, adopt, mark, mark_all, refresh
 from holdfast.store import Store, Unit
 
 FOLLOWER = "rollups"
@@ -64,9 +64,11 @@ class Rollups:
     async def refresh_all(self) -> int:
         """Compute everything that is dirty now; returns how many buckets there were."""
         total = 0
-        for rollup in self.rollups:
-            while count := await refresh(self.store, rollup):
-                total += count
+        dirty = self.rollups
+        while dirty:  # in turn: one that is written to all the time must not keep the others waiting
+            counts = [await refresh(self.store, rollup) for rollup in dirty]
+            dirty = [rollup for rollup, count in zip(dirty, counts, strict=True) if count == BATCH]
+            total += sum(counts)
         if total:
             await self.store.run(lambda unit: emit(unit, TOPIC, data={"buckets": total}), actor=FOLLOWER)
         return total
@@ -77,10 +79,10 @@ class Rollups:
             await self.store.run(partial(mark_all, rollup=rollup), actor=FOLLOWER)
         return await self.refresh_all()
 
-    async def _follow(self, unit: Unit, batch: Sequence[Change]) -> None:
+    async def _follow(self, batch: Batch, unit: Unit) -> None:
         for table, rollups in self._by_table.items():
             # What retention takes away is in an archive, and counts as before.
-            changes = [c for c in batch if c.table in (table, EVERYTHING) and c.op != "retired"]
+            changes = [c for c in batch.changes if c.table in (table, EVERYTHING) and c.op != "retired"]
             if not changes:
                 continue
             for rollup in rollups:

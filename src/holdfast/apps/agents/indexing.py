@@ -7,7 +7,7 @@ from pathlib import Path
 
 from holdfast.apps.agents.facilitators import SOLANA, load_facilitators
 from holdfast.apps.agents.ledger import Counts, PaymentLedger
-from holdfast.apps.agents.recognition import RecognitionConfig, Recogniser, load_recognition
+from holdfast.apps.agents.recognition import Recogniser, RecognitionConfig, load_recognition
 from holdfast.hold import Holdfast
 from holdfast.index import Indexer, Item
 from holdfast.upstreams.solana.read import read_records
@@ -49,7 +49,10 @@ class SolanaFiles:
 
     def rejected_lines(self) -> list[str]:
         """The first rejected records, one line each: file, place, reason."""
-        return [f"{r.file}{f', {r.place}' if r.place else ''}: {r.reason}" for r in self._indexer.first_rejected[:_LINES_KEPT]]
+        return [
+            f"{r.file}{f', {r.place}' if r.place else ''}: {r.reason}"
+            for r in self._indexer.first_rejected[:_LINES_KEPT]
+        ]
 
     async def index(self, paths: Sequence[str | Path], *, on_bytes: Callable[[int], None] | None = None) -> None:
         """Index everything in `paths`; `on_bytes` is told how many bytes were read."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 from sqlalchemy import select
 
-from holdfast.apps.agents.models import TOP_LEVEL, Agent, TokenTransfer, X402Payment, X402Transaction
+from holdfast.apps.agents.models import NO_BATCH, TOP_LEVEL, Agent
 from holdfast.apps.agents.recognition import Judgement, Recogniser
+from holdfast.apps.agents.revision import better_founded, insert_payments, insert_transfers, judge_again
 from holdfast.model import uuid7
 from holdfast.store import Unit
 from holdfast.upstreams.solana import records
-
-_PLACE = ("signature", "instruction", "inner_instruction")
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -32,6 +32,10 @@ class Counts(msgspec.Struct, kw_only=True):
 class PaymentLedger:
     """Writes transactions into the agents app's tables; writing one again changes nothing.
 
+    What is written again may complete what is there: a slot that a block's answer did not have, an owner that its
+    balances did not tell, the judgement of a recogniser that knows more. The better-founded judgement stays, so it
+    does not matter in which order things are indexed.
+
     Args:
         recogniser: says which transfers are payments.
         keep_all: keep every token transfer, not only payments and attempts at one.
@@ -45,7 +49,23 @@ class PaymentLedger:
 
     async def write(self, unit: Unit, transactions: Sequence[records.Transaction]) -> None:
         """Write `transactions` in `unit`; `counts` grows when it commits."""
-        counts = Counts(transactions=len(transactions))
+        counts = Counts()
+        once: dict[str, records.Transaction] = {}
+        again: list[records.Transaction] = []
+        for transaction in transactions:
+            if once.setdefault(transaction.signature, transaction) is not transaction:
+                again.append(transaction)
+        await self._write(unit, list(once.values()), counts)
+        for transaction in again:
+            await self._write(unit, [transaction], counts)
+
+        async def add() -> None:
+            for name in Counts.__struct_fields__:
+                setattr(self.counts, name, getattr(self.counts, name) + getattr(counts, name))
+
+        unit.after_commit(add)
+
+    async def _write(self, unit: Unit, transactions: Sequence[records.Transaction], counts: Counts) -> None:
         transfers: list[dict[str, Any]] = []
         payments: list[dict[str, Any]] = []
         paying: list[dict[str, Any]] = []
@@ -57,9 +77,7 @@ class PaymentLedger:
             counts.transfers += len(transaction.transfers)
             paid = 0
             at = moment(transaction.block_time)
-            for transfer, judgement in zip(
-                transaction.transfers, self.recogniser.recognise(transaction), strict=True
-            ):
+            for transfer, judgement in zip(transaction.transfers, self.recogniser.recognise(transaction), strict=True):
                 if judgement.payment:
                     paid += 1
                     payments.append(_payment_row(transaction, transfer, judgement, at))
@@ -68,41 +86,49 @@ class PaymentLedger:
                 transfers.append(_transfer_row(transaction, transfer, judgement, at))
             if paid:
                 paying.append(_transaction_row(transaction, paid, at, self.recogniser))
-        counts.payments = len(payments)
-        written = await unit[TokenTransfer].upsert_many(transfers, on=_PLACE, update_columns=())
-        counts.duplicates = len(transfers) - written
+        counts.transactions += len(transactions)
+        counts.payments += len(payments)
+        # In one order, so that two who index the same at once do not wait for each other crosswise.
+        for rows in (transfers, payments, paying):
+            rows.sort(key=itemgetter("signature"))
+        written = await insert_transfers(unit, transfers)
+        counts.duplicates += len(transfers) - written
+        if written < len(transfers) and (better := await better_founded(unit, transfers)):
+            await judge_again(unit, self._rows([t for t in transactions if t.signature in better]))
         if payments:
-            await self._write_payments(unit, payments, paying)
-        unit.after_commit(lambda: self._add(counts))
+            agents = await self._resolve(unit, {row["recipient_address"] for row in payments})
+            for row in payments:
+                row["agent_address"] = agents[row["recipient_address"]]
+            await insert_payments(unit, paying, payments)
 
-    async def _write_payments(self, unit: Unit, payments: list[dict[str, Any]], paying: list[dict[str, Any]]) -> None:
-        agents = await self._resolve(unit, {row["recipient_address"] for row in payments})
-        for row in payments:
-            row["agent_address"] = agents[row["recipient_address"]]
-        await unit[X402Transaction].upsert_many(paying, on=("signature",), update_columns=())
-        await unit[X402Payment].upsert_many(payments, on=_PLACE, update_columns=())
+    def _rows(self, transactions: Sequence[records.Transaction]) -> list[dict[str, Any]]:
+        """The rows of all transfers of `transactions`."""
+        return [
+            _transfer_row(transaction, transfer, judgement, moment(transaction.block_time))
+            for transaction in transactions
+            for transfer, judgement in zip(transaction.transfers, self.recogniser.recognise(transaction), strict=True)
+        ]
 
     async def _resolve(self, unit: Unit, recipients: set[str]) -> dict[str, str]:
         """The agent of each payment address; a recipient that none names becomes a ghost."""
         unknown = sorted(recipients - self._agents.keys())
-        if unknown:
-            known = select(Agent.x402_payment_address, Agent.address).where(Agent.x402_payment_address.in_(unknown))
-            found = {paid_at: address for paid_at, address in await unit.execute(known.order_by(Agent.address.desc()))}
-            ghosts = [{"address": a, "x402_enabled": True, "x402_payment_address": a} for a in unknown if a not in found]
-            if ghosts:
-                await unit[Agent].upsert_many(ghosts, on=("address",), update_columns=())
-            seen = found | {ghost["address"]: ghost["address"] for ghost in ghosts}
+        if not unknown:
+            return self._agents
+        known = select(Agent.x402_payment_address, Agent.address).where(Agent.x402_payment_address.in_(unknown))
+        found: list[Any] = list(await unit.execute(known))
+        # The last one stays. An agent goes before a ghost, which is its own payment address; then the first by name.
+        found.sort(key=lambda row: (row[0] == row[1], row[1]), reverse=True)
+        named: dict[str, str] = dict(found)
+        ghosts = [{"address": a, "x402_enabled": True, "x402_payment_address": a} for a in unknown if a not in named]
+        if ghosts:
+            await unit[Agent].upsert_many(ghosts, on=("address",), update_columns=())
+        seen: dict[str, str] = named | {str(ghost["address"]): str(ghost["address"]) for ghost in ghosts}
 
-            async def remember() -> None:
-                self._agents |= seen
+        async def remember() -> None:
+            self._agents |= seen
 
-            unit.after_commit(remember)
-            return self._agents | seen
-        return self._agents
-
-    async def _add(self, counts: Counts) -> None:
-        for name in Counts.__struct_fields__:
-            setattr(self.counts, name, getattr(self.counts, name) + getattr(counts, name))
+        unit.after_commit(remember)
+        return self._agents | seen
 
 
 @lru_cache(maxsize=4096)
@@ -119,6 +145,7 @@ def _transfer_row(
         "signature": transaction.signature,
         "instruction": transfer.instruction,
         "inner_instruction": TOP_LEVEL if transfer.inner is None else transfer.inner,
+        "batched": NO_BATCH if transfer.batch is None else transfer.batch,
         "slot": transaction.slot,
         "block_time": at,
         "kind": transfer.kind,

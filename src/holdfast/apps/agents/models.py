@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from holdfast.model import Amount, Expose, Model, Policy, Timestamps
 from holdfast.rollup import Count, Rollup, Sum
 
 TOP_LEVEL = -1  # `inner_instruction` of an instruction that is not inside another: NULLs would not be unique
+NO_BATCH = -1  # `batched` of a transfer that is not one of several in a token program's `batch` instruction
 
 
 class Agent(Timestamps, Model):
@@ -93,7 +94,9 @@ class X402Transaction(Model):
 
     __tablename__ = "x402_transactions"
     __policy__ = Policy(
-        Expose(filters=("signature", "status", "fee_payer", "block_time", "slot"), sort=("block_time",), key="signature")
+        Expose(
+            filters=("signature", "status", "fee_payer", "block_time", "slot"), sort=("block_time",), key="signature"
+        )
     )
     __table_args__ = (
         Index("ix_x402_transactions_block_time", "block_time"),
@@ -182,13 +185,14 @@ class TokenTransfer(Model):
         )
     )
     __table_args__ = (
-        UniqueConstraint("signature", "instruction", "inner_instruction"),
+        UniqueConstraint("signature", "instruction", "inner_instruction", "batched"),
         Index("ix_token_transfers_mint", "mint"),
     )
 
     signature: Mapped[str]
     instruction: Mapped[int]
     inner_instruction: Mapped[int] = mapped_column(default=TOP_LEVEL)
+    batched: Mapped[int] = mapped_column(default=NO_BATCH, server_default=text(str(NO_BATCH)))
     slot: Mapped[int | None] = mapped_column(BigInteger)
     block_time: Mapped[dt.datetime | None]
     kind: Mapped[str]  # transfer | transferChecked | transferCheckedWithFee

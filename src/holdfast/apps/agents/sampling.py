@@ -25,7 +25,7 @@ async def wants_sample(hold: Holdfast, asked: bool | None) -> bool:
         return False
     async with hold.read() as unit:
         for model in (Agent, TokenTransfer):
-            if await unit[model].first(Query(model)) is not None:  # type: ignore[type-abstract]
+            if await unit[model].first(Query(model)) is not None:
                 return False
     return True
 

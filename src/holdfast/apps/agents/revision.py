@@ -1,0 +1,92 @@
+"""What rows that are there take over when their transaction is indexed again.
+
+A block's answer has no slot, an answer without balances no owners, and a recogniser may know more facilitators than
+the one before. So gaps are filled, and the judgement of a transaction is replaced, as a whole, by a better founded
+one: a higher confidence in its best transfer. Neither depends on what is indexed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from holdfast.apps.agents.models import TokenTransfer, X402Payment, X402Transaction
+from holdfast.model import Model
+from holdfast.store import Unit
+
+Row = dict[str, Any]
+
+TRANSFER_KEY = ("signature", "instruction", "inner_instruction", "batched")
+PAYMENT_KEY = ("signature", "instruction", "inner_instruction")
+TRANSACTION_KEY = ("signature",)
+
+_TRANSFER_GAPS = ("slot", "block_time", "mint", "decimals", "source_owner", "destination_owner")
+_GAPS = ("slot", "block_time")
+_JUDGEMENT = ("payment", "confidence", "reason")
+_SIGNATURES = 500  # a statement
+
+
+async def insert_transfers(unit: Unit, rows: Sequence[Row]) -> int:
+    """Insert the transfers that are not there, and fill the gaps of those that are; returns how many were not."""
+    return await _insert(unit, TokenTransfer, rows, TRANSFER_KEY, _TRANSFER_GAPS)
+
+
+async def insert_payments(unit: Unit, transactions: Sequence[Row], payments: Sequence[Row]) -> None:
+    """Insert payments and their transactions as far as they are not there, and fill the gaps of those that are."""
+    await _insert(unit, X402Transaction, transactions, TRANSACTION_KEY, _GAPS)
+    await _insert(unit, X402Payment, payments, PAYMENT_KEY, _GAPS)
+
+
+async def better_founded(unit: Unit, transfers: Sequence[Row]) -> set[str]:
+    """The signatures that these rows, once inserted, judge with more confidence than the rows that were there."""
+    best: dict[str, float] = {}
+    for row in transfers:
+        best[row["signature"]] = max(row["confidence"], best.get(row["signature"], 0.0))
+    inserted = {row["id"] for row in transfers}
+    before: dict[str, float] = {}
+    signatures = list(best)
+    for start in range(0, len(signatures), _SIGNATURES):
+        stored = select(TokenTransfer.id, TokenTransfer.signature, TokenTransfer.confidence)
+        part = stored.where(TokenTransfer.signature.in_(signatures[start : start + _SIGNATURES]))
+        rows: Iterable[Any] = await unit.execute(part)
+        for key, signature, confidence in rows:
+            if key not in inserted:
+                before[signature] = max(confidence, before.get(signature, 0.0))
+    return {signature for signature, confidence in before.items() if confidence < best[signature]}
+
+
+async def judge_again(unit: Unit, transfers: Sequence[Row]) -> None:
+    """Give transfers the judgement in these rows, all those of their transactions; removes their payments."""
+    transfer = _table(TokenTransfer)
+    place = and_(*(transfer.c[name] == bindparam(f"{name}_") for name in TRANSFER_KEY))
+    judged = update(transfer).where(place).values({name: bindparam(f"{name}_") for name in _JUDGEMENT})
+    values = [{f"{name}_": row[name] for name in (*TRANSFER_KEY, *_JUDGEMENT)} for row in transfers]
+    signatures = [{"of": signature} for signature in sorted({row["signature"] for row in transfers})]
+    connection = await unit.connection()
+    with unit.translated():
+        await connection.execute(judged, values)
+        for model in (X402Payment, X402Transaction):
+            table = _table(model)
+            await connection.execute(delete(table).where(table.c.signature == bindparam("of")), signatures)
+
+
+async def _insert(unit: Unit, model: type[Model], rows: Sequence[Row], key: Sequence[str], gaps: Sequence[str]) -> int:
+    written = await unit[model].upsert_many(rows, on=key, update_columns=())
+    given = [row for row in rows if any(row[name] is not None for name in gaps)]
+    if written < len(rows) and given:
+        table = _table(model)
+        statement: Any = (sqlite.insert if unit.store.dialect == "sqlite" else postgresql.insert)(table)
+        new = statement.excluded
+        filled = {name: func.coalesce(table.c[name], new[name]) for name in gaps}
+        gap = or_(*(and_(table.c[name].is_(None), new[name].is_not(None)) for name in gaps))
+        connection = await unit.connection()
+        with unit.translated():
+            await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=filled, where=gap), given)
+    return written
+
+
+def _table(model: type[Model]) -> Table:
+    return model.__table__  # type: ignore[return-value]
