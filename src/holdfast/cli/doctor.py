@@ -109,15 +109,11 @@ async def _examine_schema(hold: Holdfast) -> list[Finding]:
 
 async def _examine_journal(hold: Holdfast) -> Finding:
     status = await hold.journal.status()
-    wrong = [
-        f"{f.name} {f.state}{f': {f.reason}' if f.reason else ''}{f', {f.parked} changes parked' if f.parked else ''}"
-        for f in status.followers
-        if f.parked or f.state in ("failing", "dropped")
-    ]
-    behind = [f"{f.name} {f.changes:,} changes ({f.seconds:.1f} s) behind" for f in status.followers]
+    wrong = [problem for f in status.followers for problem in f.problems()]
+    behind = [f"{f.name} {f.lag_changes:,} changes ({f.lag_seconds:.1f} s) behind" for f in status.followers]
     return Finding(
         check="journal",
         ok=not wrong,
         detail="; ".join(wrong) or f"at {status.position}; {', '.join(behind) or 'no followers yet'}",
-        do="see `holdfast journal status`, mend the cause, then `holdfast journal retry NAME`" if wrong else None,
+        do="see `holdfast journal status`" if wrong else None,
     )

@@ -47,7 +47,7 @@ def status(database: Database = None, as_json: Json = False) -> None:
         return
     table = Table("follower", "state", "position", "changes behind", "seconds behind", "parked", "run by", box=None)
     for f in found.followers:
-        numbers = (f"{f.changes:,}", f"{f.seconds:.1f}", str(f.parked))
+        numbers = (f"{f.lag_changes:,}", f"{f.lag_seconds:.1f}", str(f.parked))
         table.add_row(f.name, f.state, f.position, *numbers, f.holder or "nobody")
         if f.reason:
             table.add_row("", f"[red]{f.reason}[/red]")
@@ -134,6 +134,18 @@ def rebuild(follower: Follower, database: Database = None) -> None:
     """
     asyncio.run(_with(database, lambda hold: hold.journal.rebuild(follower)))
     console().print(f"{follower} will rebuild when a process runs it")
+
+
+@app.command("forget")
+def forget(follower: Follower, database: Database = None) -> None:
+    """Remove a follower that no process will run again, so that the journal need not be kept for it.
+
+    Example:
+
+      holdfast journal forget old-exporter
+    """
+    asyncio.run(_with(database, lambda hold: hold.journal.forget(follower)))
+    console().print(f"{follower} is forgotten")
 
 
 async def _with(database: str | None, work: Callable[[Holdfast], Awaitable[T]]) -> T:
