@@ -69,7 +69,7 @@ async def _up(host: str, port: int, database: str | None, redis: str | None, sam
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not serving.done():
-            server.stop()
+            server.stop()  # type: ignore[no-untyped-call]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(serving, 5)
         else:
