@@ -34,8 +34,8 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 async def test_raw_rows_get_an_id_times_and_a_version(store: Store) -> None:
     before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
     async with store.raw() as connection:
-        for number in range(3):
-            await connection.execute(f"INSERT INTO notes (text) VALUES ('raw {number}')")
+        for number in "012":
+            await connection.execute("INSERT INTO notes (text) VALUES ('raw ' || " + number + ")")
     async with store.unit() as unit:
         notes = await unit[Note].list(unit[Note].query().order_by("text"))
         assert [note.text for note in notes] == ["raw 0", "raw 1", "raw 2"]

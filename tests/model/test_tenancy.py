@@ -35,7 +35,7 @@ def declare(
             "__module__": f"{__name__}.{uuid7()}",  # one name, one class a test
             "__policy__": Policy(tenant=tenant),
             "__table_args__": arguments,
-            "__annotations__": {column: Mapped[str] for column in columns},
+            "__annotations__": dict.fromkeys(columns, Mapped[str]),
             **{column: kind for column, kind in columns.items() if kind is not None},
         },
     )

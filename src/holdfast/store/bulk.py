@@ -12,7 +12,20 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, Column, Dialect, Insert, Table, bindparam, func, inspect, literal_column, or_, select
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Column,
+    Dialect,
+    Insert,
+    Table,
+    bindparam,
+    func,
+    inspect,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 

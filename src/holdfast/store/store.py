@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 import structlog
 from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.pool import Pool
+from sqlalchemy.util import greenlet_spawn
 
 from holdfast.errors import StoreError, Unavailable
 from holdfast.settings import Settings, hide_password
@@ -56,6 +58,7 @@ class Store:
             slow_queries.watch(engine, settings.slow_query)
         self._translated = Translated(self.place)
         self._holders: set[asyncio.Task[Any] | None] = set()  # tasks with the one connection that writes to SQLite
+        self._leaving: asyncio.Task[None] | None = None
         self._open_units = 0
         self._closing = False
         self._idle = asyncio.Event()
@@ -201,14 +204,24 @@ class Store:
             await connection.close()
 
     async def close(self, *, timeout: float = 10.0) -> None:
-        """Refuse new units, let open ones finish for up to `timeout` seconds, then drop the connections."""
+        """Refuse new units, let open ones finish for up to `timeout` seconds, then drop the connections.
+
+        The connection of a unit that is left open is dropped when the unit ends.
+        """
         self._closing = True
+        pools = [engine.sync_engine.pool for engine in {self.engine, self.read_engine}]
         try:
             await asyncio.wait_for(self._idle.wait(), timeout)
         except TimeoutError:
             log.warning("units_left_open", place=self.place, units=self._open_units, waited=timeout)
+            self._leaving = asyncio.create_task(self._drop_when_idle(pools))
         for engine in {self.engine, self.read_engine}:
             await engine.dispose()
+
+    async def _drop_when_idle(self, pools: list[Pool]) -> None:
+        await self._idle.wait()
+        for pool in pools:
+            await greenlet_spawn(pool.dispose)
 
     def engines(self) -> dict[str, AsyncEngine]:
         """The engines by role, for pool statistics."""
