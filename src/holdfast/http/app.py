@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Scope
 
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
-from holdfast.http import problems
+from holdfast.http import analytics, openapi, parameters, problems, stream
+from holdfast.http.answers import answer
 from holdfast.http.edge import Edge
 from holdfast.http.exposed import resources_of
+from holdfast.http.health import Health
+from holdfast.http.live import Live
 from holdfast.http.metrics import Metrics
+from holdfast.http.overview import Overview
 from holdfast.http.resources import Resources
+from holdfast.http.status import Examiner
 
 
 def create_app(hold: Holdfast, *, title: str = "Holdfast", open_on_startup: bool = False) -> Starlette:
@@ -30,25 +38,62 @@ def create_app(hold: Holdfast, *, title: str = "Holdfast", open_on_startup: bool
         open_on_startup: connect, migrate (in development), follow the journal when the server starts, and close when it
             ends. For servers that import an application; a mounted application is not told when its host starts.
 
+    The event streams end with the server's lifespan. Where that does not reach this application (it is mounted, or the
+    server waits for its connections first), `await app.state.live.close()` before the server stops.
+
     Raises:
         ModelError: an `Expose` cannot be carried out over HTTP.
     """
     metrics = Metrics(hold.store)
+    examiner = Examiner(hold)
+    live = Live(hold, examiner)
+    health = Health(hold, examiner, live, metrics)
     resources = resources_of(hold.models)
-    routes: list[BaseRoute] = [*Resources(hold, resources).routes()]
+    payments = analytics.payments_resource(resources)
+    endpoints = analytics.endpoints(payments) if payments is not None else ()
+    overview = Overview(hold, health, resources, title=title, has_payments=payments is not None)
+    document = openapi.describe(title, version("holdfast"), resources.values(), endpoints)
+
+    async def description(request: Request) -> Response:
+        parameters.read(request.scope["query_string"], ())
+        return answer(request, document)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
+        try:
+            if open_on_startup:
+                await _open(hold)
+            yield
+        finally:
+            await live.close()
+            metrics.close()
+            if open_on_startup:
+                await hold.close()
 
+    routes: list[BaseRoute] = [
+        *overview.routes(),
+        *health.routes(),
+        *Resources(hold, resources).routes(),
+        *(endpoint.route(hold) for endpoint in endpoints),
+        stream.route(live),
+        Route("/openapi.json", description),
+    ]
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Edge, route_of=_route_of(routes), observe=metrics.observe)],
         exception_handlers={HTTPException: problems.of_http_exception, HoldfastError: problems.of_holdfast_error},
         lifespan=lifespan,
     )
-    app.state.metrics = metrics
+    app.state.live = live
     return app
+
+
+async def _open(hold: Holdfast) -> None:
+    await hold.store.start()
+    if hold.settings.environment == "development":
+        await hold.migrate()
+    await hold.journal.start()
+    await hold.follow()
 
 
 def _route_of(routes: list[BaseRoute]) -> Callable[[Scope], str]:

@@ -119,6 +119,10 @@ class Resource:
                 shown[name] = None if related is None else target.show(related)
         return shown
 
+    def is_list(self, relationship: str) -> bool:
+        """Whether a row has many related rows there, rather than one or none."""
+        return bool(inspect(self.model).relationships[relationship].uselist)
+
     def _parameter(self, name: str) -> Parameter:
         if name in self.list_parameters:
             return self.list_parameters[name]

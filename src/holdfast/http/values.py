@@ -87,9 +87,11 @@ def read_time(text: str) -> dt.datetime:
         return dt.datetime.combine(read_day(text), dt.time.min, dt.UTC)
     if not text[:1].isdigit() or len(text) > 40:
         raise ValueError
+    if " " in text[11:]:
+        raise InvalidValue("a + in a URL is a space: write it as %2B")
     moment = dt.datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise InvalidValue("it has no zone" + (": write + as %2B" if " " in text[11:] else ""))
+        raise InvalidValue("it has no zone: end it with Z")
     return moment.astimezone(dt.UTC)
 
 

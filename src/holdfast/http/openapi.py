@@ -1,0 +1,157 @@
+"""`/openapi.json`: OpenAPI 3.1, generated from what the models expose and what the endpoints declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from holdfast.http.endpoints import Endpoint
+from holdfast.http.exposed import Resource
+from holdfast.http.problems import MEDIA_TYPE, Problem
+from holdfast.http.resources import PATH
+
+_PROBLEMS = {
+    "304": "The client has it already (`If-None-Match`).",
+    "404": "There is nothing with this key.",
+    "422": "A parameter is unknown, or its value is not what it must be.",
+    "503": "The database cannot be reached; try again after `Retry-After` seconds.",
+}
+
+
+def describe(title: str, version: str, resources: Iterable[Resource], endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """The document."""
+    resources = [r for r in resources if not r.tenanted]
+    endpoints = list(endpoints)
+    structs = [endpoint.returns for endpoint in endpoints] + [Problem]
+    shapes, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    schemas = dict(components) | {_schema_name(r): _row_schema(r) for r in resources}
+    paths: dict[str, Any] = {}
+    for resource in resources:
+        paths |= _resource_paths(resource)
+    for endpoint, shape in zip(endpoints, shapes, strict=False):
+        described = [parameter.described() for parameter in endpoint.takes]
+        paths[endpoint.path] = {"get": _operation(endpoint.path, "analytics", endpoint.words, described, shape)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": title,
+            "version": version,
+            "description": "Amounts are strings of decimal digits, exact at any size. Times are ISO 8601 in UTC with Z."
+            " Errors are problem details (RFC 9457).",
+        },
+        "paths": paths | _fixed_paths(),
+        "components": {"schemas": schemas},
+    }
+
+
+def _operation(path: str, tag: str, words: str, parameters: list[dict[str, Any]], shape: Any) -> dict[str, Any]:
+    responses: dict[str, Any] = {
+        "200": {
+            "description": "The answer.",
+            "headers": {"ETag": {"schema": {"type": "string"}}},
+            "content": {"application/json": {"schema": shape}},
+        }
+    }
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    for status, meaning in _PROBLEMS.items():
+        responses[status] = {"description": meaning} | ({} if status == "304" else {"content": {MEDIA_TYPE: problem}})
+    condition = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
+    return {
+        "operationId": path.strip("/").replace("/", "-").replace("{", "").replace("}", ""),
+        "tags": [tag],
+        "summary": words.partition(". ")[0].rstrip("."),
+        "description": words,
+        "parameters": [*parameters, condition],
+        "responses": responses,
+    }
+
+
+def _fixed_paths() -> dict[str, Any]:
+    """What is the same whatever is exposed."""
+    anything: dict[str, Any] = {"type": "object"}
+    index = _operation(PATH, "resources", "Every resource with what can be asked of it.", [], anything)
+    paths: dict[str, Any] = {PATH: {"get": index}}
+    for path, tag, words, media_type in (
+        ("/health", "health", "Whether this process and its database answer; 503 where the database does not.", None),
+        ("/health/database", "health", "The database: latency, pools, journal position, pending migrations.", None),
+        ("/metrics", "health", "Counters for Prometheus.", "text/plain"),
+        ("/v1/status", "health", "Is everything as it must be, and if not, what to do.", None),
+        ("/v1/journal", "journal", "Where the journal is, how far each follower is behind, the last changes.", None),
+        ("/v1/stream", "journal", "Server-sent events: `journal`, `rollups`, `status`.", "text/event-stream"),
+        ("/openapi.json", "description", "This document.", None),
+    ):
+        shape = {"type": "string"} if media_type else anything
+        answered = {
+            "200": {"description": "The answer.", "content": {media_type or "application/json": {"schema": shape}}}
+        }
+        problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        answered["503"] = {"description": _PROBLEMS["503"], "content": {MEDIA_TYPE: problem}}
+        name = path.strip("/").replace("/", "-").replace(".", "-")
+        paths[path] = {"get": {"operationId": name, "tags": [tag], "summary": words, "responses": answered}}
+    return paths
+
+
+def _resource_paths(resource: Resource) -> dict[str, Any]:
+    row = {"$ref": f"#/components/schemas/{_schema_name(resource)}"}
+    page = {
+        "type": "object",
+        "required": ["data", "next"],
+        "properties": {
+            "data": {"type": "array", "items": row},
+            "next": {"type": ["string", "null"], "description": "The cursor of the following page; null on the last."},
+            "total": {"type": "integer", "description": "Rows of all pages, where `total=true` asked for it."},
+        },
+    }
+    one = {"type": "object", "required": ["data"], "properties": {"data": row}}
+    key = resource.expose.key
+    name = f"{resource.name}.{'id or ' + key if key else 'id'}"
+    in_path = {
+        "name": "key",
+        "in": "path",
+        "required": True,
+        "description": f"The row's id{' or ' + key if key else ''}.",
+        "schema": {"type": "string"},
+    }
+    listed = [_described(p.described()) for p in resource.list_parameters.values()]
+    single = [in_path, *(_described(p.described()) for p in resource.single_parameters)]
+    place = f"{PATH}/{resource.name}"
+    words = (resource.model.__doc__ or resource.name).strip().partition("\n")[0]
+    return {
+        place: {"get": _operation(place, "resources", f"{words} One page of rows.", listed, page)},
+        f"{place}/{{key}}": {
+            "get": _operation(f"{place}/one", "resources", f"{words} One row, by {name}.", single, one)
+        },
+    }
+
+
+def _described(parameter: dict[str, Any]) -> dict[str, Any]:
+    """Lists are comma-separated, which OpenAPI calls form style without explode."""
+    if parameter["schema"].get("type") == "array":
+        return parameter | {"style": "form", "explode": False}
+    return parameter
+
+
+def _row_schema(resource: Resource) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for name, kind in resource.kinds.items():
+        column = resource.columns[name]
+        schema = dict(kind.schema)
+        if column.nullable and "type" in schema:
+            schema["type"] = [schema["type"], "null"]
+            if "enum" in schema:
+                schema["enum"] = [*schema["enum"], None]
+        if words := column.doc or column.comment:
+            schema["description"] = words
+        properties[name] = schema
+    for name, target in resource.includes.items():
+        shape = {"$ref": f"#/components/schemas/{_schema_name(target)}"}
+        many = resource.is_list(name)
+        properties[name] = {"type": "array", "items": shape} if many else {"anyOf": [shape, {"type": "null"}]}
+    # `fields` may leave out any column but the id.
+    return {"type": "object", "required": ["id"], "properties": properties, "additionalProperties": False}
+
+
+def _schema_name(resource: Resource) -> str:
+    return f"Row.{resource.name}"
