@@ -16,6 +16,8 @@ from holdfast.journal.kinds import kind_of
 from holdfast.journal.shapes import Column, Shape
 from holdfast.model import Model
 
+INSTALL = "run `holdfast migrate up`, then rebuild the followers if anything was written meanwhile"
+
 
 class CapturedTable(msgspec.Struct, frozen=True, kw_only=True):
     """What capture must know of a table.
@@ -68,15 +70,13 @@ def captured_table(model: type[Model]) -> CapturedTable | None:
         facts=tuple(column(name) for name in policy.needs(model)),
     )
     names = {c.name for c in (*shape.key, *shape.facts)} | ({policy.tenant} if policy.tenant else set())
-    unique = [
-        tuple(str(c.name) for c in item.columns) for item in table.constraints if isinstance(item, UniqueConstraint)
-    ]
-    unique += [tuple(str(c.name) for c in index.columns) for index in table.indexes if index.unique]
+    keys = [item.columns for item in table.constraints if isinstance(item, UniqueConstraint)]
+    keys += [index.columns for index in table.indexes if index.unique]
     return CapturedTable(
         name=str(table.name),
         shape=shape,
         nullable=frozenset(name for name in names if table.columns[name].nullable),
-        unique=tuple(sorted(unique)),
+        unique=tuple(sorted(tuple(str(c.name) for c in columns) for columns in keys)),
         truncate=policy.truncate,
     )
 
@@ -111,23 +111,15 @@ async def verify(connection: AsyncConnection, models: Iterable[type[Model]]) -> 
     """What is missing, disabled or outdated in the capture of `models`; empty when capture is whole."""
     wrong = await schema.verify(connection)
     if wrong is not None:
-        return [Problem(wrong, "run `holdfast migrate up`")]
+        return [Problem(wrong, INSTALL)]
     problems = []
     dialect: Any = capture_sqlite if connection.dialect.name == "sqlite" else capture_postgres
     for table in captured_tables(models):
         number = await _known_shape(connection, table.shape)
         if number is None:
-            problems.append(
-                Problem(
-                    f"{table.name} is not captured with its present facts",
-                    "run `holdfast migrate up` to install its triggers",
-                )
-            )
-            continue
-        for what in await dialect.verify(connection, table, number):
-            problems.append(
-                Problem(what, "run `holdfast migrate up` to install its triggers anew, then rebuild the followers")
-            )
+            problems.append(Problem(f"{table.name} is not captured with its present facts", INSTALL))
+        else:
+            problems += [Problem(what, INSTALL) for what in await dialect.verify(connection, table, number)]
     return problems
 
 

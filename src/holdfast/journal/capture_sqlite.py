@@ -6,6 +6,7 @@ are put aside in `holdfast_evicted`; after it, those that are really gone are jo
 INSERT OR IGNORE or an upsert puts aside is still there afterwards, and is dropped.
 """
 
+# ruff: noqa: S608  statements are made of quoted names and constants; no value is ever formatted in
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NOW = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
 _CONTEXT = "(SELECT actor FROM holdfast_context), (SELECT request FROM holdfast_context)"
+_COLUMNS = "(shape, op, at, actor, request, body)"
 _DELETED = "(SELECT CASE retiring WHEN 1 THEN 'x' ELSE 'd' END FROM holdfast_context)"
 
 
@@ -58,12 +60,17 @@ async def triggers(connection: AsyncConnection, table: CapturedTable, shape: int
     unique = await _unique_keys(connection, table)
     build = _Triggers(table, shape, ident, unique)
     return {
-        f"holdfast_{table.name}_before_insert": build.before_insert(),
-        f"holdfast_{table.name}_before_update": build.before_update(),
-        f"holdfast_{table.name}_insert": build.insert(),
-        f"holdfast_{table.name}_update": build.update(),
-        f"holdfast_{table.name}_delete": build.delete(),
+        trigger_name(table.name, "before_insert"): build.before_insert(),
+        trigger_name(table.name, "before_update"): build.before_update(),
+        trigger_name(table.name, "insert"): build.insert(),
+        trigger_name(table.name, "update"): build.update(),
+        trigger_name(table.name, "delete"): build.delete(),
     }
+
+
+def trigger_name(table: str, what: str) -> str:
+    """The name of a capture trigger of `table`."""
+    return f"holdfast_{table}_{what}"
 
 
 def quote(name: str) -> str:
@@ -129,7 +136,8 @@ class _Triggers:
     def _trigger(self, name: str, event: str, *body: str, when: str = "") -> str:
         condition = f" WHEN {when}" if when else ""
         statements = "".join(f" {statement};" for statement in body)
-        return f"CREATE TRIGGER {quote(f'holdfast_{self.table.name}_{name}')} {event} ON {self.name} FOR EACH ROW{condition} BEGIN{statements} END"
+        called = quote(trigger_name(self.table.name, name))
+        return f"CREATE TRIGGER {called} {event} ON {self.name} FOR EACH ROW{condition} BEGIN{statements} END"
 
     def _put_aside(self, name: str, event: str, conflicts: str) -> str:
         # DELETE and INSERT rather than REPLACE: inside a trigger the outer statement's conflict clause rules.
@@ -144,19 +152,17 @@ class _Triggers:
 
     def _evicted(self, condition: str) -> tuple[str, str]:
         """Journals what was put aside and is gone, or was replaced by the new row under the same identity."""
-        gone = f"(ident = {self.ident.format('NEW')} OR NOT EXISTS (SELECT 1 FROM {self.name} AS t WHERE {self.ident.format('t')} = ident))"
+        still_there = f"EXISTS (SELECT 1 FROM {self.name} AS t WHERE {self.ident.format('t')} = ident)"
+        gone = f"(ident = {self.ident.format('NEW')} OR NOT {still_there})"
         return (
-            f"INSERT INTO holdfast_journal (shape, op, at, actor, request, body) SELECT {self.shape}, {_DELETED}, {NOW}, {_CONTEXT}, body"
+            f"INSERT INTO holdfast_journal {_COLUMNS} SELECT {self.shape}, {_DELETED}, {NOW}, {_CONTEXT}, body"
             f" FROM holdfast_evicted WHERE shape = {self.shape} AND {condition}{gone}",
             f"DELETE FROM holdfast_evicted WHERE shape = {self.shape}",
         )
 
     def _change(self, op: str, sides: list[tuple[str, list[Column]]], when: str = "") -> str:
-        condition = f" WHERE {when}" if when else ""
-        return (
-            "INSERT INTO holdfast_journal (shape, op, at, actor, request, body)"
-            f" SELECT {self.shape}, {op}, {NOW}, {_CONTEXT}, {self._body(sides)}{condition}"
-        )
+        values = f"{self.shape}, {op}, {NOW}, {_CONTEXT}, {self._body(sides)}"
+        return f"INSERT INTO holdfast_journal {_COLUMNS} SELECT {values}" + (f" WHERE {when}" if when else "")
 
     def _body(self, sides: list[tuple[str, list[Column]]]) -> str:
         values = [sqlite_value(c.kind, f"{side}.{quote(c.name)}") for side, columns in sides for c in columns]
@@ -206,7 +212,8 @@ async def _unique_keys(connection: AsyncConnection, table: CapturedTable) -> lis
 
 async def _installed(connection: AsyncConnection, table: str) -> dict[str, str]:
     rows = await connection.exec_driver_sql(
-        "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? AND name LIKE 'holdfast\\_%' ESCAPE '\\'",
+        "SELECT name, sql FROM sqlite_master"
+        " WHERE type = 'trigger' AND tbl_name = ? AND substr(name, 1, 9) = 'holdfast_'",
         (table,),
     )
     return {row.name: row.sql for row in rows}

@@ -13,8 +13,14 @@ from holdfast.journal.capture_sqlite import NOW
 from holdfast.journal.changes import EVERYTHING
 from holdfast.store import Unit
 
-SET_POSTGRES = "SELECT set_config('holdfast.actor', coalesce(:actor, ''), true), set_config('holdfast.request', coalesce(:request, ''), true)"
+SET_POSTGRES = """
+    SELECT set_config('holdfast.actor', coalesce(:actor, ''), true),
+        set_config('holdfast.request', coalesce(:request, ''), true)
+"""
 SET_SQLITE = "UPDATE holdfast_context SET actor = :actor, request = :request"
+EMIT_SQLITE = f"""
+    INSERT INTO holdfast_journal (shape, op, at, actor, request, body) VALUES (0, 'e', {NOW}, :actor, :request, :body)
+"""  # noqa: S608  a constant
 CLEAR_SQLITE = "UPDATE holdfast_context SET actor = NULL, request = NULL, retiring = 0"
 
 
@@ -61,8 +67,7 @@ async def emit(unit: Unit, topic: str, *, tags: Iterable[str] = (), data: Any = 
     try:
         if unit.store.dialect == "sqlite":
             await unit.execute(
-                "INSERT INTO holdfast_journal (shape, op, at, actor, request, body)"
-                f" VALUES (0, 'e', {NOW}, :actor, :request, :body)",  # noqa: S608  a constant
+                EMIT_SQLITE,
                 {"actor": unit.actor, "request": unit.request_id, "body": msgspec.json.encode(event).decode()},
             )
         else:

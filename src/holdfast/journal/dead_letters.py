@@ -23,7 +23,10 @@ PARK = """
 """
 KEYS = "SELECT DISTINCT tbl, key FROM holdfast_dead_letters WHERE follower = :follower AND key IS NOT NULL"
 COUNT = "SELECT count(*) FROM holdfast_dead_letters WHERE follower = :follower"
-LETTERS = "SELECT seq, tbl, key, change, error, parked FROM holdfast_dead_letters WHERE follower = :follower ORDER BY seq LIMIT :limit"
+LETTERS = """
+    SELECT seq, tbl, key, change, error, parked FROM holdfast_dead_letters
+    WHERE follower = :follower ORDER BY seq LIMIT :limit
+"""
 REMOVE = "DELETE FROM holdfast_dead_letters WHERE follower = :follower AND seq = :seq"
 CLEAR = "DELETE FROM holdfast_dead_letters WHERE follower = :follower"
 
@@ -59,12 +62,9 @@ class DeadLetters:
                 "key": change.key,
                 "change": msgspec.json.encode(change).decode(),
                 "error": error.replace("\0", "\\0")[:2_000],
-                "parked": None,
             }
             for change in changes
         ]
-        for row in rows:
-            del row["parked"]
         if unit is not None:
             await unit.execute(self._park, rows)
             return

@@ -97,7 +97,8 @@ class Delivery:
         for attempt in range(ATTEMPTS):
             try:
                 await self._give(changes, position)
-                return await self.say("following", None)
+                await self.say("following", None)
+                return
             except HandlerFailed as failed:
                 await self._weigh(failed)
                 log.info("handler_failed", follower=self._of.name, attempt=attempt + 1, error=str(failed))
@@ -182,8 +183,8 @@ class Delivery:
             raise failed
         if await self._letters.count() >= MOST_PARKED:
             raise JournalError(
-                f"{MOST_PARKED:,} changes are parked already, so it is not the changes ({failed}); mend the handler, then"
-                f" run `holdfast journal retry {self._of.name}`"
+                f"{MOST_PARKED:,} changes are parked already, so it is not the changes ({failed}); mend the handler,"
+                f" then run `holdfast journal retry {self._of.name}`"
             ) from failed
         log.error(
             "change_parked",

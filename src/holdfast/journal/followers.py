@@ -54,7 +54,7 @@ class Follower:
                     await asyncio.sleep(self._leases.ttl / 3 * random.uniform(0.8, 1.2))
             except LostLease as lost:
                 log.warning("lease_lost", follower=self.subscription.name, reason=str(lost))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # Whatever it is, others rely on this follower: say it, wait, begin again from what was kept.
                 failures = 0 if self.position != before else failures
                 if failures in (0, 5) or failures % 50 == 0:

@@ -75,9 +75,8 @@ def sqlite_value(kind: Kind, column: str) -> str:
     Columns of SQLite hold what they are given, so a blob may be anywhere; JSON refuses one, and that must not
     make somebody's write fail. Numbers are written with all their digits.
     """
-    if kind in ("float", "decimal"):
-        return f"CASE typeof({column}) WHEN 'blob' THEN hex({column}) WHEN 'real' THEN printf('%!.17g', {column}) ELSE {column} END"
-    return f"CASE typeof({column}) WHEN 'blob' THEN hex({column}) ELSE {column} END"
+    exact = f" WHEN 'real' THEN printf('%!.17g', {column})" if kind in ("float", "decimal") else ""
+    return f"CASE typeof({column}) WHEN 'blob' THEN hex({column}){exact} ELSE {column} END"
 
 
 def _uuid(value: Any) -> Any:

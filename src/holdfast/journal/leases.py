@@ -29,7 +29,8 @@ NOW = {
 REGISTER = """
     INSERT INTO holdfast_followers (name, epoch, tick, seq, max_lag_changes, max_lag_seconds, moved)
     VALUES (:name, :epoch, :tick, 0, :changes, :seconds, {now})
-    ON CONFLICT (name) DO UPDATE SET max_lag_changes = excluded.max_lag_changes, max_lag_seconds = excluded.max_lag_seconds
+    ON CONFLICT (name) DO UPDATE
+    SET max_lag_changes = excluded.max_lag_changes, max_lag_seconds = excluded.max_lag_seconds
 """
 ACQUIRE = """
     UPDATE holdfast_followers SET holder = :holder, token = token + 1, until = {now} + :ttl

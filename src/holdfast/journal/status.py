@@ -23,7 +23,8 @@ FOLLOWERS = """
     SELECT f.*, e.number AS present, f.until > {now} AS is_held, coalesce(d.parked, 0) AS parked
     FROM holdfast_followers f
     CROSS JOIN holdfast_epoch e
-    LEFT JOIN (SELECT follower, count(*) AS parked FROM holdfast_dead_letters GROUP BY follower) d ON d.follower = f.name
+    LEFT JOIN (SELECT follower, count(*) AS parked FROM holdfast_dead_letters GROUP BY follower) d
+        ON d.follower = f.name
     ORDER BY f.name
 """
 LAST = {
@@ -34,7 +35,7 @@ LAST = {
     """,
 }
 LAG = {
-    "postgresql": f"SELECT changes, seconds FROM holdfast_lag(:tick, {COUNTED})",
+    "postgresql": "SELECT changes, seconds FROM holdfast_lag(:tick, :counted)",
     "sqlite": """
         SELECT :last - :tick AS changes, max(0, coalesce((julianday('now') - 2440587.5) * 86400.0 - (
             SELECT at / 1000.0 FROM holdfast_journal WHERE seq > :tick ORDER BY seq LIMIT 1), 0)) AS seconds
@@ -138,7 +139,7 @@ async def _followers(connection: AsyncConnection) -> list[Any]:
 async def _lag(connection: AsyncConnection, row: Any, last: Position) -> tuple[int, float]:
     if row.epoch != row.present:
         return 0, 0.0  # it has no place to lag behind from
-    values = {"tick": row.tick, "seq": row.seq, "last": last.tick}
+    values = {"tick": row.tick, "seq": row.seq, "last": last.tick, "counted": COUNTED}
     statement = LAG[connection.dialect.name]
     lag = (await connection.execute(text(statement), {k: v for k, v in values.items() if f":{k}" in statement})).one()
     return int(lag.changes), float(lag.seconds) if lag.changes else 0.0

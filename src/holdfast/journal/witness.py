@@ -82,7 +82,7 @@ class Witness:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes from changing the witness; held for the length of a small write, never across an await."""
+        """Keep other processes from changing it; held for the length of a small write, never across an await."""
         if fcntl is None:
             yield
             return
