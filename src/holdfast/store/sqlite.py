@@ -12,6 +12,7 @@ import aiosqlite
 from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.util.concurrency import in_greenlet
 
 from holdfast.settings import Settings
 from holdfast.store.failures import is_retryable
@@ -49,7 +50,7 @@ def _engine(url: URL, settings: Settings, *, connections: int, begin: str, pragm
         pool_timeout=settings.pool_timeout,
         hide_parameters=True,
         # The driver's own transaction handling begins too late and never IMMEDIATE, so we say BEGIN ourselves.
-        connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
+        connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None, "factory": _Connection},
     )
 
     async def configure(connection: Any) -> None:
@@ -57,8 +58,24 @@ def _engine(url: URL, settings: Settings, *, connections: int, begin: str, pragm
         await connection.executescript(_PRAGMAS + pragmas)
 
     event.listen(engine.sync_engine, "connect", lambda connection, record: connection.run_async(configure))
+    event.listen(engine.sync_engine, "invalidate", _interrupt)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+class _Connection(sqlite3.Connection):
+    """One that lets go of the file when it is closed: SQLite itself waits for the last cursor to be forgotten."""
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()
+
+
+def _interrupt(dbapi_connection: Any, record: Any, exception: BaseException | None) -> None:
+    """End the statement that runs in a connection's thread and that nobody waits for any more."""
+    if in_greenlet():
+        dbapi_connection.run_async(lambda connection: connection.interrupt())
 
 
 async def connect(file: Path) -> Any:
