@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from holdfast.errors import InvalidValue
 from holdfast.model import Model
+from holdfast.store.slow_queries import ROWS
 
 Row = dict[str, Any]
 
@@ -88,11 +89,12 @@ async def _send(connection: AsyncConnection, table: Table, rows: list[Row], conf
         return (await connection.exec_driver_sql(text, list(zip(*bound, strict=True)))).rowcount
     if not any(_spreads(table.c[name]) for name in names):
         arrays = {f"{name}_": [row[name] for row in rows] for name in names}
-        return (await connection.execute(_from_arrays(table, names, conflict), arrays)).rowcount
+        statement = _from_arrays(table, names, conflict)
+        return (await connection.execute(statement, arrays, execution_options={ROWS: len(rows)})).rowcount
     step = max(1, _PARAMETERS // len(names))
-    statement = _on_conflict(table, postgresql.insert(table), conflict)
+    multiple = _on_conflict(table, postgresql.insert(table), conflict)
     parts = [rows[start : start + step] for start in range(0, len(rows), step)]
-    return sum([(await connection.execute(statement.values(part))).rowcount for part in parts])
+    return sum([(await connection.execute(multiple.values(part))).rowcount for part in parts])
 
 
 @lru_cache(maxsize=256)

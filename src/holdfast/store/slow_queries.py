@@ -1,4 +1,7 @@
-"""The slow-query log: statements that took longer than a limit, without their parameters."""
+"""The slow-query log: statements that took longer than a limit, without their parameters.
+
+A statement that writes many rows at once is measured by the row: a bulk load is long, not slow.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 log = structlog.get_logger("holdfast.store")
 
+ROWS = "holdfast_rows"
+"""The execution option by which a statement says how many rows it carries in its parameters."""
+_SHOWN = 1_000  # characters of a statement
+
 
 def watch(engine: AsyncEngine, limit: float) -> None:
     """Log every statement on `engine` that takes `limit` seconds or more; 0 switches the log off."""
@@ -22,8 +29,9 @@ def watch(engine: AsyncEngine, limit: float) -> None:
 
     def after(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
         took = time.perf_counter() - context._holdfast_began
-        if took >= limit:
-            log.warning("slow_query", seconds=round(took, 4), statement=" ".join(statement.split())[:2000], many=many)
+        rows = len(parameters) if many else context.execution_options.get(ROWS, 1)
+        if took >= limit * max(1, rows):
+            log.warning("slow_query", seconds=round(took, 4), rows=rows, statement=" ".join(statement.split())[:_SHOWN])
 
     event.listen(engine.sync_engine, "before_cursor_execute", before)
     event.listen(engine.sync_engine, "after_cursor_execute", after)
