@@ -85,7 +85,7 @@ def endpoints(resource: Resource) -> tuple[Endpoint, ...]:
                 _FROM,
                 _TO,
                 count("limit", "Rows a page.", most=PAGE_LIMIT, default=PAGE_SIZE),
-                text("after", "The `next` of the page before.", longest=4096),
+                text("after", "The `next` of the page before.", longest=16_384),
             ),
             PaymentsPage,
             history,

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from holdfast.http import problems
 from holdfast.model import uuid7
 
-LONGEST_QUERY = 8_192  # bytes
+LONGEST_QUERY = 24_576  # bytes; the cursor of a page may have 16,384
 LONGEST_PATH = 2_048  # bytes
 LARGEST_BODY = 65_536  # bytes; nothing here reads a body yet
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")

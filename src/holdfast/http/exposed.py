@@ -79,7 +79,7 @@ class Resource:
         ]
         common = [
             Parameter("sort", *self._sort_words(), self._read_sort, ()),
-            parameters.text("after", "The `next` of the page before.", longest=4096),
+            parameters.text("after", "The `next` of the page before.", longest=16_384),
             parameters.count("limit", "Rows a page.", most=PAGE_LIMIT, default=PAGE_SIZE),
             *self.single_parameters,
             parameters.flag("total", "Also count the rows of all pages."),

@@ -61,8 +61,7 @@ class Resources:
         query, options = resource.query(given)
         fields, include = options["fields"], options["include"] or ()
         if fields is not None:
-            # The cursor is made of what the rows are sorted by.
-            query = query.select(*dict.fromkeys((*fields, *(name for name, _ in query.orders))))
+            query = query.select(*fields)
         async with self.hold.read() as unit:
             page = await unit[resource.model].page(
                 query, size=options["limit"], after_cursor=options["after"], total=options["total"]

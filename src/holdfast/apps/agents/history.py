@@ -44,7 +44,8 @@ async def payments(
     """
     if not 1 <= limit <= PAGE_LIMIT:
         raise InvalidValue(f"a page has 1 to {PAGE_LIMIT} rows, not {limit}")
-    seen = None if after is None else decode_cursor(Query(X402Payment), _ORDERS, after)
+    query = Query(X402Payment)
+    seen = None if after is None else decode_cursor(query, _ORDERS, after)
     named = {
         "agent_address": agent,
         "payer_address": payer,
@@ -59,7 +60,7 @@ async def payments(
     if since is None and until is None and len(rows) <= limit:
         rows += (await unit.execute(_undated(base, seen, limit + 1 - len(rows)))).scalars()
     more = len(rows) > limit
-    return Page(rows[:limit], encode_cursor(_ORDERS, rows[limit - 1]) if more else None, None)
+    return Page(rows[:limit], encode_cursor(query, _ORDERS, rows[limit - 1]) if more else None, None)
 
 
 def _dated(
