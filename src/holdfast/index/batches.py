@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -16,6 +16,8 @@ from holdfast.store import Store, Unit
 
 R = TypeVar("R")
 R_in = TypeVar("R_in", contravariant=True)
+BATCH = 2_000  # records a transaction
+_PATIENCE = 1.0  # seconds after which a batch is stored though it is not full: a pipe may bring few records
 _TOLD = 100
 
 log = structlog.get_logger("holdfast.index")
@@ -47,7 +49,9 @@ class Indexer(Generic[R]):
     Parsing the next batch overlaps with storing the one before, so that a second core is used where there is one.
     """
 
-    def __init__(self, store: Store, source: str, sink: Sink[R], *, batch: int = 500, actor: str | None = None) -> None:
+    def __init__(
+        self, store: Store, source: str, sink: Sink[R], *, batch: int = BATCH, actor: str | None = None
+    ) -> None:
         self.store = store
         self.source = source
         self.sink = sink
@@ -73,7 +77,13 @@ class Indexer(Generic[R]):
                 after_batch()
 
     def _take(self, items: Iterator[Item[R]]) -> list[Item[R]]:
-        return list(islice(items, self.batch))
+        part: list[Item[R]] = []
+        deadline = time.monotonic() + _PATIENCE
+        for item in items:
+            part.append(item)
+            if len(part) == self.batch or time.monotonic() > deadline:
+                break
+        return part
 
     async def _store(self, part: list[Item[R]]) -> None:
         bad = [(item, item.record) for item in part if isinstance(item.record, MalformedRecord)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, Table, select
@@ -38,22 +39,22 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
 
 async def reject(unit: Unit, records: Sequence[Rejected]) -> None:
     """Keep `records`; one that was rejected before keeps its row, with the newest reason."""
-    insert = sqlite.insert if unit.store.dialect == "sqlite" else postgresql.insert
     now = dt.datetime.now(dt.UTC)
-    for record in records:
-        row = {
+    rows = [
+        {
             "source": _clean(record.source),
             "file": _clean(record.file),
             "place": _clean(record.place),
             "reason": _clean(record.reason)[:_LONGEST],
             "at": now,
         }
-        statement = insert(rejected).values(row)
-        await unit.execute(
-            statement.on_conflict_do_update(
-                index_elements=["source", "file", "place"], set_={"reason": row["reason"], "at": row["at"]}
-            )
-        )
+        for record in records
+    ]
+    if not rows:
+        return
+    statement: Any = (sqlite.insert if unit.store.dialect == "sqlite" else postgresql.insert)(rejected)
+    newest = {"reason": statement.excluded.reason, "at": statement.excluded.at}
+    await unit.execute(statement.on_conflict_do_update(index_elements=["source", "file", "place"], set_=newest), rows)
 
 
 async def list_rejected(unit: Unit, *, source: str | None = None, limit: int = 1_000) -> list[Rejected]:
@@ -61,7 +62,7 @@ async def list_rejected(unit: Unit, *, source: str | None = None, limit: int = 1
     statement = select(rejected.c.source, rejected.c.file, rejected.c.place, rejected.c.reason)
     if source is not None:
         statement = statement.where(rejected.c.source == source)
-    rows = await unit.execute(statement.order_by(rejected.c.at.desc()).limit(limit))
+    rows: Iterable[Any] = await unit.execute(statement.order_by(rejected.c.at.desc()).limit(limit))
     return [Rejected(source=s, file=f, place=p, reason=r) for s, f, p, r in rows]
 
 

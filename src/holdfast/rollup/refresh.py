@@ -7,10 +7,11 @@ committed while a refresh runs is either seen by it, or its change sets a mark t
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, Column, MetaData, PrimaryKeyConstraint, Table, and_, bindparam, delete, func, select
+from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, Table, and_, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from holdfast.model import Text, UtcTime
@@ -20,7 +21,6 @@ from holdfast.rollup.statements import buckets_statement, day_of, has_day, looku
 from holdfast.store import Store, Unit
 
 BATCH = 200  # buckets a transaction
-_PART = 5_000  # marks a statement
 
 metadata = MetaData()
 dirty = Table(
@@ -29,6 +29,7 @@ dirty = Table(
     Column("rollup", Text(), nullable=False),
     Column("day", UtcTime(), nullable=False),
     Column("key", Text(), nullable=False),
+    Column("since", UtcTime(), nullable=False),
     PrimaryKeyConstraint("rollup", "day", "key"),
 )
 known = Table(
@@ -38,30 +39,22 @@ known = Table(
     Column("definition", Text(), nullable=False),  # as the figures were computed
 )
 
-_given = (
-    func.unnest(*(bindparam(f"{c.name}_", type_=ARRAY(c.type)) for c in dirty.c))
-    .table_valued(*dirty.c.keys(), name="given")
-    .render_derived()
-)
-_MARK_ARRAYS = postgresql.insert(dirty).from_select(dirty.c.keys(), select(*_given.c)).on_conflict_do_nothing()
 
-
-async def mark(unit: Unit, rollup: Rollup, buckets: Iterable[Bucket]) -> int:
-    """Mark buckets dirty; returns how many were not already."""
+async def mark(unit: Unit, rollup: Rollup, buckets: Iterable[Bucket]) -> None:
+    """Mark buckets dirty."""
+    since = dt.datetime.now(dt.UTC)
     # In order, so that two who mark the same buckets do not wait for each other crosswise.
-    rows = [{"rollup": rollup.name, "day": b.start, "key": b.key()} for b in sorted(set(buckets))]
-    written = 0
-    for start in range(0, len(rows), _PART):
-        part = rows[start : start + _PART]
-        if unit.store.dialect == "sqlite":
-            done = await unit.execute(sqlite.insert(dirty).on_conflict_do_nothing(), part)
-        else:  # in one statement, for executemany does not say how many it wrote
-            done = await unit.execute(_MARK_ARRAYS, {f"{name}_": [row[name] for row in part] for name in part[0]})
-        written += done.rowcount  # type: ignore[attr-defined]
-    return written
+    rows = [{"rollup": rollup.name, "day": b.start, "key": b.key(), "since": since} for b in sorted(set(buckets))]
+    if not rows:
+        return
+    statement: Any = (sqlite.insert if unit.store.dialect == "sqlite" else postgresql.insert)(dirty)
+    # A mark that is there is written all the same: where transactions see snapshots (REPEATABLE READ), a refresh that
+    # has not seen the new row must not be able to remove it.
+    statement = statement.on_conflict_do_update(index_elements=["rollup", "day", "key"], set_={"since": dirty.c.since})
+    await unit.execute(statement, rows)
 
 
-async def mark_all(unit: Unit, rollup: Rollup) -> int:
+async def mark_all(unit: Unit, rollup: Rollup) -> None:
     """Mark every bucket that has base rows or figures: for a reset, a rebuild, a new rollup."""
     base, results = rollup.base(), rollup.results()
     time, dialect = base.c[rollup.time], unit.store.dialect
@@ -71,7 +64,7 @@ async def mark_all(unit: Unit, rollup: Rollup) -> int:
     for statement in (with_rows.distinct(), with_figures):
         rows: Iterable[Sequence[Any]] = await unit.execute(statement)
         buckets |= {Bucket(row[0].date(), tuple(value or NO_VALUE for value in row[1:])) for row in rows}
-    return await mark(unit, rollup, buckets)
+    await mark(unit, rollup, buckets)
 
 
 async def adopt(unit: Unit, rollup: Rollup) -> bool:

@@ -93,7 +93,7 @@ def _wanted(rollup: Rollup, dialect: str) -> FromClause:
         bindparam("day", type_=ARRAY(UtcTime())),
         *(bindparam(name, type_=ARRAY(Text())) for name in dimensions),
     ]
-    return func.unnest(*arrays).table_valued("number", "day", *dimensions, name="wanted").render_derived()
+    return func.unnest(*arrays).table_valued("number", "day", *dimensions).render_derived(name="wanted")
 
 
 def day_of(dialect: str, time: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -107,7 +107,8 @@ def has_day(dialect: str, time: ColumnElement[Any]) -> ColumnElement[bool]:
     """Whether `time` is on a day at all: not NULL, not infinite, not what raw SQL may have written on SQLite."""
     if dialect == "sqlite":
         day = func.substr(time, 1, 10, type_=String())
-        return func.date(day, type_=String()) == day
+        # With a modifier, date() brings 30 February into March; without, it lets it be.
+        return func.date(day, literal_column("'+0 days'"), type_=String()) == day
     return func.isfinite(time)
 
 
