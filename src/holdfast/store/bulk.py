@@ -67,6 +67,8 @@ async def upsert(
         _check_column(table, name)
     values = _values(model, rows)
     names = values[0].keys()
+    for name in names:
+        _check_column(table, name)
     if any(v.keys() != names for v in values):
         raise InvalidValue(f"the rows to upsert into {table.name} must all give the same columns")
     changed = [n for n in names if n not in on and n not in _KEEP] if update_columns is None else list(update_columns)

@@ -71,7 +71,8 @@ class Repository(Generic[M]):
 
     async def first(self, query: Query[M]) -> M | None:
         """The first row of the query, or None."""
-        return (await self.unit.execute(query.limit(1).build())).scalars().first()
+        at_most = 1 if query.at_most is None else min(1, query.at_most)
+        return (await self.unit.execute(query.limit(at_most).build())).scalars().first()
 
     async def list(self, query: Query[M] | None = None) -> list[M]:
         """All rows of the query, in memory: bound it with `limit`, or use `page` or `stream`."""
