@@ -140,7 +140,7 @@ def hide_password(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark:
         scheme, rest = "", url
-    if not scheme.startswith("sqlite"):
+    if not (scheme.startswith("sqlite") and rest.startswith("/")):  # a path, which may have an @ too
         # The last @ ends the password, which may hold any of the other signs when it was not encoded.
         login, at, place = rest.rpartition("@")
         user, colon, _ = login.partition(":")

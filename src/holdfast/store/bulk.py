@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from holdfast.errors import InvalidValue
+from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.model import Model
 from holdfast.store.slow_queries import ROWS
 
@@ -87,16 +87,35 @@ async def _send(connection: AsyncConnection, table: Table, rows: list[Row], conf
     names = tuple(rows[0])
     if connection.dialect.name == "sqlite":
         text, columns = _positional(table, names, conflict, connection.dialect)
-        bound = ([row[n] for row in rows] if bind is None else [bind(row[n]) for row in rows] for n, bind in columns)
-        return (await connection.exec_driver_sql(text, list(zip(*bound, strict=True)))).rowcount
+        bound = zip(*(_bound(table, name, bind, rows) for name, bind in columns), strict=True)
+        return (await connection.exec_driver_sql(text, list(bound))).rowcount
     if not any(_spreads(table.c[name]) for name in names):
         arrays = {f"{name}_": [row[name] for row in rows] for name in names}
         statement = _from_arrays(table, names, conflict)
         return (await connection.execute(statement, arrays, execution_options={ROWS: len(rows)})).rowcount
     step = max(1, _PARAMETERS // len(names))
     multiple = _on_conflict(table, postgresql.insert(table), conflict)
-    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
-    return sum([(await connection.execute(multiple.values(part))).rowcount for part in parts])
+    written = 0
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        options = {ROWS: len(part)}
+        written += (await connection.execute(multiple.values(part), execution_options=options)).rowcount
+    return written
+
+
+def _bound(table: Table, name: str, bind: Callable[[Any], Any] | None, rows: list[Row]) -> list[Any]:
+    """The values of one column, as the driver takes them."""
+    if bind is None:
+        return [row[name] for row in rows]
+    try:
+        return [bind(row[name]) for row in rows]
+    except HoldfastError:
+        raise
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        problem = type(error).__name__
+    raise InvalidValue(
+        f"{table.name}.{name} cannot hold a value of the type that was given ({problem} as it was bound)"
+    )
 
 
 @lru_cache(maxsize=256)
