@@ -93,7 +93,9 @@ class PaymentLedger:
             rows.sort(key=itemgetter("signature"))
         written = await insert_transfers(unit, transfers)
         counts.duplicates += len(transfers) - written
-        if written < len(transfers) and (better := await better_founded(unit, transfers)):
+        # Where not all are kept, the payment may be new and yet its transaction known, by another transfer.
+        is_known = written < len(transfers) or not self.keep_all
+        if is_known and (better := await better_founded(unit, transfers)):
             await judge_again(unit, self._rows([t for t in transactions if t.signature in better]))
         if payments:
             agents = await self._resolve(unit, {row["recipient_address"] for row in payments})
@@ -194,6 +196,7 @@ def _transaction_row(
     transaction: records.Transaction, paid: int, at: dt.datetime | None, recogniser: Recogniser
 ) -> dict[str, Any]:
     return {
+        "id": uuid7(),
         "signature": transaction.signature,
         "slot": transaction.slot,
         "block_time": at,
