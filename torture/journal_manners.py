@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -29,13 +30,13 @@ class Hand:
         transactor: Transactor,
         hold: tuple[float, float],
         sibling: str | None,
+        stop: asyncio.Event,
     ) -> None:
         self.number, self.name, self.draw, self.by = number, name, draw, transactor
         self.sibling = sibling
-        self._hold = hold
+        self._hold, self._stop = hold, stop
         self._ids = itertools.count((number + 1) * OWN)
         self._versions = itertools.count(1)
-        self.things: list[int] = []
         self.generation = 0
         self.connection: Any = None
         self.actor = f"{name}-{number}"
@@ -49,8 +50,10 @@ class Hand:
         return next(self._versions)
 
     async def hold(self) -> None:
-        """Stay open for long."""
-        await asyncio.sleep(self.draw.uniform(*self._hold))
+        """Stay open for long, but not past the end of the work."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.draw.uniform(*self._hold)):
+                await self._stop.wait()
 
     async def close(self) -> None:
         """Close what is open."""

@@ -48,7 +48,7 @@ async def write(order: Order, store: Store, number: int, stop: asyncio.Event) ->
     draw = random.Random(f"{order.seed}/{store.dialect}/writer/{number}")
     name, manner = MANNERS[store.dialect][number]
     transactor = Transactor(number, store, Path(order.folder) / f"writer-{number}.jsonl")
-    hand = Hand(number, name, draw, transactor, order.hold, order.sibling)
+    hand = Hand(number, name, draw, transactor, order.hold, order.sibling, stop)
     step: Callable[[Hand], Awaitable[None]] = manner
     while not stop.is_set():
         await step(hand)
