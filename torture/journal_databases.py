@@ -39,7 +39,7 @@ class SqlitePlace:
     """A file in `folder`."""
 
     dialect = "sqlite"
-    sibling = None
+    sibling: str | None = None
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "torture.db"
@@ -108,7 +108,9 @@ class PostgresPlace:
     async def restore(self, *, in_place: bool = False) -> None:
         """The copy takes the name of the database, which is dropped."""
         older = f"{self._name}_older"
-        await self._alone([f'DROP DATABASE "{self._name}" WITH (FORCE)'], [f'ALTER DATABASE "{older}" RENAME TO "{self._name}"'])
+        await self._alone(
+            [f'DROP DATABASE "{self._name}" WITH (FORCE)'], [f'ALTER DATABASE "{older}" RENAME TO "{self._name}"']
+        )
 
     async def point_to_copy(self) -> None:
         """From now on the place is the copy; the database it was cloned from stays as it is."""

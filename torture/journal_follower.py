@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import msgspec
+import structlog
 
 from holdfast.errors import StoreError
 from holdfast.journal import Batch, Change, Journal
@@ -153,4 +154,5 @@ async def main(order: Order) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Order)))

@@ -85,7 +85,7 @@ class UnitTransaction(Transaction):
 
     async def _execute(self, sql: str) -> list[Any]:
         result = await self._unit.execute(sql)
-        return list(result.all()) if result.returns_rows else []
+        return list(result.all()) if result.returns_rows else []  # type: ignore[attr-defined]
 
     @asynccontextmanager
     async def undone(self) -> AsyncIterator[None]:
@@ -181,9 +181,7 @@ class Transactor:
 
     def _sure(self, outcome: str, actor: str | None, transaction: Transaction | None) -> None:
         assert transaction is not None
-        self._note(
-            Committed(outcome, actor, time.monotonic_ns(), True, transaction.writes, transaction.truncated)
-        )
+        self._note(Committed(outcome, actor, time.monotonic_ns(), True, transaction.writes, transaction.truncated))
 
     def _unsure(self, outcome: str, actor: str | None, transaction: Transaction | None) -> None:
         self.lost += 1

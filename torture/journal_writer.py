@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from holdfast.journal import Journal
 from holdfast.settings import Settings
@@ -77,4 +78,5 @@ async def main(order: Order) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the answer
     asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Order)))
