@@ -63,7 +63,7 @@ class Payment(Base):
     extra: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
 
 
-class Part(Base):
+class Line(Base):
     """A child whose rows go with the parent's."""
 
     __tablename__ = "parts"
@@ -87,7 +87,7 @@ class Quiet(Base):
     __policy__ = Policy(capture=False)
 
 
-MODELS: list[type[Model]] = [Note, Payment, Part, Odd, Quiet]
+MODELS: list[type[Model]] = [Note, Payment, Line, Odd, Quiet]
 
 
 async def make_tables(store: Store, models: Iterable[type[Model]] = MODELS) -> None:

@@ -11,7 +11,7 @@ from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.journal import Change, emit, retiring
 from holdfast.model import uuid7
 from holdfast.store import Store
-from tests.journal.conftest import Note, Odd, Part, Payment, Reader
+from tests.journal.conftest import Note, Odd, Line, Payment, Reader
 
 
 def told(changes: list[Change]) -> list[tuple[str, str, str | None]]:
@@ -108,7 +108,7 @@ async def test_an_upsert_tells_what_it_did(store: Store, reader: Reader) -> None
 
 async def test_rows_deleted_with_their_parent_are_told(store: Store, reader: Reader) -> None:
     note = Note(id=uuid7())
-    part = Part(id=uuid7(), note_id=note.id)
+    part = Line(id=uuid7(), note_id=note.id)
     async with store.unit() as unit:
         unit.add(note)
         await unit.flush()
