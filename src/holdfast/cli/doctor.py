@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
-from holdfast.cli.output import FAILED, Database, Json, console, print_json
+from holdfast.cli.output import FAILED, Database, Json, print_json, say, visible
 
 if TYPE_CHECKING:
     from holdfast.hold import Holdfast
+
+_MIGRATE = "run `holdfast migrate up`"
+_NAMED = 5  # of what is missing
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,22 +33,24 @@ def doctor(database: Database = None, as_json: Json = False) -> None:
 
     Example:
 
-      holdfast doctor --database postgresql://app@127.0.0.1/app
+    holdfast doctor --database postgresql://app@127.0.0.1/app
     """
     findings = asyncio.run(_examine(database))
-    well = all(f.ok for f in findings)
+    wrong = [finding for finding in findings if not finding.ok]
     if as_json:
-        print_json({"ok": well, "findings": findings})
+        print_json({"ok": not wrong, "findings": findings})
     else:
-        out = console()
         for finding in findings:
-            out.print(f"{'[green]ok   [/green]' if finding.ok else '[red]wrong[/red]'} {finding.check}: ", end="")
-            out.print(finding.detail, markup=False)
-            if finding.do and not finding.ok:
-                out.print(f"      → {finding.do}", markup=False)
-        out.print("Everything is as it must be." if well else "Something is wrong.")
-    if not well:
+            say(f"{'ok' if finding.ok else 'WRONG':<6}{finding.check:<14}{visible(finding.detail)}", _style(finding))
+            if finding.do:
+                say(f"{'':<20}→ {finding.do}")
+        say("Everything is as it must be." if not wrong else "Not everything is as it must be.")
+    if wrong:
         raise typer.Exit(FAILED)
+
+
+def _style(finding: Finding) -> str:
+    return "" if finding.ok else "red"
 
 
 async def _examine(database: str | None) -> list[Finding]:
@@ -53,27 +58,28 @@ async def _examine(database: str | None) -> list[Finding]:
     from holdfast.errors import HoldfastError
     from holdfast.hold import Holdfast
     from holdfast.settings import Settings
+    from holdfast.store.failures import translate
 
     try:
-        settings = Settings.from_environment(database_url=database)
-        hold = Holdfast(settings)
+        hold = Holdfast(Settings.from_environment(database_url=database))
     except HoldfastError as error:
         return [Finding(check="configuration", ok=False, detail=str(error), do="correct the variable or option named")]
-    findings = [Finding(check="configuration", ok=True, detail=f"{settings.environment}, {hold.store.place}")]
+    findings = [Finding(check="configuration", ok=True, detail=f"{hold.settings.environment}, {hold.store.place}")]
     try:
         if hold.store.file is not None and not hold.store.file.exists():
             missing = f"there is no file {hold.store.file}"
             findings.append(Finding(check="database", ok=False, detail=missing, do="make it: holdfast migrate up"))
             return findings
         seconds = await hold.store.ping()
-        findings.append(
-            Finding(check="database", ok=True, detail=f"{hold.store.dialect}, answers in {seconds * 1000:.1f} ms")
-        )
+        detail = f"{hold.store.dialect}, answers in {seconds * 1000:.1f} ms"
+        findings.append(Finding(check="database", ok=True, detail=detail))
         findings.extend(await _examine_schema(hold))
-    except HoldfastError as error:
-        findings.append(
-            Finding(check="database", ok=False, detail=str(error), do="see that the database runs and the URL is right")
-        )
+    except Exception as error:
+        meaning = translate(error, hold.store.place)
+        if meaning is None:
+            raise
+        advice = "see that the database runs, and that the URL and the login are right"
+        findings.append(Finding(check="database", ok=False, detail=str(meaning), do=advice))
     finally:
         await hold.close()
     return findings
@@ -81,25 +87,31 @@ async def _examine(database: str | None) -> list[Finding]:
 
 async def _examine_schema(hold: Holdfast) -> list[Finding]:
     difference = await hold.pending()
-    capture, difference.capture = difference.capture, []
-    lacking = difference.lines()
+    lacking = [
+        *(f"table {name}" for name in difference.tables),
+        *(f"column {name}" for name in difference.columns),
+        *(f"index {name}" for name in difference.indexes),
+    ]
     findings = [
         Finding(
             check="migrations",
             ok=not lacking,
-            detail="; ".join(lacking) or "none pending",
-            do="run `holdfast migrate up`" if lacking else None,
+            detail=f"missing: {_first(lacking, ', ')}" if lacking else "none pending",
+            do=_MIGRATE if lacking else None,
         )
     ]
     if difference.tables:
         return findings  # what is not there yet cannot be captured either
+    capture = [line.rpartition("; ")[0] or line for line in difference.capture]  # without what to do, the same for all
     captured = sum(m.__policy__.capture for m in hold.models)
     findings.append(
         Finding(
             check="capture",
             ok=not capture,
-            detail="; ".join(capture) or f"whole: {captured} tables",
-            do="run `holdfast migrate up`" if capture else None,
+            detail=_first(capture, "; ") if capture else f"whole: {captured} tables",
+            do=f"{_MIGRATE}, then `holdfast journal rebuild FOLLOWER` for each: what was written meanwhile they missed"
+            if capture
+            else None,
         )
     )
     if not capture:
@@ -115,5 +127,9 @@ async def _examine_journal(hold: Holdfast) -> Finding:
         check="journal",
         ok=not wrong,
         detail="; ".join(wrong) or f"at {status.position}; {', '.join(behind) or 'no followers yet'}",
-        do="see `holdfast journal status`" if wrong else None,
+        do="see `holdfast journal status` and `holdfast journal parked FOLLOWER`" if wrong else None,
     )
+
+
+def _first(names: list[str], between: str) -> str:
+    return between.join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from holdfast.cli.output import DONE_IN_PART, Database, Json, console, print_json
+from holdfast.cli.opening import opened
+from holdfast.cli.output import (
+    DONE_IN_PART,
+    INTERRUPTED,
+    USAGE,
+    Database,
+    Json,
+    complain,
+    console,
+    help_of,
+    print_json,
+    say,
+)
 
-app = typer.Typer(no_args_is_help=True, help="Copy what an upstream says into the store, once, without gaps.")
+if TYPE_CHECKING:
+    from holdfast.apps.agents.indexing import SolanaFiles
+
+_STDIN = "-"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Copy what an upstream says into the store, once, without gaps.",
+    epilog="Example: holdfast index solana block.json --all",
+)
 
 
 @app.callback()
@@ -20,9 +43,8 @@ def _group() -> None:
     """Copy what an upstream says into the store, once, without gaps."""
 
 
-@app.command("solana")
 def solana(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files, folders, or - for standard input.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders, or - for standard input.")],
     database: Database = None,
     keep_all: Annotated[bool, typer.Option("--all", help="Keep every token transfer, not only payments.")] = False,
     facilitators: Annotated[
@@ -35,18 +57,25 @@ def solana(
 ) -> None:
     """Index Solana transactions: getTransaction or getBlock answers, JSON lines of any, .gz or .zst too.
 
-    A record that is not what it should be is set aside with its place and reason, and the rest is indexed
+    A record that is not what it should be is set aside with its file, line and reason, and the rest is indexed
     (exit 3). Indexing the same again adds nothing.
 
     Examples:
 
-      holdfast index solana block.json more/ --all
+    holdfast index solana block.json more/ --all
 
-      zcat history.jsonl.gz | holdfast index solana - --json
+    zcat history.jsonl.gz | holdfast index solana - --json
     """
+    for path in paths:
+        if path != _STDIN and not os.path.lexists(path):
+            complain(f"holdfast: there is no file or folder {path!r}; nothing was indexed")
+            raise typer.Exit(USAGE)
     done = asyncio.run(_solana(paths, database, keep_all, facilitators, recognition, as_json))
     if not done:
         raise typer.Exit(DONE_IN_PART)
+
+
+app.command("solana", help=help_of(solana))(solana)
 
 
 async def _solana(
@@ -58,18 +87,22 @@ async def _solana(
     as_json: bool,
 ) -> bool:
     from holdfast.apps.agents.indexing import SolanaFiles, make_recogniser
-    from holdfast.hold import Holdfast
-    from holdfast.upstreams.solana.sources import total_bytes
+    from holdfast.errors import Unavailable
 
     recogniser = make_recogniser(facilitators, recognition)
     began = time.perf_counter()
-    async with await Holdfast.open(database, migrate=True) as hold:
+    async with opened(database, migrate=True) as hold:
         run = SolanaFiles(hold, recogniser, keep_all=keep_all)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console(stderr=True), transient=True, disable=as_json) as progress:
-            bar = progress.add_task("Indexing", total=total_bytes(paths))
-            await run.index(paths, on_bytes=lambda n: progress.advance(bar, n))
-        rejected = run.rejected_lines()
+        try:
+            await _with_progress(run, paths)
+        except asyncio.CancelledError:
+            _tell_kept(run, "interrupted")
+            # A read of standard input may wait in its thread for ever, and Python would wait for the thread.
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        except Unavailable:
+            _tell_kept(run, "stopped")
+            raise
     counts, seconds = run.counts, round(time.perf_counter() - began, 3)
     if as_json:
         print_json(
@@ -84,13 +117,35 @@ async def _solana(
             }
         )
     else:
-        out = console()
-        out.print(
+        aside = f"; {run.rejected:,} records set aside" if run.rejected else ""
+        say(
             f"{counts.transactions:,} transactions ({counts.failed:,} failed), {counts.transfers:,} token transfers,"
-            f" {counts.payments:,} x402 payments; {counts.duplicates:,} were there already; {seconds:g} s"
+            f" {counts.payments:,} x402 payments; {counts.duplicates:,} were there already{aside}; {seconds:g} s"
         )
-    for line in rejected:
-        typer.echo(f"rejected: {line}", err=True)
-    if run.rejected > len(rejected):
-        typer.echo(f"rejected: {run.rejected - len(rejected)} more; see the table holdfast_rejected_records", err=True)
+    _tell_rejected(run)
     return not run.rejected
+
+
+async def _with_progress(run: SolanaFiles, paths: list[str]) -> None:
+    from holdfast.upstreams.solana.sources import total_bytes
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    err = console(stderr=True)
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        bar = progress.add_task("Indexing", total=total_bytes(paths))
+        await run.index(paths, on_bytes=lambda n: progress.advance(bar, n))
+
+
+def _tell_kept(run: SolanaFiles, what: str) -> None:
+    complain(
+        f"holdfast: {what}; the {run.counts.transactions:,} transactions read so far are kept;"
+        " run the same again for the rest"
+    )
+
+
+def _tell_rejected(run: SolanaFiles) -> None:
+    lines = run.rejected_lines()
+    for line in lines:
+        complain(f"rejected: {line}")
+    if run.rejected > len(lines):
+        complain(f"rejected: {run.rejected - len(lines):,} more; all are in the table holdfast_rejected_records")

@@ -11,8 +11,10 @@ import structlog
 import typer
 
 from holdfast.cli import doctor, index, journal, migrate, query, up
-from holdfast.cli.output import DONE_IN_PART, FAILED
+from holdfast.cli.output import DONE_IN_PART, FAILED, INTERRUPTED, OutputLost, ReaderGone, complain, help_of, mute
 from holdfast.errors import HoldfastError
+
+_TRACE = "HOLDFAST_TRACEBACK"
 
 app = typer.Typer(
     name="holdfast",
@@ -21,14 +23,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="The database is --database, else HOLDFAST_DATABASE_URL, else ./holdfast.db. Try: holdfast up",
+    epilog="The database is --database, else HOLDFAST_DATABASE_URL, else ./holdfast.db. Example: holdfast up",
 )
-app.command("up")(up.up)
+app.command("up", help=help_of(up.up))(up.up)
 app.add_typer(index.app, name="index")
 app.add_typer(query.app, name="query")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(journal.app, name="journal")
-app.command("doctor")(doctor.doctor)
+app.command("doctor", help=help_of(doctor.doctor))(doctor.doctor)
 
 
 def _version(asked: bool) -> None:
@@ -53,15 +55,28 @@ def _common(
 
 
 def main() -> None:
-    """Run the command line; exit 0 done, 1 wrong, 2 usage, 3 done in part."""
+    """Run the command line; exit 0 done, 1 wrong, 2 usage, 3 done in part, 130 interrupted."""
     try:
-        app()
-    except HoldfastError as error:
-        typer.echo(f"holdfast: {error}", err=True)
-        sys.exit(FAILED)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): point stdout elsewhere, or the exit flushes into the pipe again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except (ReaderGone, BrokenPipeError):
+        mute()
         sys.exit(DONE_IN_PART)
+    except HoldfastError as error:
+        if isinstance(error, OutputLost):
+            mute()
+        complain(f"holdfast: {error}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        mute()
+        named = f" {error.filename!r}" if error.filename is not None else " the output"
+        complain(f"holdfast: cannot read or write{named}: {error.strerror or error}")
+    except Exception as error:
+        if os.environ.get(_TRACE):
+            raise
+        said = f"{type(error).__name__}: {error}".partition("\n")[0]
+        complain(f"holdfast: this should not happen ({said}); please report it with what {_TRACE}=1 shows")
+    sys.exit(FAILED)

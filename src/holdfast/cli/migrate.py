@@ -7,9 +7,13 @@ from dataclasses import asdict
 
 import typer
 
-from holdfast.cli.output import Database, Json, console, print_json
+from holdfast.cli.output import Database, Json, help_of, print_json, say
 
-app = typer.Typer(no_args_is_help=True, help="Bring the database to where the models are.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Bring the database to where the models are.",
+    epilog="Example: holdfast migrate up",
+)
 
 
 @app.callback()
@@ -17,15 +21,17 @@ def _group() -> None:
     """Bring the database to where the models are."""
 
 
-@app.command("up")
 def up(database: Database = None, as_json: Json = False) -> None:
     """Make the tables, columns, indexes and capture that are missing; nothing is dropped or altered.
 
     Example:
 
-      holdfast migrate up --database postgresql://app@127.0.0.1/app
+    holdfast migrate up --database postgresql://app@127.0.0.1/app
     """
     asyncio.run(_up(database, as_json))
+
+
+app.command("up", help=help_of(up))(up)
 
 
 async def _up(database: str | None, as_json: bool) -> None:
@@ -42,9 +48,11 @@ async def _up(database: str | None, as_json: bool) -> None:
     if as_json:
         print_json(asdict(made))
     elif made:
-        out = console()
-        out.print(f"{hold.store.place}: made what was missing")
-        for line in made.lines():
-            out.print(f"  {line.replace(' is missing', '')}")
+        say(f"{hold.store.place}: made what was missing")
+        for what, names in (("table", made.tables), ("column", made.columns), ("index", made.indexes)):
+            for name in names:
+                say(f"  {what} {name}")
+        if made.capture:
+            say("  capture: the journal, and what writes to it")
     else:
-        console().print(f"{hold.store.place}: nothing to do")
+        say(f"{hold.store.place}: nothing to do")

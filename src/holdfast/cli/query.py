@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from holdfast.cli.output import Database, Json, console, print_json
+from holdfast.cli.opening import opened
+from holdfast.cli.output import Database, Json, console, help_of, print_json, say
 
-app = typer.Typer(no_args_is_help=True, help="Read what was indexed.")
+if TYPE_CHECKING:
+    from holdfast.apps.agents.transfers import TransferRow
+
+app = typer.Typer(
+    no_args_is_help=True, help="Read what was indexed.", epilog="Example: holdfast query transfers --json"
+)
 
 _SHOWN = 50  # rows a person is shown; --json gives all
 
@@ -19,59 +26,85 @@ def _group() -> None:
     """Read what was indexed."""
 
 
-@app.command("transfers")
 def transfers(
     database: Database = None,
     successful: Annotated[bool | None, typer.Option("--successful/--failed", help="Only of such transactions.")] = None,
-    mint: Annotated[str | None, typer.Option(help="Only of this token.")] = None,
+    mint: Annotated[str | None, typer.Option(metavar="MINT", help="Only of this token.")] = None,
     as_json: Json = False,
 ) -> None:
     """The token transfers that were kept, in the order they were indexed.
 
     Examples:
 
-      holdfast query transfers --successful --json | head
+    holdfast query transfers --successful --json | head
 
-      holdfast query transfers --mint EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v
+    holdfast query transfers --mint EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v
     """
     asyncio.run(_transfers(database, successful, mint, as_json))
 
 
+app.command("transfers", help=help_of(transfers))(transfers)
+
+
 async def _transfers(database: str | None, successful: bool | None, mint: str | None, as_json: bool) -> None:
-    from rich.table import Table
+    from holdfast.apps.agents.transfers import stream_transfers
 
-    from holdfast.apps.agents.transfers import TransferRow, stream_transfers
-    from holdfast.hold import Holdfast
-
-    async with await Holdfast.open(database, migrate=False) as hold:
-        if as_json:
-            async for row in stream_transfers(hold, successful=successful, mint=mint):
-                print_json(row)
-            return
-        shown: list[TransferRow] = []
-        more = False
+    shown: list[TransferRow] = []
+    more = False
+    async with opened(database) as hold:
         async for row in stream_transfers(hold, successful=successful, mint=mint):
-            if len(shown) == _SHOWN:
+            if as_json:
+                print_json(row)
+            elif len(shown) < _SHOWN:
+                shown.append(row)
+            else:
                 more = True
                 break
-            shown.append(row)
-    table = Table("signature", "slot", "place", "mint", "amount", "from", "to", "payment", box=None)
-    for row in shown:
-        place = f"{row.instruction}" if row.inner is None else f"{row.instruction}.{row.inner}"
-        table.add_row(
-            f"{row.signature[:8]}…",
-            str(row.slot or ""),
-            place,
-            _short(row.mint),
-            row.amount if row.successful else f"[dim]{row.amount} failed[/dim]",
-            _short(row.source_owner or row.source),
-            _short(row.destination_owner or row.destination),
-            f"{row.confidence:.2f}" if row.payment else "",
-        )
-    out = console()
-    out.print(table if shown else "No transfers. Index some: holdfast index solana FILE --all")
+    if as_json:
+        return
+    if shown:
+        _show(shown)
+    elif successful is None and mint is None:
+        say("No transfers. Index some: holdfast index solana FILE --all")
+    else:
+        say("No transfers fit.")
     if more:
-        out.print(f"… and more: --json gives all of them, not only the first {_SHOWN}")
+        say(f"… and more: --json gives all of them, not only the first {_SHOWN}")
+
+
+def _show(rows: list[TransferRow]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("signature", "slot", "at", "mint"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("amount", justify="right", overflow="fold")  # a figure that is cut off is another figure
+    for name in ("from", "to", "x402"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        judged = f"{row.confidence:.2f}" if row.payment else ""
+        table.add_row(
+            Text(f"{row.signature[:8]}…"),
+            str(row.slot or ""),
+            f"{row.instruction}" if row.inner is None else f"{row.instruction}.{row.inner}",
+            Text(_short(row.mint)),
+            _amount(row),
+            Text(_short(row.source_owner or row.source)),
+            Text(_short(row.destination_owner or row.destination)),
+            judged if row.successful else Text(f"{judged} failed".strip(), "red"),
+        )
+    console().print(table)
+
+
+def _amount(row: TransferRow) -> str:
+    """In whole tokens where the mint's decimals are known, else in base units and marked so."""
+    if row.decimals is None:
+        return f"{row.amount} base units"
+    if row.decimals == 0:
+        return row.amount
+    digits = row.amount.rjust(row.decimals + 1, "0")
+    whole, part = digits[: -row.decimals], digits[-row.decimals :].rstrip("0")
+    return f"{whole}.{part}" if part else whole
 
 
 def _short(address: str | None) -> str:

@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import signal
 import socket
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.output import Database, console
+from holdfast.cli.opening import opened
+from holdfast.cli.output import INTERRUPTED, Database, say
 from holdfast.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from holdfast.hold import Holdfast
+
+_STARTING = 10.0  # seconds the server may take until it listens
+_STOPPING = 2.0  # seconds that open requests have to end; idle connections would wait for ever
 
 
 def up(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port to listen on.")] = 8000,
     database: Database = None,
     redis: Annotated[
         str | None, typer.Option(metavar="URL", help="Where the caches of several processes meet.")
@@ -31,60 +40,104 @@ def up(
 
     Examples:
 
-      holdfast up
+    holdfast up
 
-      holdfast up --port 9000 --database postgresql://app@127.0.0.1/app --no-sample
+    holdfast up --port 9000 --database postgresql://app@127.0.0.1/app --no-sample
     """
-    _must_be_free(host, port)
     asyncio.run(_up(host, port, database, redis, sample))
 
 
 async def _up(host: str, port: int, database: str | None, redis: str | None, sample: bool | None) -> None:
+    from holdfast.apps.agents.sampling import index_sample, wants_sample
+
+    _end_on_signals()
+    # Any moment is a good one to end: what was committed stays, and what was not is done again next time.
+    with contextlib.suppress(asyncio.CancelledError):
+        await _must_be_free(host, port)
+        async with opened(database, migrate=True, redis_url=redis) as hold:
+            say(f"Holdfast on {hold.store.place}")
+            if await wants_sample(hold, sample):
+                counts = await index_sample(hold)
+                say(f"The sample ledger: {counts.payments:,} payments in {counts.transactions:,} transactions")
+            await hold.follow()
+            await _serve(hold, host, port)
+    say("Stopped.")
+
+
+def _end_on_signals() -> None:
+    """Have SIGINT and SIGTERM cancel the present task, and a second one end the process where it is."""
+    main = asyncio.current_task()
+    assert main is not None
+    asked = False
+
+    def end() -> None:
+        nonlocal asked
+        if asked:
+            os._exit(INTERRUPTED)
+        asked = True
+        main.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+
+
+async def _serve(hold: Holdfast, host: str, port: int) -> None:
+    """Serve until cancelled; then open requests have `_STOPPING` seconds."""
     from granian.constants import Interfaces
     from granian.server.embed import Server
 
-    from holdfast.apps.agents.sampling import index_sample, wants_sample
-    from holdfast.hold import Holdfast
     from holdfast.http import create_app
 
-    out = console()
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    async with await Holdfast.open(database, redis_url=redis, migrate=True) as hold:
-        out.print(f"Holdfast on {hold.store.place}")
-        if await wants_sample(hold, sample):
-            counts = await index_sample(hold)
-            out.print(
-                f"Indexed the sample ledger: {counts.payments:,} payments in {counts.transactions:,} transactions"
-            )
-        await hold.follow()
-        server = Server(
-            create_app(hold), address=host, port=port, interface=Interfaces.ASGINL, log_enabled=False, websockets=False
-        )
-        serving = asyncio.ensure_future(server.serve())
-        out.print(f"[bold]http://{f'[{host}]' if ':' in host else host}:{port}/[/bold]  (Ctrl-C ends it)")
-        waiting = asyncio.ensure_future(stopping.wait())
-        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+    app = create_app(hold)
+    await _must_be_free(host, port)  # still: the sample took its time, and the server would share the port silently
+    server = Server(app, address=host, port=port, interface=Interfaces.ASGINL, log_enabled=False, websockets=False)
+    serving = asyncio.ensure_future(server.serve())
+    try:
+        await _accepts(host, port, serving)
+        say(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends it)", "bold")
+        await asyncio.wait({serving})
+        serving.result()
+        raise ConfigurationError(f"the server on {host}:{port} ended by itself; start again with holdfast -v up")
+    finally:
+        await app.state.live.close()  # the event streams, which would go on for minutes
         if not serving.done():
             server.stop()  # type: ignore[no-untyped-call]
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(serving, 5)
-        else:
-            serving.result()
-    out.print("Stopped.")
+            _, late = await asyncio.wait({serving}, timeout=_STOPPING)
+            if late:
+                # Whoever still holds a request open is left behind, and granian's own stop then comes too late.
+                asyncio.get_running_loop().set_exception_handler(lambda *_: None)
 
 
-def _must_be_free(host: str, port: int) -> None:
-    """Fail before anything is opened when the address cannot be listened on."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise ConfigurationError(f"port {port} on {host} is taken; try holdfast up --port {port + 1}") from None
-            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+async def _accepts(host: str, port: int, serving: asyncio.Future[None]) -> None:
+    """Wait until the server takes connections."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    deadline = time.monotonic() + _STARTING
+    while not serving.done():
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(here, port)
+            writer.close()
+            return
+        if time.monotonic() > deadline:
+            raise ConfigurationError(f"the server does not listen on {host}:{port} after {_STARTING:g} s; try again")
+        await asyncio.sleep(0.02)
+
+
+async def _must_be_free(host: str, port: int) -> None:
+    """Fail when the address cannot be listened on.
+
+    Raises:
+        ConfigurationError: it is taken, or none of this machine's.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+        family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            other = port + 1 if port < 65535 else 8000
+            raise ConfigurationError(f"port {port} on {host} is taken; try holdfast up --port {other}") from None
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({error.strerror}); name an address of this machine, as 127.0.0.1"
+        ) from None
