@@ -40,7 +40,7 @@ MOST_POINTS = 10_000  # of a series
 MOST_ROWS = 50_000  # of days and tokens, read for a series by week or month
 MOST_TOKENS = 100  # in a summary
 MOST_AGENTS = 100  # in a ranking
-MOST_DAYS = 366 * 100
+FIRST_DAY, LAST_DAY = dt.date(1970, 1, 1), dt.date(2999, 12, 31)
 _USUAL = {"day": 90, "week": 53 * 7, "month": 3 * 366}  # days that are meant where `since` is not given
 
 _ROLLUP = X402Payment.__policy__.aspect(Rollup)
@@ -66,7 +66,7 @@ async def volume(
     (90 days, 53 weeks, 36 months; everything for "total").
 
     Raises:
-        InvalidValue: the range is empty or too long, or the series would have more than 10,000 points.
+        InvalidValue: the range is empty, or the series would have more than 10,000 points.
     """
     since, until = await _range(unit, period, since, until)
     groups = [*_by_day(period), _DAILY.c.token_mint]
@@ -123,7 +123,7 @@ async def top_agents(
     A ranking by volume without a token is in the one that is used most, and says which.
 
     Raises:
-        InvalidValue: the limit is not 1 to 100, or the range is empty or too long.
+        InvalidValue: the limit is not 1 to 100, or the range is empty.
     """
     if not 1 <= limit <= MOST_AGENTS:
         raise InvalidValue(f"a ranking has 1 to {MOST_AGENTS} agents, not {limit}")
@@ -203,9 +203,17 @@ async def _bounds(unit: Unit) -> tuple[dt.date | None, dt.date | None]:
     return first, last
 
 
+def check_days(*days: dt.date | None) -> None:
+    """Raise `InvalidValue` for a day that no payment can have; it also keeps sums of days inside the calendar."""
+    for day in days:
+        if day is not None and not FIRST_DAY <= day <= LAST_DAY:
+            raise InvalidValue(f"the day {day} is outside {FIRST_DAY} to {LAST_DAY}")
+
+
 async def _range(
     unit: Unit, period: Period, since: dt.date | None, until: dt.date | None
 ) -> tuple[dt.date | None, dt.date | None]:
+    check_days(since, until)
     if since is not None and until is not None and since >= until:
         raise InvalidValue(
             f"the range from {since} to {until} has no day in it; `to` is the first day that is not meant"
@@ -216,9 +224,7 @@ async def _range(
             return since, None
         until = max(last, since or last) + dt.timedelta(days=1)
     if since is None and period != "total":
-        since = _first_day(period, max(until - dt.timedelta(days=_USUAL[period]), dt.date(1970, 1, 1)))
-    if since is not None and (until - since).days > MOST_DAYS:
-        raise InvalidValue(f"the range from {since} to {until} is longer than {MOST_DAYS} days")
+        since = _first_day(period, max(until - dt.timedelta(days=_USUAL[period]), FIRST_DAY))
     return since, until
 
 

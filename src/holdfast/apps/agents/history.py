@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, literal, select, tuple_
 
+from holdfast.apps.agents.analytics import check_days
 from holdfast.apps.agents.models import X402Payment
 from holdfast.errors import InvalidValue
 from holdfast.store import Page, Query, Unit
@@ -40,10 +41,11 @@ async def payments(
         after: `Page.next` of the page before.
 
     Raises:
-        InvalidValue: the limit is out of bounds, or the cursor is not of this list.
+        InvalidValue: the limit or a day is out of bounds, or the cursor is not of this list.
     """
     if not 1 <= limit <= PAGE_LIMIT:
         raise InvalidValue(f"a page has 1 to {PAGE_LIMIT} rows, not {limit}")
+    check_days(since, until)
     query = Query(X402Payment)
     seen = None if after is None else decode_cursor(query, _ORDERS, after)
     named = {
