@@ -50,14 +50,12 @@ class PaymentLedger:
     async def write(self, unit: Unit, transactions: Sequence[records.Transaction]) -> None:
         """Write `transactions` in `unit`; `counts` grows when it commits."""
         counts = Counts()
-        once: dict[str, records.Transaction] = {}
-        again: list[records.Transaction] = []
-        for transaction in transactions:
-            if once.setdefault(transaction.signature, transaction) is not transaction:
-                again.append(transaction)
-        await self._write(unit, list(once.values()), counts)
-        for transaction in again:
-            await self._write(unit, [transaction], counts)
+        rest = list(transactions)
+        while rest:  # what comes twice is written in a round of its own, as if it came later
+            once: dict[str, records.Transaction] = {}
+            again = [t for t in rest if once.setdefault(t.signature, t) is not t]
+            await self._write(unit, list(once.values()), counts)
+            rest = again
 
         async def add() -> None:
             for name in Counts.__struct_fields__:
