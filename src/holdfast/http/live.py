@@ -18,6 +18,7 @@ from holdfast.errors import HoldfastError, Unavailable
 from holdfast.hold import Holdfast
 from holdfast.http.status import Examiner
 from holdfast.journal import EVERYTHING, Batch, Change, Position
+from holdfast.migrate.failures import explained
 from holdfast.rollup import TOPIC
 
 MOST_LISTENERS = 100
@@ -171,7 +172,8 @@ class Live:
             try:
                 await self.examiner.ping()
                 if not self._following:
-                    await self._follow()
+                    with explained(self.hold.store.place):
+                        await self._follow()
             except HoldfastError as error:
                 up = not isinstance(error, Unavailable)
                 log.info("live_waits", reason=str(error))

@@ -14,6 +14,7 @@ from holdfast.http.shared import Kept
 from holdfast.index.rejected import list_rejected, rejected
 from holdfast.journal import JournalStatus
 from holdfast.migrate import Difference
+from holdfast.migrate.failures import explained
 
 PING_LIMIT = 2.0  # seconds after which a database that does not answer counts as down
 _SCHEMA_KEPT = 5.0  # seconds for which what is pending is not looked up again
@@ -53,6 +54,15 @@ class Examiner:
         except TimeoutError:
             raise Unavailable(f"{self.hold.store.place} does not answer within {PING_LIMIT:g} s") from None
 
+    async def journal(self) -> JournalStatus:
+        """Where the journal and its followers are.
+
+        Raises:
+            Unavailable: the database cannot be reached. StoreError: it has no journal.
+        """
+        with explained(self.hold.store.place):
+            return await self.hold.journal.status()
+
     async def examine(self) -> Status:
         """What is wrong and what is worth knowing. Never raises for a database that is gone: that is a finding."""
         findings: list[Finding] = []
@@ -61,7 +71,7 @@ class Examiner:
             difference = await self.pending.get()
             findings += _schema(difference, sum(model.__policy__.capture for model in self.hold.models))
             if not difference.tables:
-                findings.append(_journal(await self.hold.journal.status(), bool(self.hold.rollups.rollups)))
+                findings.append(_journal(await self.journal(), bool(self.hold.rollups.rollups)))
                 findings += await self._rejected()
         except HoldfastError as error:
             advice = "see that the database runs and that this machine reaches it; this recovers by itself"
