@@ -61,7 +61,7 @@ class DeadLetters:
                 "tbl": change.table,
                 "key": change.key,
                 "change": msgspec.json.encode(change).decode(),
-                "error": error.replace("\0", "\\0")[:2_000],
+                "error": error,
             }
             for change in changes
         ]

@@ -47,7 +47,8 @@ class HandlerFailed(JournalError):
     """What a handler raised, carried through the unit's own handling of errors."""
 
     def __init__(self, cause: Exception) -> None:
-        super().__init__(f"{type(cause).__name__}: {cause}")
+        # It is kept in the database, which may not hold what an exception says.
+        super().__init__(f"{type(cause).__name__}: {cause}".replace("\0", "\\0")[:2_000])
         self.cause = cause
 
     @property

@@ -70,7 +70,7 @@ class PostgresFeed:
     ) -> Page:
         """A page from within a batch: by the order of its rows, of which a long stretch is fetched at a time."""
         tick = after.tick + 1
-        first = after.seq - RUN + 1  # the row that holds number `seq` may have more behind it
+        first = after.seq - RUN + 2  # the row that holds number `seq` may have more behind it
         window = self._windows.get(tick)
         if window is None or not window.holds(first):
             [(xids, seqs)] = await self._link.fetch(connection, ORDER, tick, first, WINDOW)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import text
 
-from holdfast.errors import ConfigurationError, JournalError
+from holdfast.errors import ConfigurationError, JournalError, StoreError
 from holdfast.journal import context
 from holdfast.journal.changes import Change, Position, reset_everything
 from holdfast.journal.dead_letters import DeadLetter, DeadLetters
@@ -89,7 +89,12 @@ class Journal:
         Raises:
             JournalError: the database has no journal yet. Unavailable: it cannot be reached.
         """
-        return await self._ticks.make()
+        try:
+            return await self._ticks.make()
+        except StoreError as error:
+            if "holdfast_" in str(error) and any(words in str(error) for words in ("does not exist", "no such table")):
+                raise JournalError(f"{self.store.place} has no journal yet; run `holdfast migrate up`") from error
+            raise
 
     async def position(self) -> Position:
         """The last tick that was made, by anyone; makes none."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, StoreError
 from holdfast.store import Store
 from holdfast.store.failures import translate
 
@@ -55,6 +56,8 @@ class Link:
             except Exception as error:
                 await self._drop()
                 meaning = translate(error, self.store.place)
+                if meaning is None and isinstance(error, sqlite3.Error):
+                    meaning = StoreError(f"{self.store.place}: {error}")
                 if meaning is None:
                     raise
                 raise meaning from error
