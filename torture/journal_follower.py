@@ -15,12 +15,12 @@ import time
 from typing import Any
 
 import msgspec
-import structlog
 
 from holdfast.errors import StoreError
 from holdfast.journal import Batch, Change, Journal
 from holdfast.settings import Settings
 from holdfast.store import Store, Unit
+from torture.journal_logs import log_to_stderr
 from torture.journal_plants import planted_feed
 
 LEASE = 1.5  # seconds; whoever takes over from a killed follower waits for so long
@@ -154,5 +154,5 @@ async def main(order: Order) -> None:
 
 
 if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log_to_stderr()
     asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Order)))

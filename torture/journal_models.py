@@ -35,7 +35,7 @@ class Base(Model):
     __abstract__ = True
     metadata = metadata
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # type: ignore[assignment]
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, sort_order=-100)  # type: ignore[assignment]
 
 
 class Thing(Base):

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from holdfast.journal import Journal
 from holdfast.settings import Settings
 from holdfast.store import Store
+from torture.journal_logs import log_to_stderr
 from torture.journal_manners import MANNERS, Hand
 from torture.journal_plants import plant_in_writer
 from torture.journal_transactions import Transactor
@@ -78,5 +78,5 @@ async def main(order: Order) -> None:
 
 
 if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the answer
+    log_to_stderr()
     asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Order)))
