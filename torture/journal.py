@@ -112,7 +112,9 @@ class Half:
         """Work, kill, check; then exchange the database."""
         await self._make()
         try:
-            await self._each(lambda follower: follower.start())
+            await asyncio.gather(
+                self._each(lambda follower: follower.start()), *(writer.start() for writer in self.writers)
+            )
             await self._until(self._all_reset(1), NOTICED, "missed_reset", "was not told to build at its start")
             await self._work()
             await self._drain(DRAINED if self.options.plant is None else DRAINED_PLANTED)
@@ -147,7 +149,8 @@ class Half:
         hot = ", ".join(f"({id}, 1)" for id in range(1, HOT + 1))
         rows = [Write("things", str(id), "insert", 1) for id in range(1, HOT + 1)]
         await self._write(rows, f"INSERT INTO things (id, version) VALUES {hot}")  # noqa: S608  numbers
-        await asyncio.gather(*(writer.start() for writer in self.writers))
+        for writer in self.writers:
+            await writer.go()
         end = time.monotonic() + self.seconds
         self.options.say(f"{self.place.dialect}: {WRITERS} writers, {len(self.followers)} followers")
         killers = [asyncio.create_task(self._kill(follower, end)) for follower in self.followers]

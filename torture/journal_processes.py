@@ -165,12 +165,19 @@ class WriterProcess:
         self._process: Process | None = None
 
     async def start(self) -> None:
-        """Start it; returns when it begins to write."""
+        """Start it; returns when it is ready to write."""
         self._process = await start("journal_writer", self._order, self._log)
         assert self._process.stdout is not None
         if await self._process.stdout.readline() != b"ready\n":
             await self._process.wait()
             raise ProcessFailed("a process of writers", self._process.returncode, self._log)
+
+    async def go(self) -> None:
+        """Let it write."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"go\n")
+        await self._process.stdin.drain()
 
     async def stop(self) -> tuple[int, int]:
         """Ask it to end; returns how many transactions it made, and how many were ended by the database.

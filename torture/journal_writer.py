@@ -1,6 +1,7 @@
 """`python -m torture.journal_writer ORDER`: some of the 16 writers, in a process of their own.
 
-They write until standard input ends. Each has a manner of writing, and notes what it committed in its own file.
+They write from the first line of standard input until its end. Each has a manner of writing, and notes what it
+committed in its own file.
 """
 
 from __future__ import annotations
@@ -60,14 +61,15 @@ async def write(order: Order, store: Store, number: int, stop: asyncio.Event) ->
 
 
 async def main(order: Order) -> None:
-    """Write until standard input ends."""
+    """Write from the first line of standard input until its end."""
     store = Store(Settings(database_url=order.url, start_timeout=30))
     journal = Journal(store)
     plant_in_writer(order.plant, store)
     await store.start()
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
     stop = asyncio.Event()
     writers = [asyncio.create_task(write(order, store, number, stop)) for number in order.numbers]
-    print("ready", flush=True)
     end = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait([end, *writers], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
