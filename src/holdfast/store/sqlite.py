@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from pathlib import Path
 from typing import Any
 
 import aiosqlite
@@ -42,6 +41,16 @@ def create_engines(url: URL, settings: Settings) -> tuple[AsyncEngine, AsyncEngi
 
 
 def _engine(url: URL, settings: Settings, *, connections: int, begin: str, pragmas: str = "") -> AsyncEngine:
+    async def connect_one(file: str, **arguments: Any) -> Any:
+        connection = await connect(file, factory=_Connection, **arguments)
+        try:
+            await _use_wal(connection)
+            await connection.executescript(_PRAGMAS + pragmas)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
     engine = create_async_engine(
         url,
         poolclass=AsyncAdaptedQueuePool,
@@ -49,15 +58,8 @@ def _engine(url: URL, settings: Settings, *, connections: int, begin: str, pragm
         max_overflow=0,
         pool_timeout=settings.pool_timeout,
         hide_parameters=True,
-        # The driver's own transaction handling begins too late and never IMMEDIATE, so we say BEGIN ourselves.
-        connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None, "factory": _Connection},
+        connect_args={"async_creator_fn": connect_one},
     )
-
-    async def configure(connection: Any) -> None:
-        await _use_wal(connection)
-        await connection.executescript(_PRAGMAS + pragmas)
-
-    event.listen(engine.sync_engine, "connect", lambda connection, record: connection.run_async(configure))
     event.listen(engine.sync_engine, "invalidate", _interrupt)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
@@ -78,13 +80,19 @@ def _interrupt(dbapi_connection: Any, record: Any, exception: BaseException | No
         dbapi_connection.run_async(lambda connection: connection.interrupt())
 
 
-async def connect(file: Path) -> Any:
+async def connect(file: str, **arguments: Any) -> Any:
     """A connection of aiosqlite's own, in autocommit, whose thread does not keep the process from ending."""
-    connection = aiosqlite.connect(file, isolation_level=None, timeout=BUSY_TIMEOUT)
+    # The driver's own transaction handling begins too late and never IMMEDIATE, so we say BEGIN ourselves.
+    connection = aiosqlite.connect(file, **{**arguments, "isolation_level": None, "timeout": BUSY_TIMEOUT})
     # Before 0.22 the connection itself was the thread.
     thread: Any = getattr(connection, "_thread", connection)
     thread.daemon = True
-    return await connection
+    try:
+        return await connection
+    except BaseException:
+        # The thread tells the event loop that it has ended, so the loop must not end first.
+        await asyncio.to_thread(thread.join, 1.0)
+        raise
 
 
 async def _use_wal(connection: Any) -> None:

@@ -234,7 +234,7 @@ class Store:
             return await postgres.connect(self.url, self.settings)
         if self.file is None:
             raise StoreError("a database in memory has one connection only; name a file")
-        return await sqlite.connect(self.file)
+        return await sqlite.connect(str(self.file))
 
     @contextmanager
     def _counted(self, *, alone: bool) -> Iterator[None]:
