@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 from typer.testing import CliRunner
 
 from holdfast.cli import app
@@ -40,7 +41,10 @@ def start(*arguments: str | Path, cwd: Path, **more: Any) -> subprocess.Popen[by
 def invoke(*arguments: str | Path, folder: Path, stdin: bytes = b"", expect: int = 0) -> str:
     """The output of the command, run in this process, on the database of `folder`; far quicker than a process."""
     database = f"sqlite:///{folder / 'holdfast.db'}"
-    done = CliRunner().invoke(app, [*map(str, arguments), "--database", database], input=stdin)
+    try:
+        done = CliRunner().invoke(app, [*map(str, arguments), "--database", database], input=stdin)
+    finally:
+        structlog.reset_defaults()  # the command logs to its own standard error, which is closed by now
     assert done.exit_code == expect, (done.exception, done.output)
     return done.stdout
 

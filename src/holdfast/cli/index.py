@@ -87,7 +87,7 @@ async def _solana(
     as_json: bool,
 ) -> bool:
     from holdfast.apps.agents.indexing import SolanaFiles, make_recogniser
-    from holdfast.errors import Unavailable
+    from holdfast.errors import StoreError
 
     recogniser = make_recogniser(facilitators, recognition)
     began = time.perf_counter()
@@ -100,7 +100,7 @@ async def _solana(
             # A read of standard input may wait in its thread for ever, and Python would wait for the thread.
             sys.stderr.flush()
             os._exit(INTERRUPTED)
-        except Unavailable:
+        except StoreError:
             _tell_kept(run, "stopped")
             raise
     counts, seconds = run.counts, round(time.perf_counter() - began, 3)
