@@ -11,7 +11,7 @@ from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.journal import Change, emit, retiring
 from holdfast.model import uuid7
 from holdfast.store import Store
-from tests.journal.conftest import Note, Odd, Line, Payment, Reader
+from tests.journal.conftest import Line, Note, Odd, Payment, Reader
 
 
 def told(changes: list[Change]) -> list[tuple[str, str, str | None]]:

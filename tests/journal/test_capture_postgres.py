@@ -35,7 +35,7 @@ class Event(Base):
 class Keyed(Base):
     __tablename__ = "keyed"
     __policy__ = Policy(Facts("u", "v"), truncate=False)
-    __table_args__ = (UniqueConstraint("u", deferrable=True, initially="DEFERRED"),)
+    __table_args__ = (UniqueConstraint("u", deferrable=True),)
     id: Mapped[int] = mapped_column(primary_key=True)  # type: ignore[assignment]
     u: Mapped[int | None]
     v: Mapped[int | None]
@@ -54,9 +54,9 @@ async def store(postgres_url: str) -> AsyncIterator[Store]:
             "CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (day)"
         )
         await connection.exec_driver_sql('CREATE TABLE "events 2 a" PARTITION OF events_2 FOR VALUES FROM (10) TO (20)')
-        # Deferrable, so that an update may shift keys over one another.
+        # Checked at the end of each statement, so that an update may shift keys over one another.
         await connection.exec_driver_sql(
-            "ALTER TABLE keyed DROP CONSTRAINT keyed_pkey, ADD PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED"
+            "ALTER TABLE keyed DROP CONSTRAINT keyed_pkey, ADD PRIMARY KEY (id) DEFERRABLE"
         )
         await journal.install(connection, MODELS)
     yield store

@@ -214,7 +214,7 @@ class Journal:
         """
         follower, _ = self._followers[name]
         async with asyncio.timeout(timeout):
-            while follower.position is None or follower.position < position:
+            while follower.position is None or follower.position < position:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
     async def emit(self, unit: Unit, topic: str, *, tags: Sequence[str] = (), data: Any = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from holdfast.errors import HoldfastError, StoreError
+from holdfast.errors import HoldfastError, StoreError, Unavailable
 from holdfast.store import Store
 from holdfast.store.failures import translate
 
@@ -44,6 +44,8 @@ class Link:
                     async with self.store.engine.connect() as shared:
                         yield (await shared.get_raw_connection()).driver_connection
                     return
+                if self._connection is not None and self._is_closed():
+                    await self._drop()
                 if self._connection is None:
                     await self._connect()
                 yield self._connection
@@ -58,6 +60,8 @@ class Link:
                 meaning = translate(error, self.store.place)
                 if meaning is None and isinstance(error, sqlite3.Error):
                     meaning = StoreError(f"{self.store.place}: {error}")
+                if meaning is None and _is_of_asyncpg(error):
+                    meaning = Unavailable(f"{self.store.place} cannot be reached ({error})")
                 if meaning is None:
                     raise
                 raise meaning from error
@@ -89,6 +93,10 @@ class Link:
             default = await self._connection.fetchval("SELECT current_setting('default_transaction_isolation')")
             self._must_ask_isolation = default != "read committed"
 
+    def _is_closed(self) -> bool:
+        """Whether the server has ended the connection while nobody used it."""
+        return self.store.dialect == "postgresql" and bool(self._connection.is_closed())
+
     async def _drop(self) -> None:
         stack, self._stack, self._connection = self._stack, None, None
         if stack is None:
@@ -98,3 +106,8 @@ class Link:
                 await stack.aclose()
         except Exception as error:  # noqa: BLE001  a connection that cannot even be closed is gone, which is what was wanted
             del error
+
+
+def _is_of_asyncpg(error: BaseException) -> bool:
+    """Whether the driver itself found its connection unusable."""
+    return type(error).__module__.startswith("asyncpg") and type(error).__name__.endswith("InterfaceError")

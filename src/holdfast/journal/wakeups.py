@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 
-from holdfast.errors import HoldfastError
 from holdfast.store import Store
 
 log = structlog.get_logger("holdfast.journal")
@@ -105,7 +104,7 @@ class Wakeups:
             try:
                 await listen()
                 failures = 0
-            except (HoldfastError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  a hint that cannot be given now will be given later
                 if failures == 0:
                     log.info("wakeups_interrupted", place=self._store.place, reason=str(error))
                 failures += 1
@@ -123,16 +122,8 @@ class Wakeups:
                 await self._to_tell.wait()
                 self._to_tell.clear()
                 if not self._lost.is_set():
-                    await self._tell(connection)
+                    await connection.execute(NOTIFY)
                     await asyncio.sleep(DEBOUNCE)
-
-    async def _tell(self, connection: Any) -> None:
-        import asyncpg
-
-        try:
-            await connection.execute(NOTIFY)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise OSError(str(error)) from error
 
     def _heard(self, connection: Any, pid: int, channel: str, payload: object) -> None:
         if pid != connection.get_server_pid():
