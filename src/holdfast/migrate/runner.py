@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, Index, MetaData, Table, inspect, text
+from sqlalchemy import Column, Connection, Index, MetaData, Table, inspect, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -95,11 +96,24 @@ def _complete(connection: Connection, table: Table, difference: Difference) -> N
                     f"{table.name}.{column.name} is new and NOT NULL, but the rows that are there have no value for it;"
                     " declare it nullable or with a server_default"
                 )
-            kind = connection.dialect.ddl_compiler(connection.dialect, None).get_column_specification(column)  # type: ignore[arg-type]
-            connection.execute(text(f"ALTER TABLE {_quoted(connection, table.name)} ADD COLUMN {kind}"))
+            _add_column(connection, table, column)
     for index in table.indexes:
         if index.name in difference.indexes:
             connection.execute(CreateIndex(index))
+
+
+def _add_column(connection: Connection, table: Table, column: Column[Any]) -> None:
+    compiler: Any = connection.dialect.ddl_compiler(connection.dialect, None)  # type: ignore[arg-type]
+    specification = compiler.get_column_specification(column)
+    is_computed = "DEFAULT (" in specification
+    if is_computed and connection.dialect.name == "sqlite":
+        rows = connection.execute(select(literal(1)).select_from(table).limit(1)).first()
+        if rows is not None:
+            raise MigrationError(
+                f"{table.name}.{column.name} is new and has a computed default, which SQLite cannot give to the rows"
+                " that are there; declare it nullable or with a constant server_default"
+            )
+    connection.execute(text(f"ALTER TABLE {_quoted(connection, table.name)} ADD COLUMN {specification}"))
 
 
 def _difference(connection: Connection, metadatas: Sequence[MetaData]) -> Difference:
