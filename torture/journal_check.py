@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -121,12 +120,11 @@ def latencies(ledger: Ledger, effects: Sequence[Effect], kills: Sequence[tuple[i
         it = effect.taken
         if it.key is not None and it.version is not None and effect.at:
             seen.setdefault(Write(it.table, it.key, it.op, it.version), effect.at)
-    waited: dict[str, list[float]] = defaultdict(list)
+    found: list[float] = []
     for write, at in seen.items():
         committed = ledger.times.get(write, 0)
         if committed and not any(begin <= committed <= end for begin, end in windows):
-            waited["all"].append(max(0.0, (at - committed) / 1e6))
-    found = waited["all"]
+            found.append(max(0.0, (at - committed) / 1e6))
     if not found:
         return {}
     return {

@@ -1,5 +1,7 @@
 """The torture of the journal: short runs hold, and every planted fault is caught for what it is."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from torture import journal
@@ -10,8 +12,7 @@ from torture.journal_transactions import Committed, Write
 
 
 @pytest.mark.parametrize("half", [journal.run_sqlite, journal.run_postgres])
-async def test_a_short_run_holds(half: object) -> None:
-    assert callable(half)
+async def test_a_short_run_holds(half: Callable[[Options, Result, float], Awaitable[None]]) -> None:
     options = Options(seconds=2, seed=1)
     result = Result("journal", options, journal.VIOLATIONS)
     await half(options, result, options.seconds)
