@@ -125,9 +125,7 @@ async def test_a_statement_that_takes_longer_than_the_limit_is_ended(postgres_ur
 
 async def test_units_wait_for_a_connection_and_not_for_ever(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=1, pool_max=2, pool_timeout=0.1) as store, store.unit(), store.unit():
-        with pytest.raises(
-            Unavailable, match=r"no connection .* became free in time; raise HOLDFAST_"
-        ):
+        with pytest.raises(Unavailable, match=r"no connection .* became free in time; raise HOLDFAST_"):
             async with store.unit():
                 raise AssertionError("the block is not entered")
 

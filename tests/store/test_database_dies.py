@@ -167,6 +167,27 @@ async def test_a_start_without_a_server_ends_within_its_time(server: KillablePos
         await in_thread(server.start)
 
 
+async def test_a_server_that_turns_read_only_and_back_is_written_again_without_a_restart(
+    server: KillablePostgres, store: Store
+) -> None:
+    async def turn(on: str) -> None:
+        async with store.raw() as connection:
+            await connection.execute("SET default_transaction_read_only = off")
+            await connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {on}")
+            await connection.execute("SELECT pg_reload_conf()")
+        await asyncio.sleep(0.3)
+
+    await turn("on")
+    with pytest.raises(Unavailable, match=r"is read-only .*name another database"):
+        async with store.unit() as unit:
+            await unit[Maker].add(Maker(name="refused"))
+    async with store.read() as unit:
+        assert await unit[Maker].count() == 0
+    await turn("off")
+    async with store.unit() as unit:
+        await unit[Maker].add(Maker(name="after"))
+
+
 @pytest.mark.parametrize("user", ["guarded", "nobody_of_this_name"])
 async def test_a_refused_login_is_told_at_once(server: KillablePostgres, user: str) -> None:
     hba = server.data / "pg_hba.conf"

@@ -157,8 +157,6 @@ def _meaning(error: BaseException, place: str) -> HoldfastError | None:
         return InvalidValue(f"the row breaks a rule of its table: {reason}")
     if isinstance(error, exc.IntegrityError) or state.startswith("23") or name.startswith("SQLITE_CONSTRAINT"):
         return Conflict(f"the write breaks a constraint: {reason}")
-    if name == "SQLITE_READONLY_DBMOVED":
-        return Unavailable(f"{place} was moved or removed while it was open; restart when it is back")
     if state == _READ_ONLY or name.startswith("SQLITE_READONLY"):
         return Unavailable(f"{place} is read-only ({reason}); check its owner and mode, or name another database")
     if state in _FULL or name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import URL, event, exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -26,9 +25,10 @@ def create_engine(url: URL, settings: Settings) -> AsyncEngine:
     server_settings: dict[str, str] = {}
     arguments: dict[str, Any] = {}
     if settings.pooler == "transaction":
-        # Prepared statements belong to a server connection, which the pooler changes under us.
+        # Prepared statements belong to a server connection, which the pooler changes under us. The one without a
+        # name gives way to the next; any other would stay behind in a connection that we cannot find again.
         arguments["prepared_statement_cache_size"] = 0
-        arguments["prepared_statement_name_func"] = lambda: f"__holdfast_{uuid4()}__"
+        arguments["prepared_statement_name_func"] = lambda: ""
     elif milliseconds:
         server_settings["statement_timeout"] = str(milliseconds)
 

@@ -91,7 +91,10 @@ async def connect(file: str, **arguments: Any) -> Any:
         return await connection
     except BaseException:
         # The thread tells the event loop that it has ended, so the loop must not end first.
-        await asyncio.to_thread(thread.join, 1.0)
+        for _ in range(1_000):
+            if not thread.is_alive():
+                break
+            await asyncio.sleep(0.001)
         raise
 
 
