@@ -13,9 +13,9 @@ from devservers.process import free_port
 
 
 @contextlib.asynccontextmanager
-async def serve(app: Starlette) -> AsyncIterator[str]:
+async def serve(app: Starlette, port: int | None = None) -> AsyncIterator[str]:
     """Serve `app` on loopback; its URL, with a slash at the end."""
-    port = free_port()
+    port = port or free_port()
     server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False, websockets=False)
     serving = asyncio.create_task(server.serve())
     for _ in range(500):
