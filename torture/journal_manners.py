@@ -49,10 +49,10 @@ class Hand:
         """A version higher than any that this writer gave before."""
         return next(self._versions)
 
-    async def hold(self) -> None:
-        """Stay open for long, but not past the end of the work."""
+    async def hold(self, times: float = 1) -> None:
+        """Wait for as long as a long transaction stays open, but not past the end of the work."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.draw.uniform(*self._hold)):
+            async with asyncio.timeout(times * self.draw.uniform(*self._hold)):
                 await self._stop.wait()
 
     async def close(self) -> None:
@@ -140,11 +140,10 @@ async def long_raw(hand: Hand) -> None:
 
 
 def seldom(manner: Callable[[Hand], Awaitable[None]]) -> Callable[[Hand], Awaitable[None]]:
-    """As `manner`, with pauses twice as long: while one is open on SQLite, nobody else writes."""
+    """As `manner`, after a pause several times as long: while one is open on SQLite, nobody else writes."""
 
     async def step(hand: Hand) -> None:
-        await hand.hold()
-        await hand.hold()
+        await hand.hold(times=hand.draw.uniform(0, 8))
         await manner(hand)
 
     return step

@@ -12,7 +12,7 @@ from holdfast.store import Store
 metadata = MetaData()
 """Apart from that of other models, so that opening a database with theirs does not make these."""
 
-HOT = 24
+HOT = 64
 """Rows of `things` that every writer updates, with the ids from 1 on."""
 
 PARTITIONS = {"parts_0": (0, 100), "parts_1": (100, 200)}
