@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -12,10 +13,12 @@ import pytest
 from sqlalchemy import select
 
 from holdfast import Holdfast, Query
+from holdfast.apps.agents import sample
 from holdfast.apps.agents.ledger import Counts, PaymentLedger
 from holdfast.apps.agents.models import Agent, TokenTransfer, X402Payment, X402Transaction
 from holdfast.apps.agents.recognition import Recogniser, RecognitionConfig
-from holdfast.apps.agents.revision import better_founded
+from holdfast.apps.agents.revision import look_up
+from holdfast.upstreams.solana.parse import parse_transaction
 from holdfast.upstreams.solana.records import Transaction
 from tests.apps.x402 import BUYER, PAYAI, RELAYER, SELLER, USDC, limit, move, price, program, transaction
 
@@ -263,7 +266,19 @@ async def test_who_is_better_founded_is_said_by_the_best_transfer(hold: Holdfast
             {"id": None, "signature": "b", "confidence": stored["b"] + 0.01},
             {"id": None, "signature": "new", "confidence": 0.9},
         ]
-        assert await better_founded(unit, given) == {"b"}
+        assert (await look_up(unit, given)).better_founded == {"b"}
+
+
+def test_the_instructions_that_recognition_asks_for_are_enough() -> None:
+    """Inner instructions are not among them: reading those would cost more than all the rest."""
+    recogniser = Recogniser(sample.recognition())
+    asked = 0
+    for line in islice(sample.ledger(), 400):
+        whole, wanted = (parse_transaction(line, instructions=which) for which in (True, recogniser.wants))
+        assert recogniser.recognise(wanted) == recogniser.recognise(whole)
+        assert wanted.instructions in ((), tuple(i for i in whole.instructions if i.inner is None))
+        asked += bool(wanted.instructions)
+    assert 0 < asked < 400
 
 
 async def test_two_who_write_the_same_at_once_end_alike(hold: Holdfast) -> None:

@@ -11,9 +11,16 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from holdfast.apps.agents.models import NO_BATCH, TOP_LEVEL, Agent
+from holdfast.apps.agents.models import NO_BATCH, TOP_LEVEL, Agent, TokenTransfer, X402Payment, X402Transaction
 from holdfast.apps.agents.recognition import Judgement, Recogniser
-from holdfast.apps.agents.revision import better_founded, insert_payments, insert_transfers, judge_again
+from holdfast.apps.agents.revision import (
+    PAYMENT_KEY,
+    TRANSACTION_KEY,
+    TRANSFER_KEY,
+    complete,
+    judge_again,
+    look_up,
+)
 from holdfast.model import uuid7
 from holdfast.store import Unit
 from holdfast.upstreams.solana import records
@@ -89,17 +96,23 @@ class PaymentLedger:
         # In one order, so that two who index the same at once do not wait for each other crosswise.
         for rows in (transfers, payments, paying):
             rows.sort(key=itemgetter("signature"))
-        written = await insert_transfers(unit, transfers)
+        written = await unit[TokenTransfer].upsert_many(transfers, on=TRANSFER_KEY, update_columns=())
         counts.duplicates += len(transfers) - written
+        known = None
         # Where not all are kept, the payment may be new and yet its transaction known, by another transfer.
-        is_known = written < len(transfers) or not self.keep_all
-        if is_known and (better := await better_founded(unit, transfers)):
-            await judge_again(unit, self._rows([t for t in transactions if t.signature in better]))
+        if transfers and (written < len(transfers) or not self.keep_all):
+            known = await look_up(unit, transfers)
+            if known.better_founded:
+                again = [t for t in transactions if t.signature in known.better_founded]
+                await judge_again(unit, self._rows(again))
         if payments:
             agents = await self._resolve(unit, {row["recipient_address"] for row in payments})
             for row in payments:
                 row["agent_address"] = agents[row["recipient_address"]]
-            await insert_payments(unit, paying, payments)
+            await unit[X402Transaction].upsert_many(paying, on=TRANSACTION_KEY, update_columns=())
+            await unit[X402Payment].upsert_many(payments, on=PAYMENT_KEY, update_columns=())
+        if known is not None and known.incomplete:
+            await complete(unit, known, transfers, paying, payments)
 
     def _rows(self, transactions: Sequence[records.Transaction]) -> list[dict[str, Any]]:
         """The rows of all transfers of `transactions`."""

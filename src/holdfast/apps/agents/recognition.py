@@ -18,6 +18,7 @@ from holdfast.apps.agents.layout import NO_LAYOUT, Layout, read_layout
 from holdfast.errors import ConfigurationError, InvalidValue
 from holdfast.upstreams.solana.associated import address_bytes, associated_token_account
 from holdfast.upstreams.solana.records import TokenTransfer, Transaction
+from holdfast.upstreams.solana.transaction import Scope
 
 STABLECOINS = frozenset(
     {
@@ -119,13 +120,16 @@ class Recogniser:
         self._accounts: dict[tuple[str, str], frozenset[str]] = {}
         self._judgements: dict[tuple[int, str | None], Judgement] = {}
 
-    def wants(self, tx: Transaction) -> bool:
-        """Whether `recognise` reads the instructions of `tx`; most transactions pay their own fee and need none.
+    def wants(self, tx: Transaction) -> Scope:
+        """Which instructions of `tx` `recognise` reads; most transactions pay their own fee and need none.
 
         To be passed to the parser, for which instructions are the dearest part.
         """
         fee_payer = tx.fee_payer
-        return any(fee_payer != t.authority and fee_payer != t.source_owner for t in tx.transfers)
+        for t in tx.transfers:
+            if fee_payer != t.authority and fee_payer != t.source_owner:
+                return "top-level"
+        return False
 
     def recognise(self, tx: Transaction) -> list[Judgement]:
         """Judge the transfers of `tx`, one judgement each, in their order. Its outcome plays no part.

@@ -8,7 +8,7 @@ one: a higher confidence in its best transfer. Neither depends on what is indexe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -29,33 +29,48 @@ _JUDGEMENT = ("payment", "confidence", "reason")
 _SIGNATURES = 500  # a statement
 
 
-async def insert_transfers(unit: Unit, rows: Sequence[Row]) -> int:
-    """Insert the transfers that are not there, and fill the gaps of those that are; returns how many were not."""
-    return await _insert(unit, TokenTransfer, rows, TRANSFER_KEY, _TRANSFER_GAPS)
+class Known(NamedTuple):
+    """What is to be done about transactions that were there before their rows were inserted, by signature."""
+
+    better_founded: set[str]  # the new rows judge with more confidence
+    incomplete: set[str]  # something is NULL in the rows that were there
 
 
-async def insert_payments(unit: Unit, transactions: Sequence[Row], payments: Sequence[Row]) -> None:
-    """Insert payments and their transactions as far as they are not there, and fill the gaps of those that are."""
-    await _insert(unit, X402Transaction, transactions, TRANSACTION_KEY, _GAPS)
-    await _insert(unit, X402Payment, payments, PAYMENT_KEY, _GAPS)
-
-
-async def better_founded(unit: Unit, transfers: Sequence[Row]) -> set[str]:
-    """The signatures that these rows, once inserted, judge with more confidence than the rows that were there."""
+async def look_up(unit: Unit, transfers: Sequence[Row]) -> Known:
+    """What is known of the transactions of these rows, which have been inserted as far as they were not there."""
     best: dict[str, float] = {}
     for row in transfers:
         best[row["signature"]] = max(row["confidence"], best.get(row["signature"], 0.0))
     inserted = {row["id"] for row in transfers}
     before: dict[str, float] = {}
+    incomplete: set[str] = set()
+    table = _table(TokenTransfer)
+    has_gap = or_(*(table.c[name].is_(None) for name in _TRANSFER_GAPS))
+    stored = select(table.c.id, table.c.signature, table.c.confidence, has_gap)
     signatures = list(best)
     for start in range(0, len(signatures), _SIGNATURES):
-        stored = select(TokenTransfer.id, TokenTransfer.signature, TokenTransfer.confidence)
-        part = stored.where(TokenTransfer.signature.in_(signatures[start : start + _SIGNATURES]))
+        part = stored.where(table.c.signature.in_(signatures[start : start + _SIGNATURES]))
         rows: Iterable[Any] = await unit.execute(part)
-        for key, signature, confidence in rows:
+        for key, signature, confidence, gap in rows:
             if key not in inserted:
                 before[signature] = max(confidence, before.get(signature, 0.0))
-    return {signature for signature, confidence in before.items() if confidence < best[signature]}
+                if gap:
+                    incomplete.add(signature)
+    return Known({signature for signature, confidence in before.items() if confidence < best[signature]}, incomplete)
+
+
+async def complete(
+    unit: Unit, known: Known, transfers: Sequence[Row], transactions: Sequence[Row], payments: Sequence[Row]
+) -> None:
+    """Fill what is NULL in rows that are there with what these rows say."""
+    for model, rows, key, gaps in (
+        (TokenTransfer, transfers, TRANSFER_KEY, _TRANSFER_GAPS),
+        (X402Transaction, transactions, TRANSACTION_KEY, _GAPS),
+        (X402Payment, payments, PAYMENT_KEY, _GAPS),
+    ):
+        given = [r for r in rows if r["signature"] in known.incomplete and any(r[n] is not None for n in gaps)]
+        if given:
+            await _fill(unit, _table(model), given, key, gaps)
 
 
 async def judge_again(unit: Unit, transfers: Sequence[Row]) -> None:
@@ -73,19 +88,14 @@ async def judge_again(unit: Unit, transfers: Sequence[Row]) -> None:
             await connection.execute(delete(table).where(table.c.signature == bindparam("of")), signatures)
 
 
-async def _insert(unit: Unit, model: type[Model], rows: Sequence[Row], key: Sequence[str], gaps: Sequence[str]) -> int:
-    written = await unit[model].upsert_many(rows, on=key, update_columns=())
-    given = [row for row in rows if any(row[name] is not None for name in gaps)]
-    if written < len(rows) and given:
-        table = _table(model)
-        statement: Any = (sqlite.insert if unit.store.dialect == "sqlite" else postgresql.insert)(table)
-        new = statement.excluded
-        filled = {name: func.coalesce(table.c[name], new[name]) for name in gaps}
-        gap = or_(*(and_(table.c[name].is_(None), new[name].is_not(None)) for name in gaps))
-        connection = await unit.connection()
-        with unit.translated():
-            await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=filled, where=gap), given)
-    return written
+async def _fill(unit: Unit, table: Table, rows: list[Row], key: Sequence[str], gaps: Sequence[str]) -> None:
+    statement: Any = (sqlite.insert if unit.store.dialect == "sqlite" else postgresql.insert)(table)
+    new = statement.excluded
+    filled = {name: func.coalesce(table.c[name], new[name]) for name in gaps}
+    gap = or_(*(and_(table.c[name].is_(None), new[name].is_not(None)) for name in gaps))
+    connection = await unit.connection()
+    with unit.translated():
+        await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=filled, where=gap), rows)
 
 
 def _table(model: type[Model]) -> Table:

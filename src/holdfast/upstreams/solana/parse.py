@@ -50,8 +50,8 @@ def parse_transaction(
 
     `record` is JSON (a JSON-RPC envelope around it will do) or what was decoded from it, in the encoding
     `json`, `jsonParsed`, `base64` or `base58`. `slot` and `block_time` (Unix seconds) stand in for what the
-    record does not say itself; without them it stays None. `instructions` asks for the instructions too:
-    for all transactions, or for those that a function of the parsed transaction picks.
+    record does not say itself; without them it stays None. `instructions` asks for the instructions too: for all
+    of them (True), for those at top level ("top-level"), or for what a function of the parsed transaction says.
 
     Raises `MalformedRecord` for anything that is not a transaction.
     """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -36,7 +36,9 @@ from holdfast.upstreams.solana.token_program import (
 from holdfast.upstreams.solana.view import view
 from holdfast.upstreams.solana.wire import WireInstruction
 
-Wanted = bool | Callable[[Transaction], bool]
+# Which instructions a transaction is to carry: none, those at top level, or all; or what a function says of each.
+Scope = bool | Literal["top-level"]
+Wanted = Scope | Callable[[Transaction], Scope]
 
 _Instructions = Sequence[CompiledInstruction | WireInstruction]
 _Inner = Mapping[int, list[CompiledInstruction]]
@@ -92,9 +94,12 @@ def build(entry: Entry, slot: int | None, block_time: int | None, instructions: 
         instructions=(),
         transfers=transfers,
     )
-    if instructions is True or (instructions and instructions(transaction)):
-        return msgspec.structs.replace(transaction, instructions=list_instructions(seen, ordered))
-    return transaction
+    scope = instructions(transaction) if callable(instructions) else instructions
+    if not scope:
+        return transaction
+    if scope == "top-level":
+        ordered = [(place, inner, instruction) for place, inner, instruction in ordered if inner is None]
+    return msgspec.structs.replace(transaction, instructions=list_instructions(seen, ordered))
 
 
 def _outcome(meta: Outcome) -> tuple[bool, str | None]:
