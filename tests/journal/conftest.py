@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Iterable
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -111,6 +113,13 @@ async def log(store: Store) -> AsyncIterator[Journal]:
     made = Journal(store, lease=1.0)
     yield made
     await made.close()
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait until `condition()`, which may be a coroutine, is true."""
+    async with asyncio.timeout(seconds):
+        while not (await found if inspect.isawaitable(found := condition()) else found):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 class Reader:

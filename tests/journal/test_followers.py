@@ -1,7 +1,6 @@
 """Followers get everything, in order, through failing handlers, lost leases and killed processes."""
 
 import asyncio
-import inspect
 import signal
 import subprocess
 import sys
@@ -18,15 +17,9 @@ from holdfast.journal.leases import Leases, LostLease
 from holdfast.model import uuid7
 from holdfast.settings import Settings
 from holdfast.store import Store, Unit
-from tests.journal.conftest import Note, Taken, make_tables
+from tests.journal.conftest import Note, Taken, make_tables, until
 
 ROOT = Path(__file__).parents[2]
-
-
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not (await found if inspect.isawaitable(found := condition()) else found):
-            await asyncio.sleep(0.01)
 
 
 async def states(log: Journal) -> list[str]:

@@ -1,7 +1,8 @@
 """Which life of the database this is: noticed when a restore, a clone or an older copy took its place.
 
 An epoch ends when the database is no longer the one that wrote its journal. Its journal and ticks are then
-emptied and the epoch's number grows, so that no position of the past fits, and every follower rebuilds.
+emptied and the epoch gets a number it never had, so that no position of the past fits, and every follower rebuilds.
+Numbers are milliseconds since 1970: counting on from a number that was restored would give one out twice.
 A disk snapshot rolled back underneath a stopped server looks exactly like the past and cannot be seen.
 """
 
@@ -46,6 +47,18 @@ EMPTY = (
     """,
 )
 
+BEGIN_POSTGRES = """
+    UPDATE holdfast_epoch
+    SET number = greatest(number + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+        identity = $1, began = clock_timestamp()
+    RETURNING number
+"""
+BEGIN_SQLITE = """
+    UPDATE holdfast_epoch
+    SET number = max(number + 1, CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)),
+        identity = ?, edge = ?, began = (julianday('now') - 2440587.5) * 86400.0
+"""
+
 
 class Epochs:
     """Checks the identity of one database, on each new connection and every `CHECK_EVERY` seconds."""
@@ -87,11 +100,8 @@ class Epochs:
                 return
             for statement in EMPTY:
                 await connection.execute(statement)
-            await connection.execute(
-                "UPDATE holdfast_epoch SET number = number + 1, identity = $1, began = clock_timestamp()",
-                row["present"],
-            )
-        self._told(row["number"] + 1, f"it was {row['identity']} and is {row['present']}")
+            number = await connection.fetchval(BEGIN_POSTGRES, row["present"])
+        self._told(number, row["number"] == 0, f"it was {row['identity']} and is {row['present']}")
 
     async def _check_sqlite(self, connection: Any) -> None:
         self.identity, reason = await self._look(connection)
@@ -104,7 +114,7 @@ class Epochs:
             if reason is None:
                 await connection.execute("ROLLBACK")
                 return
-            number = await self._begin_sqlite(connection)
+            number, is_first = await self._begin_sqlite(connection)
             if self.witness is not None:
                 # Before the commit: when that fails, the two disagree, and the next check begins anew.
                 self.witness.begin(self.identity)
@@ -113,7 +123,7 @@ class Epochs:
             if connection.in_transaction:
                 await connection.execute("ROLLBACK")
             raise
-        self._told(number, reason)
+        self._told(number, is_first, reason)
 
     async def _look(self, connection: Any) -> tuple[str, str | None]:
         """The identity in the file, and why it is not the database that was seen here, or None."""
@@ -124,21 +134,19 @@ class Epochs:
         rows = await connection.execute_fetchall("SELECT * FROM holdfast_journal WHERE seq = ?", (self.witness.seq(),))
         return identity, self.witness.differs(identity, last, next(iter(rows), None))
 
-    async def _begin_sqlite(self, connection: Any) -> int:
+    async def _begin_sqlite(self, connection: Any) -> tuple[int, bool]:
+        """The new epoch's number, and whether it is the database's first."""
         self.identity = secrets.token_hex(16)
+        [(before,)] = await connection.execute_fetchall("SELECT number FROM holdfast_epoch")
         [(last,)] = await connection.execute_fetchall(
             "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'holdfast_journal'), 0)"
         )
         await connection.execute("DELETE FROM holdfast_journal")
         await connection.execute("DELETE FROM holdfast_dead_letters")
-        await connection.execute(
-            "UPDATE holdfast_epoch SET number = number + 1, identity = ?, edge = ?,"
-            " began = (julianday('now') - 2440587.5) * 86400.0",
-            (self.identity, last),
-        )
+        await connection.execute(BEGIN_SQLITE, (self.identity, last))
         [(number,)] = await connection.execute_fetchall("SELECT number FROM holdfast_epoch")
-        return int(number)
+        return int(number), before == 0
 
-    def _told(self, number: int, reason: str) -> None:
-        if number > 1:
+    def _told(self, number: int, is_first: bool, reason: str) -> None:
+        if not is_first:
             log.warning("epoch_began", place=self._store.place, epoch=number, reason=reason)

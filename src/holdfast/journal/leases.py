@@ -26,6 +26,10 @@ NOW = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
 }
 
+REGISTER_MISSING = """
+    INSERT INTO holdfast_followers (name, epoch, tick, seq, moved) VALUES (:name, 0, 0, 0, {now})
+    ON CONFLICT (name) DO NOTHING
+"""
 REGISTER = """
     INSERT INTO holdfast_followers (name, epoch, tick, seq, max_lag_changes, max_lag_seconds, moved)
     VALUES (:name, :epoch, :tick, 0, :changes, :seconds, {now})
@@ -87,6 +91,8 @@ class Leases:
         """The lease, and whether the dead letters are to be tried again; None while another instance holds it."""
         row = await self._run(ACQUIRE, {"name": name, "holder": self.holder, "ttl": self.ttl})
         if row is None:
+            # Held by another; or the database was put back to a time before the follower was registered.
+            await self._run(REGISTER_MISSING, {"name": name})
             return None
         return Lease(name, row.token, Position(row.epoch, row.tick, row.seq)), bool(row.retry)
 
