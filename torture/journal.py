@@ -49,8 +49,8 @@ VIOLATIONS = (
 SQLITE_PLANTS = ("context-kept",)
 PROCESSES = 4
 HOLD = (3.0, 5.0)  # seconds; less when the whole run is shorter
-NOTICED = 20.0  # seconds within which an exchanged database is to be noticed
-DRAINED = 30.0  # seconds within which the last commit is to be delivered
+NOTICED = 45.0  # seconds within which an exchanged database is to be noticed
+DRAINED = 60.0  # seconds within which the last commit is to be delivered
 DRAINED_PLANTED = 6.0
 
 
