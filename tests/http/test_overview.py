@@ -141,8 +141,8 @@ async def test_a_raw_write_changes_the_page_by_itself(browser: Browser, url: str
             database.execute(
                 "INSERT INTO x402_payments (signature, instruction, inner_instruction, block_time, status,"
                 " agent_address, payer_address, recipient_address, amount, token_mint, token_decimals,"
-                " confidence, reason) VALUES ('raw', 0, -1, '2026-02-04 00:00:00.000000', 'settled', 'agent9', 'p', 'r',"
-                " printf('%078d', 987654321012), ?, 6, 1.0, 'raw SQL')",
+                " confidence, reason) VALUES ('raw', 0, -1, '2026-02-04 00:00:00.000000', 'settled', 'agent9',"
+                " 'p', 'r', printf('%078d', 987654321012), ?, 6, 1.0, 'raw SQL')",
                 (USDC,),
             )
             database.execute("UPDATE agents SET name = 'Renamed by raw SQL' WHERE address = 'agent0'")
