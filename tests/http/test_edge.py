@@ -10,7 +10,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from holdfast import Holdfast
+from holdfast import Holdfast, Settings
 from holdfast.errors import StoreError, Unavailable
 from holdfast.http import create_app
 from tests.http.conftest import client_of
@@ -216,3 +216,35 @@ async def test_files_outside_the_pages_own_are_not_served(client: httpx.AsyncCli
         answer = await client.get(path)
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_name_that_is_not_ours_is_not_answered(hold: Holdfast) -> None:
+    async with client_of(create_app(hold, hosts=("localhost", "127.0.0.1", "::1"))) as client:
+        for url in (
+            "http://localhost/health",
+            "http://127.0.0.1:8000/health",
+            "http://[::1]:8000/",
+            "http://LOCALHOST/",
+        ):
+            assert (await client.get(url)).status_code == 200, url
+        for url in ("http://evil.example/health", "http://localhost.evil.example/", "http://127.0.0.2/v1/resources"):
+            answer = await client.get(url)
+            assert (answer.status_code, answer.headers["content-type"]) == (421, "application/problem+json"), url
+
+
+async def test_a_host_header_that_is_none_is_no_failure(hold: Holdfast) -> None:
+    for hosts, status in (((), 404), (("localhost",), 421)):
+        async with client_of(create_app(hold, hosts=hosts)) as client:
+            for host in ("", "[", "[::1", "a b", "localhost:x", "::", "%"):
+                answer = await client.get("/nothing", headers={"Host": host})
+                assert answer.status_code == status, host
+
+
+async def test_an_application_can_open_and_close_its_database_itself(sqlite_url: str) -> None:
+    hold = Holdfast(Settings.from_environment(database_url=sqlite_url), metadata=LibraryModel.metadata)
+    app = create_app(hold, open_on_startup=True)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        assert (await client.get("/v1/resources/books")).json() == {"data": [], "next": None}
+    with pytest.raises(Unavailable, match="closed"):
+        async with hold.unit():
+            pass

@@ -1,10 +1,7 @@
 """The overview page in a browser: its figures are the database's, it follows by itself, anyone can use it."""
 
 import asyncio
-import contextlib
-import datetime as dt
 import re
-import sqlite3
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,66 +9,16 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 
 from holdfast import Holdfast
+from holdfast.apps.agents import X402Payment
 from holdfast.http import create_app
 from tests.apps.payments import USDC, ledger, payment
+from tests.http.browser import OTHER, raw, rows, shown
+from tests.http.conftest import client_of
 from tests.http.library import LibraryModel
 from tests.http.served import Line, serve
-
-NEW = dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
-OTHER = "OtherMint1111111111111111111111111111111111"
-
-
-def rows() -> list[dict[str, Any]]:
-    """Ten days of two tokens and four agents, one of them with a hostile name."""
-    start = NEW - dt.timedelta(days=9)
-    made = [
-        payment(
-            n,
-            block_time=start + dt.timedelta(days=n % 10),
-            amount=1_000_000 + 12_345 * n,
-            agent_address=f"agent{n % 4}",
-            token_mint=OTHER if n % 5 == 4 else USDC,
-            status="failed" if n % 7 == 3 else "settled",
-        )
-        for n in range(60)
-    ]
-    return [*made, payment(99, block_time=NEW, amount=2**200 + 7, token_mint="HugeMint1", token_decimals=None)]
-
-
-class Shown:
-    """A page under test, and all that it did that it must not do."""
-
-    def __init__(self, page: Page, base: str) -> None:
-        self.page = page
-        self.base = base
-        self.faults: list[str] = []
-        page.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        page.on("request", lambda request: self._outside(request.url))
-
-    def _outside(self, url: str) -> None:
-        if not url.startswith(self.base):
-            self.faults.append(f"request to {url}")
-
-    async def open(self, path: str = "") -> None:
-        await self.page.goto(self.base + path)
-        await expect(self.page.locator("#live")).to_have_attribute("data-state", "live")
-
-    async def figure(self, name: str) -> str:
-        return (await self.page.locator(f'[data-figure="{name}"]').first.inner_text()).strip()
-
-
-@contextlib.asynccontextmanager
-async def shown(browser: Browser, base: str, **options: Any) -> AsyncIterator[Shown]:
-    """A page in a context of its own; nothing it must not do may have happened."""
-    context = await browser.new_context(**options)
-    page = Shown(await context.new_page(), base)
-    yield page
-    assert page.faults == []
-    await context.close()
 
 
 @pytest.fixture
@@ -90,13 +37,6 @@ async def url(hold: Holdfast) -> AsyncIterator[str]:
     """Its application on a socket."""
     async with serve(create_app(hold)) as url:
         yield url
-
-
-@contextlib.contextmanager
-def raw(url: str) -> Any:
-    """The database as another program sees it."""
-    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30)) as connection, connection:
-        yield connection
 
 
 async def test_the_figures_are_those_of_the_database(browser: Browser, url: str, sqlite_url: str) -> None:
@@ -273,8 +213,6 @@ async def test_an_empty_database_says_what_to_do_and_then_fills(browser: Browser
             await shows.open()
             await expect(shows.page.locator("#empty")).to_contain_text("holdfast index solana FILE")
             async with hold.unit() as unit:
-                from holdfast.apps.agents import X402Payment
-
                 await unit[X402Payment].add_many([payment(1, amount=2_500_000)])
             await expect(shows.page.locator('[data-figure="volume"]')).to_have_text("2.5", timeout=15_000)
             assert await shows.page.locator("#empty").count() == 0
@@ -337,8 +275,6 @@ async def test_a_database_that_goes_away_is_said_first_and_the_page_recovers(
 
 
 async def test_many_tabs_that_are_told_of_one_change_get_one_look_up(hold: Holdfast) -> None:
-    from tests.http.conftest import client_of
-
     app = create_app(hold)
     looked = 0
     examine = app.state.live.examiner.examine

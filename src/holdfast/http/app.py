@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -29,7 +29,9 @@ from holdfast.http.resources import Resources
 from holdfast.http.status import Examiner
 
 
-def create_app(hold: Holdfast, *, title: str = "Holdfast", open_on_startup: bool = False) -> Starlette:
+def create_app(
+    hold: Holdfast, *, title: str = "Holdfast", open_on_startup: bool = False, hosts: Collection[str] = ()
+) -> Starlette:
     """An ASGI application over `hold`: serve it alone, or mount it in another (`app.mount("/data", create_app(hold))`).
 
     Args:
@@ -37,6 +39,8 @@ def create_app(hold: Holdfast, *, title: str = "Holdfast", open_on_startup: bool
         title: what the page and the API description are called.
         open_on_startup: connect, migrate (in development), follow the journal when the server starts, and close when it
             ends. For servers that import an application; a mounted application is not told when its host starts.
+        hosts: the names that it answers to ("localhost"); others get 421. Any name where none is given. On loopback
+            name them: else a page whose name resolves to this machine could read what is here (DNS rebinding).
 
     The event streams end with the server's lifespan. Where that does not reach this application (it is mounted, or the
     server waits for its connections first), `await app.state.live.close()` before the server stops.
@@ -80,7 +84,7 @@ def create_app(hold: Holdfast, *, title: str = "Holdfast", open_on_startup: bool
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Edge, route_of=_route_of(routes), observe=metrics.observe)],
+        middleware=[Middleware(Edge, route_of=_route_of(routes), observe=metrics.observe, hosts=hosts)],
         exception_handlers={HTTPException: problems.of_http_exception, HoldfastError: problems.of_holdfast_error},
         lifespan=lifespan,
     )

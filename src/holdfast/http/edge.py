@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from holdfast.model import uuid7
 LONGEST_QUERY = 24_576  # bytes; the cursor of a page may have 16,384
 LONGEST_PATH = 2_048  # bytes
 LARGEST_BODY = 65_536  # bytes; nothing here reads a body yet
+_PORT = re.compile(r":[0-9]*\Z")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 PROTECTION = {
@@ -46,10 +47,14 @@ class Edge:
     Args:
         route_of: the template of the route that took a request, for the counters.
         observe: called once a request.
+        hosts: the names that it answers to; any where there are none.
     """
 
-    def __init__(self, app: ASGIApp, *, route_of: Callable[[Scope], str], observe: Observe) -> None:
+    def __init__(
+        self, app: ASGIApp, *, route_of: Callable[[Scope], str], observe: Observe, hosts: Collection[str] = ()
+    ) -> None:
         self.app = app
+        self.hosts = frozenset(host.lower() for host in hosts)
         self.route_of = route_of
         self.observe = observe
 
@@ -77,7 +82,7 @@ class Edge:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                refused = _refused(request)
+                refused = _refused(request) or self._misdirected(request)
                 if refused is not None:
                     await problems.problem(request, *refused)(scope, receive, sending)
                 else:
@@ -97,6 +102,13 @@ class Edge:
                 log.info(
                     "request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4)
                 )
+
+    def _misdirected(self, request: Request) -> tuple[int, str] | None:
+        """A page elsewhere may have its own name resolve to this machine; the name is what gives it away."""
+        host = _PORT.sub("", request.headers.get("host", "")).strip("[]")
+        if self.hosts and host.lower() not in self.hosts:
+            return 421, f"this service does not answer to the name {host[:80]!r}"
+        return None
 
 
 def _request_id(request: Request) -> str:

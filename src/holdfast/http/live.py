@@ -25,6 +25,7 @@ MOST_LISTENERS = 100
 HEARTBEAT = 15.0  # seconds after which a listener that heard nothing is told that we are there
 LIFETIME = 600.0  # seconds after which a listener must come again; what a stream holds is then given back
 _GATHER = 0.15  # seconds between two events of a kind: a bulk load is one thing that happens, not thousands
+_PATIENCE = 2.0  # seconds that a listener waits for the journal to be followed; the database may be away
 _LOOK = 1.0  # seconds between two looks at whether the database answers
 _REMEMBERED = 256  # events, for listeners that come again
 _SHOWN = 20  # changes
@@ -64,7 +65,7 @@ class Live:
         self._happened = asyncio.Event()
         self._name = f"http.live.{self._life}"
         self._tasks: list[asyncio.Task[None]] = []
-        self._following = False
+        self._following = asyncio.Event()
         self._closed = False
 
     @property
@@ -85,8 +86,8 @@ class Live:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._following:
-            self._following = False
+        if self._following.is_set():
+            self._following.clear()
             with contextlib.suppress(KeyError):  # the journal was closed before us
                 await self.hold.journal.unsubscribe(self._name)
 
@@ -105,6 +106,9 @@ class Live:
         woken = asyncio.Event()
         self._listeners.add(woken)
         try:
+            # What is read after `hello` must not be older than what is told after it.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._following.wait(), _PATIENCE)
             known = {event.id: i for i, event in enumerate(self._events)}
             resumed = last_id in known
             seen = self._events[-1].id if self._events else None
@@ -171,7 +175,7 @@ class Live:
             up = True
             try:
                 await self.examiner.ping()
-                if not self._following:
+                if not self._following.is_set():
                     with explained(self.hold.store.place):
                         await self._follow()
             except HoldfastError as error:
@@ -186,7 +190,8 @@ class Live:
         now = await self.hold.journal.make_tick()
         await self._look_back(now)
         await self.hold.journal.subscribe(self._name, self._changed, durable=False, start="now")
-        self._following = True
+        await self.hold.journal.wait_until(now, self._name)
+        self._following.set()
 
     async def _look_back(self, now: Position) -> None:
         """Show what changed last before we listened, as far as the journal still has it and it is not much."""

@@ -48,7 +48,7 @@ def problem(request: Request, status: int, detail: str, headers: Mapping[str, st
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
-        instance=request.url.path,
+        instance=request.scope["path"],
         request_id=request.scope.get("holdfast.request_id", ""),
     )
     return Response(msgspec.json.encode(body), status, dict(headers or {}), MEDIA_TYPE)
@@ -70,7 +70,10 @@ def of_holdfast_error(request: Request, error: Exception) -> Response:
 def of_failure(request: Request, error: Exception) -> Response:
     """The response for what should not have happened; the log gets it with its traceback."""
     log.error(
-        "request_failed", path=request.url.path, request_id=request.scope.get("holdfast.request_id"), exc_info=error
+        "request_failed",
+        path=request.scope["path"],
+        request_id=request.scope.get("holdfast.request_id"),
+        exc_info=error,
     )
     return problem(request, 500, "this request failed; the log has the reason under the request_id")
 

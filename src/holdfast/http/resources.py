@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -73,7 +73,7 @@ class Resources:
         headers = {}
         if page.next is not None:
             following = urlencode([(n, v) for n, v in given if n != "after"] + [("after", page.next)])
-            headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
+            headers["Link"] = f'<{quote(request.scope["path"])}?{following}>; rel="next"'
         return answer(request, body, headers=headers)
 
     async def one(self, request: Request) -> Response:
