@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import URL, event, exc
+from sqlalchemy import URL, Connection, event, exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.orm import Session, SessionTransaction
 
 from holdfast.errors import MissingExtra
 from holdfast.settings import Settings
@@ -44,6 +45,7 @@ def create_engine(url: URL, settings: Settings) -> AsyncEngine:
         connect_args={**arguments, "async_creator_fn": connect_one},
     )
     event.listen(engine.sync_engine, "checkout", _replace_if_closed)
+    event.listen(engine.sync_engine, "checkin", _let_write)
     if settings.pooler == "transaction" and milliseconds:
         # A pooler takes no settings at connect: this one ends with the transaction.
         event.listen(
@@ -71,6 +73,21 @@ async def connect(url: URL, settings: Settings, **arguments: Any) -> Any:
     if settings.pooler == "transaction":
         arguments["statement_cache_size"] = 0
     return await asyncpg.connect(dsn, timeout=settings.connect_timeout, connection_class=Connection, **arguments)
+
+
+class ReadingSession(Session):
+    """A session whose transactions are READ ONLY, which the driver says with BEGIN."""
+
+
+@event.listens_for(ReadingSession, "after_begin")
+def _refuse_writes(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    driver.readonly = True
+
+
+def _let_write(dbapi_connection: Any, record: Any) -> None:
+    if dbapi_connection is not None:
+        dbapi_connection.readonly = False
 
 
 def _replace_if_closed(dbapi_connection: Any, record: Any, proxy: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import Uuid, func, select, update
@@ -13,7 +13,9 @@ from holdfast.model import Model, Versioned
 from holdfast.store import bulk
 from holdfast.store.pages import Page, after, decode_cursor, encode_cursor, keyset_orders
 from holdfast.store.query import Query
-from holdfast.store.unit import Unit
+
+if TYPE_CHECKING:
+    from holdfast.store.unit import Unit
 
 M = TypeVar("M", bound=Model)
 

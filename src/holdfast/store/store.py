@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
 import structlog
 from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import greenlet_spawn
 
@@ -21,6 +22,7 @@ from holdfast.store import postgres, slow_queries, sqlite
 from holdfast.store.cancellation import to_the_end
 from holdfast.store.failures import Translated, is_connection_loss, is_of_the_driver, is_retryable
 from holdfast.store.hooks import Hooks
+from holdfast.store.open_units import OpenUnits
 from holdfast.store.unit import Unit
 from holdfast.store.urls import dialect_of, file_of, parse_url
 
@@ -50,19 +52,15 @@ class Store:
         self.hooks = Hooks()
         if self.dialect == "sqlite":
             self.engine, self.read_engine = sqlite.create_engines(self.url, settings)
-            self._reading = self.read_engine
+            self._reading_session: type[Session] = Session
         else:
             self.engine = self.read_engine = postgres.create_engine(self.url, settings)
-            self._reading = self.engine.execution_options(postgresql_readonly=True)
+            self._reading_session = postgres.ReadingSession
         for engine in {self.engine, self.read_engine}:
             slow_queries.watch(engine, settings.slow_query)
         self._translated = Translated(self.place)
-        self._holders: set[asyncio.Task[Any] | None] = set()  # tasks with the one connection that writes to SQLite
         self._leaving: asyncio.Task[None] | None = None
-        self._open_units = 0
-        self._closing = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._units = OpenUnits(self.place)
 
     async def start(self) -> None:
         """Connect, or fail fast: retries with jittered backoff up to `start_timeout` seconds.
@@ -126,7 +124,7 @@ class Store:
         Raises:
             Conflict, InvalidValue, Unavailable, StoreError: as the database says, at the call or at commit.
         """
-        with self._counted(alone=self.dialect == "sqlite"):
+        with self._units.one(alone=self.dialect == "sqlite"):
             session = AsyncSession(self.engine, expire_on_commit=False, close_resets_only=False)
             unit = Unit(self, session, actor=actor, tenant=tenant, request_id=request_id)
             options = {"isolation_level": isolation.upper()} if isolation and self.dialect != "sqlite" else None
@@ -154,12 +152,19 @@ class Store:
         Raises:
             StoreError: something was written, or a row was changed in Python, which would be lost.
         """
-        with self._counted(alone=self.engine is self.read_engine and self.dialect == "sqlite"):
-            session = AsyncSession(self._reading, expire_on_commit=False, autoflush=False, close_resets_only=False)
+        with self._units.one(alone=self.dialect == "sqlite" and self.engine is self.read_engine):
+            session = AsyncSession(
+                self.read_engine,
+                sync_session_class=self._reading_session,
+                expire_on_commit=False,
+                autoflush=False,
+                close_resets_only=False,
+            )
             unit = Unit(self, session, tenant=tenant, read_only=True)
             try:
                 yield unit
-                if session.dirty or session.new or session.deleted:
+                known = session.sync_session
+                if known.dirty or known.new or known.deleted:
                     unit.must_write("a row was changed")
                 await session.close()
             except BaseException as error:
@@ -208,18 +213,18 @@ class Store:
 
         The connection of a unit that is left open is dropped when the unit ends.
         """
-        self._closing = True
+        self._units.refuse()
         pools = [engine.sync_engine.pool for engine in {self.engine, self.read_engine}]
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
+            await asyncio.wait_for(self._units.idle.wait(), timeout)
         except TimeoutError:
-            log.warning("units_left_open", place=self.place, units=self._open_units, waited=timeout)
+            log.warning("units_left_open", place=self.place, units=self._units.count, waited=timeout)
             self._leaving = asyncio.create_task(self._drop_when_idle(pools))
         for engine in {self.engine, self.read_engine}:
             await engine.dispose()
 
     async def _drop_when_idle(self, pools: list[Pool]) -> None:
-        await self._idle.wait()
+        await self._units.idle.wait()
         for pool in pools:
             await greenlet_spawn(pool.dispose)
 
@@ -235,30 +240,6 @@ class Store:
         if self.file is None:
             raise StoreError("a database in memory has one connection only; name a file")
         return await sqlite.connect(str(self.file))
-
-    @contextmanager
-    def _counted(self, *, alone: bool) -> Iterator[None]:
-        """An open unit, which `close` waits for; one that is `alone` has the only connection there is."""
-        if self._closing:
-            raise Unavailable(f"{self.place} is being closed; no new unit begins")
-        task = asyncio.current_task()
-        if alone and task in self._holders:
-            raise StoreError(
-                "this task has a unit open, and the second would wait for the first for ever;"
-                " use the first one, or `async with unit.savepoint()`"
-            )
-        if alone:
-            self._holders.add(task)
-        self._open_units += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            if alone:
-                self._holders.discard(task)
-            self._open_units -= 1
-            if not self._open_units:
-                self._idle.set()
 
     async def _commit(self, unit: Unit) -> None:
         with self._translated:

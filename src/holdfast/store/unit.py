@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from holdfast.errors import StoreError
 from holdfast.model import Model
 from holdfast.store.failures import Translated, is_of_the_driver
+from holdfast.store.repository import Repository
 
 if TYPE_CHECKING:
-    from holdfast.store.repository import Repository
     from holdfast.store.store import Store
 
 M = TypeVar("M", bound=Model)
@@ -52,8 +52,6 @@ class Unit:
 
     def __getitem__(self, model: type[M]) -> Repository[M]:
         """The repository of `model` in this unit: `await unit[Agent].get(id)`."""
-        from holdfast.store.repository import Repository
-
         return Repository(self, model)
 
     def add(self, *rows: Model) -> None:
