@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +20,7 @@ from holdfast.errors import HoldfastError, InvalidValue, MalformedRecord, Unavai
 from holdfast.index import Indexer, Item, Rejected, batches, list_rejected
 from holdfast.index.rejected import reject
 from holdfast.model.base import NAMING
+from tests.index.commands import environment
 
 
 class Base(Model):
@@ -278,3 +283,14 @@ async def test_two_runs_over_the_same_records_at_once_end_as_one(hold: Holdfast)
     assert len(await letters(hold)) == 2
     async with hold.read() as unit:
         assert (await unit.execute(select(func.count()).select_from(Reading))).scalar() == 99
+
+
+def test_the_example_in_the_guide_prints_what_it_says(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "indexing.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (promised,) = re.findall(r"It prints `(.*?)`", guide)
+    (tmp_path / "example.py").write_text(example)
+    command = [sys.executable, "example.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == promised
