@@ -131,33 +131,25 @@ def function_name(table: str) -> str:
 
 
 def source(table: CapturedTable, shape: int, schema: str) -> str:
-    """The source of the capture function of `table`."""
-    values = f"pg_current_xact_id()::text::bigint, {shape}, {{op}}, {{n}}, statement_timestamp(), {_CONTEXT}, {{body}}"
-    if table.truncate:
-        truncate = _into_slot(schema, "        SELECT " + values.format(op="'r'", n=1, body="'[[]]'"))
-    else:
-        truncate = (
-            "        RAISE EXCEPTION 'TRUNCATE of % is refused: what follows its changes needs them one by one',"
-            " TG_TABLE_NAME USING HINT = 'use DELETE', ERRCODE = 'feature_not_supported';"
-        )
-    retired = "CASE WHEN current_setting('holdfast.retiring', true) = 'on' THEN 'x' ELSE 'd' END"
-    op = f"(CASE r.op WHEN 'd' THEN {retired} ELSE r.op END)::\"char\""
-    head = "        SELECT " + values.format(op=op, n="count(*)", body="'[' || string_agg(r.c, ',') || ']'")
-    branches = {"TRUNCATE": truncate}
-    for event, changes, sides in (
-        ("INSERT", _inserts(table), 1),
-        ("UPDATE", _updates(table), 2),
-        ("DELETE", _deletes(table), 1),
-    ):
-        # The row number keeps the order of the rows; a run has one op, and deletes come before inserts.
-        runs = (
-            f"{head}\n        FROM (SELECT c.op, c.c, (row_number() OVER () - 1) / {_run_length(table, sides)} AS run\n"
-            f"            FROM ({changes}) c) r\n"
-            "        GROUP BY r.op, r.run ORDER BY r.op <> 'd', r.run"
-        )
-        branches[event] = _into_slot(schema, runs)
-    cases = "".join(f"    WHEN '{event}' THEN\n{branch}\n" for event, branch in branches.items())
-    return f"\nBEGIN\n    CASE TG_OP\n{cases}    END CASE;\n    RETURN NULL;\nEND\n"
+    """The source of the capture function of `table`.
+
+    Most statements write one row, and are spared the packing: what it costs is felt there.
+    """
+    one, several = _single(table, shape), _packed(table, shape)
+    slot = f"SELECT s.slot, EXISTS (SELECT FROM {{rows}} OFFSET 1) INTO slot, many FROM {schema}.holdfast_slot s;"
+    branches = {
+        "INSERT": ("new_rows", _into_slot(schema, one["INSERT"]), _into_slot(schema, several["INSERT"])),
+        "UPDATE": ("new_rows", _into_slot(schema, one["UPDATE"]), _into_slot(schema, several["UPDATE"])),
+        "DELETE": ("old_rows", _into_slot(schema, one["DELETE"]), _into_slot(schema, several["DELETE"])),
+    }
+    cases = ""
+    for event, (rows, single, packed) in branches.items():
+        # A single update that finds no pair changed the key or the tenant.
+        found = "IF FOUND THEN RETURN NULL; END IF;" if event == "UPDATE" else "RETURN NULL;"
+        cases += f"    WHEN '{event}' THEN\n        {slot.format(rows=rows)}\n"
+        cases += f"        IF NOT many THEN\n{single}\n            {found}\n        END IF;\n{packed}\n"
+    cases += f"    WHEN 'TRUNCATE' THEN\n{_truncate(table, shape, schema)}\n"
+    return f"\nDECLARE\n    slot smallint;\n    many boolean;\nBEGIN\n    CASE TG_OP\n{cases}    END CASE;\n    RETURN NULL;\nEND\n"
 
 
 def quote(name: str) -> str:
@@ -165,15 +157,62 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-_CONTEXT = "nullif(current_setting('holdfast.actor', true), ''), nullif(current_setting('holdfast.request', true), '')"
+_HEAD = (
+    "        SELECT pg_current_xact_id()::text::bigint, {shape}, {op}, {n}, statement_timestamp(),"
+    " nullif(current_setting('holdfast.actor', true), ''), nullif(current_setting('holdfast.request', true), ''), {body}"
+)
+_DELETED = "CASE WHEN current_setting('holdfast.retiring', true) = 'on' THEN 'x' ELSE 'd' END::\"char\""
 
 
 def _into_slot(schema: str, select: str) -> str:
-    into = f"        CASE (SELECT s.slot FROM {schema}.holdfast_slot s)\n"
-    for slot, when in enumerate(("WHEN 0 THEN", "WHEN 1 THEN", "ELSE")):
-        into += f"        {when}\n        INSERT INTO {schema}.holdfast_journal_{slot}"
+    into = "        CASE slot\n"
+    for number, when in enumerate(("WHEN 0 THEN", "WHEN 1 THEN", "ELSE")):
+        into += f"        {when}\n        INSERT INTO {schema}.holdfast_journal_{number}"
         into += f" (xid, shape, op, n, at, actor, request, body)\n{select};\n"
     return into + "        END CASE;"
+
+
+def _single(table: CapturedTable, shape: int) -> dict[str, str]:
+    """The journal's row of a statement that wrote one row at most, by event."""
+
+    def select(op: str, array: str, rows: str) -> str:
+        return _HEAD.format(shape=shape, op=op, n=1, body=array) + f" FROM {rows}"
+
+    return {
+        "INSERT": select("'i'", _array(table, "n", ("n",), run=True), "new_rows n"),
+        "UPDATE": select(
+            "'u'", _array(table, "n", ("o", "n"), run=True), f"old_rows o JOIN new_rows n ON {_same(table)}"
+        ),
+        "DELETE": select(_DELETED, _array(table, "o", ("o",), run=True), "old_rows o"),
+    }
+
+
+def _packed(table: CapturedTable, shape: int) -> dict[str, str]:
+    """The journal's rows of a statement that wrote many, by event: changes (op, c) packed into runs.
+
+    The row number keeps the order of the rows; a run has one op, and deletes come before inserts.
+    """
+    op = f"CASE r.op WHEN 'd' THEN {_DELETED} ELSE r.op::\"char\" END"
+    head = _HEAD.format(shape=shape, op=op, n="count(*)", body="'[' || string_agg(r.c, ',') || ']'")
+    events = {"INSERT": (_inserts(table), 1), "UPDATE": (_updates(table), 2), "DELETE": (_deletes(table), 1)}
+    return {
+        event: (
+            f"{head}\n        FROM (SELECT c.op, c.c, (row_number() OVER () - 1) / {_run_length(table, sides)} AS run\n"
+            f"            FROM ({changes}) c) r\n"
+            "        GROUP BY r.op, r.run ORDER BY r.op <> 'd', r.run"
+        )
+        for event, (changes, sides) in events.items()
+    }
+
+
+def _truncate(table: CapturedTable, shape: int, schema: str) -> str:
+    if table.truncate:
+        slot = f"        SELECT s.slot INTO slot FROM {schema}.holdfast_slot s;\n"
+        return slot + _into_slot(schema, _HEAD.format(shape=shape, op="'r'", n=1, body="'[[]]'"))
+    return (
+        "        RAISE EXCEPTION 'TRUNCATE of % is refused: what follows its changes needs them one by one',"
+        " TG_TABLE_NAME USING HINT = 'use DELETE', ERRCODE = 'feature_not_supported';"
+    )
 
 
 def _inserts(table: CapturedTable) -> str:
@@ -186,30 +225,33 @@ def _deletes(table: CapturedTable) -> str:
 
 def _updates(table: CapturedTable) -> str:
     """A row whose key or tenant changed is a delete and an insert."""
-    same = " AND ".join(f"n.{quote(c.name)} = o.{quote(c.name)}" for c in _identity(table))
     key = quote(table.shape.key[0].name)
     return (
         f"SELECT CASE WHEN o.{key} IS NULL THEN 'i' WHEN n.{key} IS NULL THEN 'd' ELSE 'u' END AS op,\n"
         f"            CASE WHEN o.{key} IS NULL THEN {_array(table, 'n', ('n',))}\n"
         f"            WHEN n.{key} IS NULL THEN {_array(table, 'o', ('o',))}\n"
         f"            ELSE {_array(table, 'n', ('o', 'n'))} END AS c\n"
-        f"            FROM old_rows o FULL JOIN new_rows n ON {same}"
+        f"            FROM old_rows o FULL JOIN new_rows n ON {_same(table)}"
     )
+
+
+def _same(table: CapturedTable) -> str:
+    return " AND ".join(f"n.{quote(c.name)} = o.{quote(c.name)}" for c in _identity(table))
 
 
 def _identity(table: CapturedTable) -> list[Column]:
     return [*table.shape.key, *((table.shape.tenant,) if table.shape.tenant else ())]
 
 
-def _array(table: CapturedTable, side: str, fact_sides: tuple[str, ...]) -> str:
-    """A JSON array, as text, of the identity on `side` and the facts on each of `fact_sides`."""
+def _array(table: CapturedTable, side: str, fact_sides: tuple[str, ...], *, run: bool = False) -> str:
+    """A JSON array, as text, of the identity on `side` and the facts on each of `fact_sides`; `run`: of one such."""
     columns = [(side, c) for c in _identity(table)] + [(s, c) for s in fact_sides for c in table.shape.facts]
-    arguments = ["'['"]
+    arguments = ["'[['" if run else "'['"]
     for i, (s, column) in enumerate(columns):
         if i:
             arguments.append("','")
         arguments += postgres_json(column.kind, f"{s}.{quote(column.name)}", nullable=column.name in table.nullable)
-    arguments.append("']'")
+    arguments.append("']]'" if run else "']'")
     return _concat(_joined(arguments))
 
 
