@@ -3,13 +3,14 @@
 import os
 import threading
 import time
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 _VERSION = 0x7 << 76
 _VARIANT = 0b10 << 62
 _RANDOM = 62  # bits
 _ENTROPY = 4096  # bytes asked of the system at a time: a system call an id would cost more than the id
 
+_new, _set = object.__new__, object.__setattr__  # a UUID's own refuses
 _lock = threading.Lock()
 _last = 0  # the last (milliseconds << 12 | counter) handed out by this process
 _entropy = b""
@@ -27,7 +28,15 @@ def uuid7() -> UUID:
             _entropy, _used = os.urandom(_ENTROPY), 0
         random = int.from_bytes(_entropy[_used : _used + 8], "big") >> (64 - _RANDOM)
         _used += 8
-    return UUID(int=(stamp >> 12) << 80 | _VERSION | (stamp & 0xFFF) << 64 | _VARIANT | random)
+    return _uuid((stamp >> 12) << 80 | _VERSION | (stamp & 0xFFF) << 64 | _VARIANT | random)
+
+
+def _uuid(number: int) -> UUID:
+    """`UUID(int=number)` without looking at `number`, which takes most of the time of an id."""
+    made = _new(UUID)
+    _set(made, "int", number)
+    _set(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 def _forget_entropy() -> None:

@@ -232,12 +232,14 @@ class UtcTime(TypeDecorator[dt.datetime]):
 
 def format_utc(moment: dt.datetime) -> str:
     """The fixed-width text in which SQLite keeps a UTC time."""
-    return moment.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return moment.isoformat(" ", "microseconds")[:26]  # without the zone that may follow
 
 
 def _in_utc(value: dt.datetime) -> dt.datetime:
     if not isinstance(value, dt.datetime):
         raise InvalidValue(f"a time must be a datetime with a zone, not {type(value).__name__}")
+    if value.tzinfo is dt.UTC:
+        return value
     if value.tzinfo is None:
         raise InvalidValue(
             "a time must be a datetime with a zone, and this one has none; use datetime.now(timezone.utc)"
