@@ -7,6 +7,7 @@ import pytest
 
 from devservers.process import free_port
 from tests.cli.command import Shell, fetch, finish, reading
+from tests.cli.ledger import lines, payment
 
 COMMANDS = [
     "",
@@ -114,19 +115,21 @@ def test_migrate_up_says_what_it_made_and_does_nothing_the_second_time(shell: Sh
 
 
 def test_the_journal_is_told_as_it_happens(shell: Shell, database_url: str) -> None:
-    shell.run("migrate", "up", "--database", database_url)
+    assert shell.run("migrate", "up", "--database", database_url).code == 0
     status = shell.run("journal", "status", "--database", database_url, "--json").json
     assert status["followers"] == []
     with reading(shell.start("journal", "tail", "--after", "1-0-0", "--json", "--database", database_url)) as process:
-        hex_id, now = "01930000000070008000000000000001", "'2026-01-01 00:00:00+00'"
-        insert = "INSERT INTO agents (id, created_at, updated_at, address, x402_enabled, claimed)"
-        fetch(database_url, f"{insert} VALUES ('{hex_id}', {now}, {now}, '[bold]x', true, false)")
         assert process.stdout is not None
-        change = json.loads(process.stdout.readline())
-        while change["op"] == "reset":
-            change = json.loads(process.stdout.readline())
-        assert (change["op"], change["table"], change["actor"]) == ("insert", "agents", None)
-        assert change["key"].replace("-", "") == hex_id
+        # Written as it happens, not when a buffer is full. The first look at a database begins its first epoch.
+        seen = [json.loads(process.stdout.readline())]
+        assert (seen[0]["op"], seen[0]["table"]) == ("reset", "*")
+        assert shell.run("index", "solana", "-", "--database", database_url, stdin=lines(payment(1))).code == 0
+        fetch(database_url, "UPDATE x402_transactions SET error = '[bold]x'")
+        while seen[-1]["op"] != "update":
+            seen.append(json.loads(process.stdout.readline()))
+        assert {change["table"] for change in seen} >= {"agents", "token_transfers", "x402_payments"}
+        assert {change["actor"] for change in seen if change["op"] == "insert"} == {"index:solana"}
+        assert (seen[-1]["table"], seen[-1]["actor"]) == ("x402_transactions", None)
         done = finish(process, signal.SIGINT)
     assert (done.code, done.err) == (130, "")
     told = shell.run("journal", "tail", "--after", "1-0-0", "--limit", "1", "--database", database_url)
