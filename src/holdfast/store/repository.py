@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import Uuid, func, select, update
+from sqlalchemy import Select, Uuid, func, select, update
 
 from holdfast.errors import Conflict, InvalidValue, NotFound
 from holdfast.model import Model, Versioned
@@ -82,8 +82,7 @@ class Repository(Generic[M]):
 
     async def count(self, query: Query[M] | None = None) -> int:
         """How many rows the query has, its limit and offset left aside."""
-        statement = (query or self.query()).filtered(select(func.count()).select_from(self.model))
-        return cast(int, (await self.unit.execute(statement)).scalar_one())
+        return cast(int, (await self.unit.execute(self._counting(query or self.query()))).scalar_one())
 
     async def page(
         self,
@@ -98,7 +97,7 @@ class Repository(Generic[M]):
         Args:
             size: rows, 1 to 1,000.
             after_cursor: `Page.next` of the page before; None for the first.
-            total: also count all rows of the query, as one more statement.
+            total: also count all rows of the query.
 
         Raises:
             InvalidValue: the size is out of bounds, the cursor is of another model or order, or the query has a
@@ -113,14 +112,21 @@ class Repository(Generic[M]):
         narrowed = query
         if after_cursor is not None:
             narrowed = query.where(after(query, orders, decode_cursor(query, orders, after_cursor)))
+        # The total comes along with the rows, as one more column: a statement of its own would be a round trip more.
+        columns: list[Any] = [self.model]
+        if total:
+            columns.append(self._counting(query).correlate(None).scalar_subquery())
         statement = (
-            narrowed.filtered(select(self.model))
+            narrowed.filtered(select(*columns))
             .options(*query.options())
             .order_by(*query.order_terms(orders))
             .limit(size + 1)  # one more tells whether there is a next page
         )
-        rows = list((await self.unit.execute(statement)).scalars())
-        counted = await self.count(query) if total else None
+        found: Sequence[Any] = (await self.unit.execute(statement)).all()
+        rows = [row[0] for row in found]
+        counted = None
+        if total:
+            counted = found[0][1] if found else await self.count(query)
         more = len(rows) > size
         return Page(rows[:size], encode_cursor(query, orders, rows[size - 1]) if more else None, counted)
 
@@ -220,6 +226,9 @@ class Repository(Generic[M]):
         raise Conflict(
             f"{self.model.__name__} {key} is at version {current[0]}, not {expect} any more; read it again and retry"
         )
+
+    def _counting(self, query: Query[M]) -> Select[tuple[int]]:
+        return query.filtered(select(func.count()).select_from(self.model))
 
     def _key(self, key: Any) -> Any:
         if isinstance(key, UUID) or not isinstance(self.model.__table__.c.id.type, Uuid):
