@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import CheckConstraint, MetaData, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from devservers import PostgresServer
 from holdfast import Amount, Holdfast, Model, Unit
 from holdfast.errors import HoldfastError, InvalidValue, MalformedRecord, Unavailable
 from holdfast.index import Indexer, Item, Rejected, batches, list_rejected
@@ -218,6 +219,54 @@ async def test_when_the_database_goes_what_was_committed_stays_and_a_second_run_
     await again.run(items(*range(10), MalformedRecord("x")))
     assert await numbers(hold) == list(range(10))
     assert again.rejected == 1
+
+
+def lost() -> Unavailable:
+    error = Unavailable("the database cannot be reached")
+    error.__cause__ = ConnectionResetError()
+    return error
+
+
+async def test_a_database_that_restarts_is_waited_for(hold: Holdfast) -> None:
+    failures = [lost(), lost()]
+
+    class Interrupted(Readings):
+        async def write(self, unit: Unit, records: Sequence[Any]) -> None:
+            await super().write(unit, records)
+            if failures and 6 in records:
+                raise failures.pop()
+
+    await indexer(hold, Interrupted()).run(items(*range(10)))
+    assert await numbers(hold) == list(range(10))
+    assert not failures
+
+
+async def test_a_database_that_does_not_come_back_is_given_up(hold: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_OUTAGE", 0.3)
+
+    class Gone(Readings):
+        async def write(self, unit: Unit, records: Sequence[Any]) -> None:
+            raise lost()
+
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await indexer(hold, Gone()).run(items(1))
+
+
+async def test_connections_that_the_server_ends_are_made_again(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    name = postgres_url.rpartition("/")[2]
+    async with await Holdfast.open(postgres_url, metadata=Base.metadata) as hold:
+
+        def source() -> Iterator[Item[Any]]:
+            for number, item in enumerate(items(*range(40))):
+                if number % 10 == 9:
+                    end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+                    postgres_server.execute(end)
+                yield item
+
+        await indexer(hold).run(source())
+        assert await numbers(hold) == [n for n in range(40) if n != 13]
 
 
 async def test_a_fault_of_the_program_is_no_fault_of_the_records(hold: Holdfast) -> None:

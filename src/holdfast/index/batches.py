@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from holdfast.errors import Conflict, InvalidValue, MalformedRecord
+from holdfast.errors import Conflict, InvalidValue, MalformedRecord, Unavailable
 from holdfast.index.rejected import Rejected, reject
 from holdfast.store import Store, Unit
+from holdfast.store.failures import is_connection_loss
 
 R = TypeVar("R")
 R_in = TypeVar("R_in", contravariant=True)
 BATCH = 2_000  # records a transaction
 _PATIENCE = 1.0  # seconds after which a batch is stored though it is not full: a pipe may bring few records
+_OUTAGE = 30.0  # seconds that a database may be gone, as it is while it restarts, before a run gives up
 _TOLD = 100
 
 log = structlog.get_logger("holdfast.index")
@@ -64,7 +66,8 @@ class Indexer(Generic[R]):
         """Index all of `items`; `after_batch` is called as each batch is committed.
 
         Raises:
-            Unavailable: the database is gone; what was committed before stays, and a second run goes on from there.
+            Unavailable: the database is gone, and not back within half a minute; what was committed before stays, and
+                a second run goes on from there.
         """
         part = await asyncio.to_thread(self._take, items)
         while part:
@@ -94,7 +97,7 @@ class Indexer(Generic[R]):
             self.rejected += len(bad)
             letters = [Rejected(source=self.source, file=i.file, place=i.place, reason=str(e)) for i, e in bad]
             self.first_rejected.extend(letters[: _TOLD - len(self.first_rejected)])
-            await self.store.run(lambda unit: reject(unit, letters), actor=self.actor)
+            await self._commit(lambda unit: reject(unit, letters))
 
     async def _write(self, items: list[Item[R]]) -> list[tuple[list[Item[R]], MalformedRecord]]:
         """Write `items` in one unit, or in halves when one of them is refused; returns the refused."""
@@ -102,7 +105,7 @@ class Indexer(Generic[R]):
             return []
         records = [item.record for item in items if not isinstance(item.record, MalformedRecord)]
         try:
-            await self.store.run(lambda unit: self.sink.write(unit, records), actor=self.actor)
+            await self._commit(lambda unit: self.sink.write(unit, records))
         except (InvalidValue, Conflict) as error:
             if len(items) == 1:
                 log.warning("record_refused", file=items[0].file, place=items[0].place, reason=str(error))
@@ -110,3 +113,17 @@ class Indexer(Generic[R]):
             middle = len(items) // 2
             return [*await self._write(items[:middle]), *await self._write(items[middle:])]
         return []
+
+    async def _commit(self, work: Callable[[Unit], Awaitable[None]]) -> None:
+        """Do `work` in a unit, again while the database restarts; it may have been done when its answer was lost."""
+        gone_since: float | None = None
+        while True:
+            try:
+                return await self.store.run(work, actor=self.actor)
+            except Unavailable as error:
+                now = time.monotonic()
+                gone_since = gone_since or now
+                if not is_connection_loss(error) or now - gone_since > _OUTAGE:
+                    raise
+                log.warning("database_gone", reason=str(error), gone_for=round(now - gone_since, 1))
+                await asyncio.sleep(min(2.0, 0.1 + (now - gone_since) / 4))
