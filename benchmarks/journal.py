@@ -64,7 +64,7 @@ async def _capture(report: Report, template: PostgresTemplate, sqlite: SqliteTem
     await small_copies_case(report, template, ENTRIES, report.options.scaled(100))
     for verb, statement in (("UPDATE", "UPDATE {} SET amount = amount + 1"), ("DELETE", "DELETE FROM {}")):
         await change_case(report, template, ENTRIES, report.options.scaled(100_000), verb, statement)
-    await commits_case(report, template, ENTRIES, report.options.scaled(60_000))
+    await commits_case(report, template, ENTRIES, report.options.scaled(20_000))
     case = await bulk_insert_case(report, sqlite, ENTRIES, count)
     for captured in COPY_KEEPS:
         ratio = report.ratio(case, captured, "not captured")

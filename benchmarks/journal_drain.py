@@ -62,14 +62,20 @@ async def drain_cases(
 
 async def _case(report: Report, name: str, hold: Holdfast, drains: dict[str, list[str]], count: int, total: int) -> str:
     case = f"delivery, {name}"
+    used: dict[str, list[float]] = {}
 
     def subject(way: str) -> Subject:
         async def drain() -> float:
-            return count / await _drained(hold, drains[way].pop(), way, count, total)
+            began = time.process_time()
+            took = await _drained(hold, drains[way].pop(), way, count, total)
+            used.setdefault(way, []).append((time.process_time() - began) / count * 1e6)
+            return count / took
 
         return drain
 
     await report.measure(case, "changes/s", {way: subject(way) for way in drains})
+    for way, figures in used.items():
+        report.record(f"follower's processor, {case}", way, "µs/change", figures[1:])
     return case
 
 
