@@ -90,21 +90,29 @@ async def _case(report: Report, folder: Path, case: str, subjects: dict[str, tup
 
 
 async def _memory(report: Report, folder: Path, given: Input) -> None:
-    """Index a large file and one of a tenth of its size; what they are made of is repeated, what they say is not."""
+    """Index a large file and one of a tenth of its size; what they are made of is repeated, what they say is not.
+
+    Only payments are kept for the comparison, so that it is of reading: what is stored fills SQLite's page cache (64
+    MiB) and the part of the database that is mapped into memory (up to 256 MiB), and that is held to a limit.
+    """
     size = report.options.scaled(LARGE)
-    case = f"memory for {size / 1e6:,.0f} MB of JSON lines, --all"
-    peaks = {}
-    for name, share in (("a tenth of it", 10), ("all of it", 1)):
-        file = folder / "large.jsonl"
-        count = write(file, given.templates, size=size // share)
-        outcome = await _run(folder, "index_all", file)
+    case = f"memory for {size / 1e6:,.0f} MB of JSON lines"
+    file = folder / "large.jsonl"
+
+    async def peak(name: str, subject: str, bytes_read: int) -> float:
+        count = write(file, given.templates, size=bytes_read)
+        outcome = await _run(folder, subject, file)
         file.unlink()
         if outcome.transactions != count:
             raise RuntimeError(f"{count} transactions were written and {outcome.transactions} read")
-        peaks[name] = outcome.peak / 2**20
-        report.record(case, name, "MiB", [peaks[name]])
-    report.target("memory for ten times the file", peaks["all of it"] / peaks["a tenth of it"], at_most=MEMORY)
-    report.target("MiB at most", peaks["all of it"], at_most=MOST_MEMORY)
+        report.record(case, name, "MiB", [outcome.peak / 2**20])
+        return outcome.peak / 2**20
+
+    tenth = await peak("holdfast, a tenth of it", "index_payments", size // 10)
+    whole = await peak("holdfast", "index_payments", size)
+    stored = await peak("holdfast --all", "index_all", size)
+    report.target("memory for ten times the file", whole / tenth, at_most=MEMORY)
+    report.target("MiB at most, --all", stored, at_most=MOST_MEMORY)
 
 
 async def _run(folder: Path, subject: str, file: Path) -> Outcome:
