@@ -149,7 +149,8 @@ def source(table: CapturedTable, shape: int, schema: str) -> str:
         cases += f"    WHEN '{event}' THEN\n        {slot.format(rows=rows)}\n"
         cases += f"        IF NOT many THEN\n{single}\n            {found}\n        END IF;\n{packed}\n"
     cases += f"    WHEN 'TRUNCATE' THEN\n{_truncate(table, shape, schema)}\n"
-    return f"\nDECLARE\n    slot smallint;\n    many boolean;\nBEGIN\n    CASE TG_OP\n{cases}    END CASE;\n    RETURN NULL;\nEND\n"
+    variables = "    slot smallint;\n    many boolean;\n"
+    return f"\nDECLARE\n{variables}BEGIN\n    CASE TG_OP\n{cases}    END CASE;\n    RETURN NULL;\nEND\n"
 
 
 def quote(name: str) -> str:
@@ -159,7 +160,8 @@ def quote(name: str) -> str:
 
 _HEAD = (
     "        SELECT pg_current_xact_id()::text::bigint, {shape}, {op}, {n}, statement_timestamp(),"
-    " nullif(current_setting('holdfast.actor', true), ''), nullif(current_setting('holdfast.request', true), ''), {body}"
+    " nullif(current_setting('holdfast.actor', true), ''),"
+    " nullif(current_setting('holdfast.request', true), ''), {body}"
 )
 _DELETED = "CASE WHEN current_setting('holdfast.retiring', true) = 'on' THEN 'x' ELSE 'd' END::\"char\""
 

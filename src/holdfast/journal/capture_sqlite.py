@@ -3,12 +3,16 @@
 INSERT OR REPLACE and UPDATE OR REPLACE delete the rows that stand in the way without firing delete triggers
 (unless recursive_triggers is on). So before such a write, the rows that share a unique key with the new one
 are put aside in `holdfast_evicted`; after it, those that are really gone are journalled as deleted. What an
-INSERT OR IGNORE or an upsert puts aside is still there afterwards, and is dropped.
+INSERT OR IGNORE or an upsert puts aside is still there afterwards, and is dropped before the next write.
+
+SQLite does not say in which order triggers fire. The one for a write with rows put aside and the one for a write
+without look at a record that neither of them empties, so exactly one of the two acts, whichever comes first.
 """
 
 # ruff: noqa: S608  statements are made of quoted names and constants; no value is ever formatted in
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +24,7 @@ from holdfast.journal.shapes import Column
 if TYPE_CHECKING:
     from holdfast.journal.capture import CapturedTable
 
-NOW = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
+NOW = "julianday('now')"
 _CONTEXT = "(SELECT actor FROM holdfast_context), (SELECT request FROM holdfast_context)"
 _COLUMNS = "(shape, op, at, actor, request, body)"
 _DELETED = "(SELECT CASE retiring WHEN 1 THEN 'x' ELSE 'd' END FROM holdfast_context)"
@@ -56,16 +60,15 @@ async def verify(connection: AsyncConnection, table: CapturedTable, shape: int) 
 
 async def triggers(connection: AsyncConnection, table: CapturedTable, shape: int) -> dict[str, str]:
     """The triggers of `table` by name, for the unique indexes that it has now."""
-    ident = await _ident(connection, table)
-    unique = await _unique_keys(connection, table)
-    build = _Triggers(table, shape, ident, unique)
-    return {
-        trigger_name(table.name, "before_insert"): build.before_insert(),
-        trigger_name(table.name, "before_update"): build.before_update(),
-        trigger_name(table.name, "insert"): build.insert(),
-        trigger_name(table.name, "update"): build.update(),
-        trigger_name(table.name, "delete"): build.delete(),
-    }
+    build = _Triggers(table, shape, await _ident(connection, table), await _unique_keys(connection, table))
+    made = (
+        build.before_insert(),
+        build.before_update(),
+        *build.after("insert", "AFTER INSERT", build.inserted(), ""),
+        *build.after("update", "AFTER UPDATE", build.updated(), f"ident <> {build.ident.format('OLD')} AND "),
+        build.deleted(),
+    )
+    return dict(made)
 
 
 def trigger_name(table: str, what: str) -> str:
@@ -92,35 +95,27 @@ class _Triggers:
         tenant = (table.shape.tenant,) if table.shape.tenant else ()
         self.identity: list[Column] = [*table.shape.key, *tenant]
 
-    def before_insert(self) -> str:
+    def before_insert(self) -> tuple[str, str]:
         return self._put_aside("before_insert", "BEFORE INSERT", self._conflicts("t"))
 
-    def before_update(self) -> str:
+    def before_update(self) -> tuple[str, str]:
         # Only an update of a unique column can evict; the row itself does not stand in its own way.
         columns = ", ".join(quote(name) for name in sorted({name for key in self.unique for name in key}))
         conflicts = f"({self._conflicts('t')}) AND {self.ident.format('t')} <> {self.ident.format('OLD')}"
         return self._put_aside("before_update", f"BEFORE UPDATE OF {columns}", conflicts)
 
-    def insert(self) -> str:
-        return self._trigger(
-            "insert",
-            "AFTER INSERT",
-            *self._evicted(""),
-            self._change("'i'", [("NEW", self.identity), ("NEW", self.facts)]),
-        )
+    def inserted(self) -> list[str]:
+        return [self._change("'i'", [("NEW", self.identity), ("NEW", self.facts)])]
 
-    def update(self) -> str:
+    def updated(self) -> list[str]:
         moved = " OR ".join(f"OLD.{quote(c.name)} IS NOT NEW.{quote(c.name)}" for c in self.identity)
-        return self._trigger(
-            "update",
-            "AFTER UPDATE",
-            *self._evicted(f"ident <> {self.ident.format('OLD')} AND "),
+        return [
             self._change(_DELETED, [("OLD", self.identity), ("OLD", self.facts)], moved),
             self._change("'i'", [("NEW", self.identity), ("NEW", self.facts)], moved),
             self._change("'u'", [("NEW", self.identity), ("OLD", self.facts), ("NEW", self.facts)], f"NOT ({moved})"),
-        )
+        ]
 
-    def delete(self) -> str:
+    def deleted(self) -> tuple[str, str]:
         return self._trigger(
             "delete",
             "AFTER DELETE",
@@ -129,17 +124,39 @@ class _Triggers:
             self._change(_DELETED, [("OLD", self.identity), ("OLD", self.facts)]),
         )
 
+    def after(self, name: str, event: str, changes: list[str], condition: str) -> Iterator[tuple[str, str]]:
+        """The trigger of a write that can have evicted nothing, and that of one which may have.
+
+        Told are rows put aside that are gone, or were replaced by the new row under the same identity.
+        """
+        still_there = f"EXISTS (SELECT 1 FROM {self.name} AS t WHERE {self.ident.format('t')} = ident)"
+        gone = f"(ident = {self.ident.format('NEW')} OR NOT {still_there})"
+        evicted = (
+            f"INSERT INTO holdfast_journal {_COLUMNS} SELECT {self.shape}, {_DELETED}, {NOW}, {_CONTEXT}, body"
+            f" FROM holdfast_evicted WHERE shape = {self.shape} AND told = 0 AND {condition}{gone}"
+        )
+        told = f"UPDATE holdfast_evicted SET told = 1 WHERE shape = {self.shape}"
+        yield self._trigger(name, event, *changes, when=f"NOT {self._has_put_aside}")
+        yield self._trigger(f"evicting_{name}", event, evicted, told, *changes, when=self._has_put_aside)
+
     @property
     def facts(self) -> list[Column]:
         return list(self.table.shape.facts)
 
-    def _trigger(self, name: str, event: str, *body: str, when: str = "") -> str:
+    @property
+    def _has_put_aside(self) -> str:
+        return f"EXISTS (SELECT 1 FROM holdfast_evicted WHERE shape = {self.shape})"
+
+    def _trigger(self, name: str, event: str, *body: str, when: str = "") -> tuple[str, str]:
         condition = f" WHEN {when}" if when else ""
         statements = "".join(f" {statement};" for statement in body)
-        called = quote(trigger_name(self.table.name, name))
-        return f"CREATE TRIGGER {called} {event} ON {self.name} FOR EACH ROW{condition} BEGIN{statements} END"
+        called = trigger_name(self.table.name, name)
+        return (
+            called,
+            f"CREATE TRIGGER {quote(called)} {event} ON {self.name} FOR EACH ROW{condition} BEGIN{statements} END",
+        )
 
-    def _put_aside(self, name: str, event: str, conflicts: str) -> str:
+    def _put_aside(self, name: str, event: str, conflicts: str) -> tuple[str, str]:
         # DELETE and INSERT rather than REPLACE: inside a trigger the outer statement's conflict clause rules.
         return self._trigger(
             name,
@@ -147,17 +164,7 @@ class _Triggers:
             f"DELETE FROM holdfast_evicted WHERE shape = {self.shape}",
             f"INSERT INTO holdfast_evicted (shape, ident, body) SELECT {self.shape}, {self.ident.format('t')},"
             f" {self._body([('t', self.identity), ('t', self.facts)])} FROM {self.name} AS t WHERE {conflicts}",
-            when=f"EXISTS (SELECT 1 FROM {self.name} AS t WHERE {conflicts})",
-        )
-
-    def _evicted(self, condition: str) -> tuple[str, str]:
-        """Journals what was put aside and is gone, or was replaced by the new row under the same identity."""
-        still_there = f"EXISTS (SELECT 1 FROM {self.name} AS t WHERE {self.ident.format('t')} = ident)"
-        gone = f"(ident = {self.ident.format('NEW')} OR NOT {still_there})"
-        return (
-            f"INSERT INTO holdfast_journal {_COLUMNS} SELECT {self.shape}, {_DELETED}, {NOW}, {_CONTEXT}, body"
-            f" FROM holdfast_evicted WHERE shape = {self.shape} AND {condition}{gone}",
-            f"DELETE FROM holdfast_evicted WHERE shape = {self.shape}",
+            when=f"EXISTS (SELECT 1 FROM {self.name} AS t WHERE {conflicts}) OR {self._has_put_aside}",
         )
 
     def _change(self, op: str, sides: list[tuple[str, list[Column]]], when: str = "") -> str:

@@ -13,6 +13,8 @@ from holdfast.journal.link import Link
 from holdfast.journal.shapes import Shapes
 from holdfast.store import Store
 
+_EPOCH = 2_440_587.5  # the julian day of 1970-01-01
+
 LAST = """
     SELECT e.number, max(e.edge, coalesce((SELECT max(seq) FROM holdfast_journal), 0)) FROM holdfast_epoch e
 """
@@ -100,6 +102,6 @@ class SqliteFeed:
         for seq, shape, op, at, actor, request, body in rows:
             if wanted is not None and shape and self._tables.get(shape) not in wanted:
                 continue
-            when = dt.datetime.fromtimestamp(at / 1000, dt.UTC)
+            when = dt.datetime.fromtimestamp((at - _EPOCH) * 86_400, dt.UTC)
             changes += read(shape, op, seq, seq, actor, request, when, body)
         return changes if wanted is None else [change for change in changes if change.table in wanted]

@@ -135,9 +135,7 @@ async def _prune_rows(connection: Any, epochs: Epochs, keep: float) -> int:
 
 async def _last_older_than(connection: Any, first: int, last: int, keep: float) -> int:
     """The last change older than `keep` seconds: times follow numbers closely enough to look by halving."""
-    [(limit,)] = await connection.execute_fetchall(
-        "SELECT CAST((julianday('now') - 2440587.5) * 86400000.0 - ? AS INTEGER)", (keep * 1000,)
-    )
+    [(limit,)] = await connection.execute_fetchall("SELECT julianday('now') - ?", (keep / 86_400,))
     low, high = first - 1, last
     while low < high:
         middle = (low + high + 1) // 2

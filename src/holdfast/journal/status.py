@@ -37,8 +37,8 @@ LAST = {
 LAG = {
     "postgresql": "SELECT changes, seconds FROM holdfast_lag(:tick, :counted)",
     "sqlite": """
-        SELECT :last - :tick AS changes, max(0, coalesce((julianday('now') - 2440587.5) * 86400.0 - (
-            SELECT at / 1000.0 FROM holdfast_journal WHERE seq > :tick ORDER BY seq LIMIT 1), 0)) AS seconds
+        SELECT :last - :tick AS changes, max(0, coalesce((julianday('now') - (
+            SELECT at FROM holdfast_journal WHERE seq > :tick ORDER BY seq LIMIT 1)) * 86400.0, 0)) AS seconds
     """,
 }
 DROP = """

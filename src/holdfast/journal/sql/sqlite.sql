@@ -15,12 +15,12 @@ CREATE TABLE IF NOT EXISTS holdfast_shapes (
 )
 --
 -- One row is one change. seq is also its tick: there is one writer, so numbers are handed out in commit order.
--- at is milliseconds since 1970; body is a JSON array: key values, tenant, old facts, new facts.
+-- at is a julian day, body a JSON array: key values, tenant, old facts, new facts.
 CREATE TABLE IF NOT EXISTS holdfast_journal (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     shape INTEGER NOT NULL,
     op TEXT NOT NULL,
-    at INTEGER NOT NULL,
+    at REAL NOT NULL,
     actor TEXT,
     request TEXT,
     body TEXT NOT NULL
@@ -36,11 +36,13 @@ CREATE TABLE IF NOT EXISTS holdfast_context (
 --
 INSERT OR IGNORE INTO holdfast_context (one) VALUES (1)
 --
--- Rows that the write in progress may evict by REPLACE, for which SQLite fires no delete trigger.
+-- Rows that the write in progress may evict by REPLACE, for which SQLite fires no delete trigger; told: the journal
+-- has them as deleted.
 CREATE TABLE IF NOT EXISTS holdfast_evicted (
     shape INTEGER NOT NULL,
     ident NOT NULL,
     body TEXT NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (shape, ident)
 ) WITHOUT ROWID
 --
