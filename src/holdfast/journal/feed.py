@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -65,10 +65,10 @@ class SharedTick:
     async def make(self) -> Position:
         """A tick that began after this call."""
         if self._running is None:
-            self._running = asyncio.create_task(self._make())
+            self._running = _watched(self._make())
             return await asyncio.shield(self._running)
         if self._next is None:
-            self._next = asyncio.create_task(self._make_after(self._running))
+            self._next = _watched(self._make_after(self._running))
         return await asyncio.shield(self._next)
 
     async def _make_after(self, earlier: asyncio.Task[Position]) -> Position:
@@ -83,3 +83,10 @@ class SharedTick:
         finally:
             if self._running is mine:
                 self._running = None
+
+
+def _watched(making: Coroutine[Any, Any, Position]) -> asyncio.Task[Position]:
+    """A task whose failure is of no interest once everybody who waited for it is gone."""
+    task = asyncio.create_task(making)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

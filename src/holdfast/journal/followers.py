@@ -114,7 +114,6 @@ class Follower:
                 log.info("lease_not_renewed", follower=self.subscription.name, reason=str(error))
 
     async def _pursue(self) -> None:
-        pause = self._store.settings.poll_interval
         while True:
             self.waiter.clear()
             upto = await self._ticks.make()
@@ -126,7 +125,7 @@ class Follower:
                 self._retry = False
                 await self._delivery.retry(self.position)
             await self._catch_up(upto)
-            await self.waiter.wait(pause * random.uniform(0.8, 1.0))
+            await self.waiter.wait()
 
     async def _catch_up(self, upto: Position) -> None:
         more = True

@@ -141,7 +141,7 @@ class Journal:
                     for change in page.changes:
                         yield change
                     after = page.position
-                await waiter.wait(self.store.settings.poll_interval)
+                await waiter.wait()
         finally:
             self._wakeups.forget(waiter)
 

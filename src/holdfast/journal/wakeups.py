@@ -20,6 +20,7 @@ log = structlog.get_logger("holdfast.journal")
 CHANNEL = "holdfast_journal"
 DEBOUNCE = 0.003  # seconds between two notifications of one process
 FILE_POLL = 0.025  # seconds between two looks at a SQLite file; each costs some microseconds
+FILE_PAUSE = 1.0  # seconds between two readings of a SQLite journal when those looks find nothing
 
 # NOTIFY alone would wait for the disk: the notification itself need not survive a crash.
 NOTIFY = f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{CHANNEL}', '')"
@@ -28,8 +29,9 @@ NOTIFY = f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{CHA
 class Waiter:
     """One follower's ear."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float) -> None:
         self._event = asyncio.Event()
+        self._pause = pause
 
     def clear(self) -> None:
         """Forget what was heard; call before looking, so that what comes while looking is not missed."""
@@ -38,10 +40,10 @@ class Waiter:
     def wake(self) -> None:
         self._event.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Return when woken, after `seconds` at the latest."""
+    async def wait(self) -> None:
+        """Return when woken; else when it is time to look for what nobody told of."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._pause * random.uniform(0.8, 1.0)):
                 await self._event.wait()
 
 
@@ -59,7 +61,8 @@ class Wakeups:
 
     def waiter(self) -> Waiter:
         """A new waiter, woken from now on; give it back with `forget`."""
-        waiter = Waiter()
+        pause = self._store.settings.poll_interval
+        waiter = Waiter(pause if self._data_version is None else max(pause, FILE_PAUSE))
         self._waiters.add(waiter)
         self._listen()
         return waiter

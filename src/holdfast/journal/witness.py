@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from holdfast.errors import Unavailable
+
 try:
     import fcntl
 except ImportError:  # not on Windows: there, only one process may follow a file
@@ -86,7 +88,10 @@ class Witness:
         if fcntl is None:
             yield
             return
-        handle = os.open(self._path.with_name(self._path.name + "-lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            handle = os.open(self._path.with_name(self._path.name + "-lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise self._unwritable(error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -109,8 +114,17 @@ class Witness:
     def _write(self, record: Record) -> None:
         # Replaced, not overwritten: a reader without the lock never sees half of it.
         temporary = self._path.with_name(f"{self._path.name}-{os.getpid()}")
-        temporary.write_bytes(msgspec.json.encode(record))
-        temporary.replace(self._path)
+        try:
+            temporary.write_bytes(msgspec.json.encode(record))
+            temporary.replace(self._path)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> Unavailable:
+        return Unavailable(
+            f"{self._path} cannot be written ({error.strerror}): following a SQLite database keeps this file beside it;"
+            " make its folder writable, or free some space"
+        )
 
 
 def digest(row: tuple[Any, ...] | None) -> str:
