@@ -5,7 +5,6 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-import structlog
 from rich.console import Console
 
 from benchmarks.harness import Options, Report
@@ -34,8 +33,6 @@ def main(arguments: Sequence[str] | None = None, package: str = "benchmarks") ->
     except UnknownName as error:
         print(f"benchmark {error}", file=sys.stderr)
         return 2
-    # With --json, standard output is one object; what is logged goes elsewhere.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     report: Report = asyncio.run(module.run(Options(rounds=chosen.rounds, scale=chosen.scale)))
     if chosen.json:
         sys.stdout.write(report.to_json().decode() + "\n")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +161,6 @@ def _url(folder: Path) -> str:
 def main() -> None:
     """Run one subject and print its `Outcome`."""
     subject, file, folder = SUBJECTS[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3])
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the outcome
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
     async def timed() -> Outcome:

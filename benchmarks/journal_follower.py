@@ -11,7 +11,6 @@ import sys
 import time
 
 import msgspec
-import structlog
 
 from benchmarks.journal_models import ENTRIES, metadata, table_of
 from holdfast import Holdfast
@@ -39,6 +38,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    # Standard output is for the answer alone; what is logged (a slow query on a busy machine) goes elsewhere.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(main(sys.argv[1]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import random
 import sys
@@ -16,11 +17,11 @@ from typing import Any
 
 import msgspec
 
+from holdfast import logs
 from holdfast.errors import StoreError
 from holdfast.journal import Batch, Change, Journal
 from holdfast.settings import Settings
 from holdfast.store import Store, Unit
-from torture.journal_logs import log_to_stderr
 from torture.journal_plants import planted_feed
 
 LEASE = 1.5  # seconds; whoever takes over from a killed follower waits for so long
@@ -156,5 +157,5 @@ async def main(order: Order) -> None:
 
 
 if __name__ == "__main__":
-    log_to_stderr()
+    logs.show(sys.stderr, logging.INFO)
     asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Order)))

@@ -7,6 +7,7 @@ committed in its own file.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
+from holdfast import logs
 from holdfast.journal import Journal
 from holdfast.settings import Settings
 from holdfast.store import Store
-from torture.journal_logs import log_to_stderr
 from torture.journal_manners import MANNERS, Hand
 from torture.journal_plants import plant_in_writer
 from torture.journal_transactions import Transactor
@@ -80,5 +81,5 @@ async def main(order: Order) -> None:
 
 
 if __name__ == "__main__":
-    log_to_stderr()
+    logs.show(sys.stderr, logging.INFO)
     asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Order)))

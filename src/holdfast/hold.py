@@ -13,6 +13,7 @@ from holdfast.index import rejected
 from holdfast.journal import Journal
 from holdfast.migrate import Difference, migrate_up, pending
 from holdfast.model import Model, check_foreign_keys, models_of
+from holdfast.operate import Examiner
 from holdfast.rollup import Rollups
 from holdfast.rollup import metadata as rollup_metadata
 from holdfast.settings import Settings
@@ -112,11 +113,25 @@ class Holdfast:
 
     async def migrate(self) -> Difference:
         """Make what the models have and the database lacks; returns what was made."""
-        return await migrate_up(self.store, self._metadatas, self.models)
+        made = await migrate_up(self.store, self._metadatas, self.models)
+        if made:
+            # The first epoch begins here, so that a position means something before anybody follows.
+            await self.journal.make_tick()
+        return made
 
     async def pending(self) -> Difference:
         """What `migrate` would make."""
         return await pending(self.store, self._metadatas, self.models)
+
+    def examiner(self) -> Examiner:
+        """Who looks at whether everything is as it must be."""
+        return Examiner(
+            self.store,
+            self.journal,
+            self.pending,
+            captured=sum(model.__policy__.capture for model in self.models),
+            is_followed=bool(self.rollups.rollups),
+        )
 
     async def follow(self) -> None:
         """Run the followers of the journal in this process, until `close`."""

@@ -6,7 +6,6 @@ from urllib.parse import urljoin
 
 import httpx
 import pytest
-import structlog
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -15,6 +14,7 @@ from holdfast.errors import StoreError, Unavailable
 from holdfast.http import create_app
 from tests.http.conftest import client_of
 from tests.http.library import LibraryModel
+from tests.logs import capture_logs
 
 ADDRESSES = (
     "/",
@@ -178,7 +178,7 @@ async def test_what_fails_inside_is_told_only_where_the_caller_can_act_on_it(
 
 
 async def test_the_access_log_has_no_query(client: httpx.AsyncClient) -> None:
-    with structlog.testing.capture_logs() as logs:
+    with capture_logs() as logs:
         await client.get("/v1/resources/books", params={"title": "my secret"})
     (entry,) = [line for line in logs if line["event"] == "request"]
     assert (entry["method"], entry["path"], entry["status"]) == ("GET", "/v1/resources/books", 200)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 from typer.testing import CliRunner
 
+from holdfast import logs
 from holdfast.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def invoke(*arguments: str | Path, folder: Path, stdin: bytes = b"", expect: int
     try:
         done = CliRunner().invoke(app, [*map(str, arguments), "--database", database], input=stdin)
     finally:
-        structlog.reset_defaults()  # the command logs to its own standard error, which is closed by now
+        logs.hide()  # the command logs to its own standard error, which is closed by now
     assert done.exit_code == expect, (done.exception, done.output)
     return done.stdout
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from devservers import PostgresServer, find_postgres
 from holdfast.journal import EVERYTHING, Journal, Position
@@ -17,6 +16,7 @@ from holdfast.journal.witness import Witness
 from holdfast.settings import Settings
 from holdfast.store import Store
 from tests.journal.conftest import Note, Taken, make_tables, until
+from tests.logs import capture_logs
 
 
 @asynccontextmanager

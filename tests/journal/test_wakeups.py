@@ -176,7 +176,7 @@ async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypa
 
         with monkeypatch.context() as patched:
             patched.setattr(Path, "write_bytes", refuse)
-            with pytest.raises(Unavailable, match="x.db-witness cannot be written"):
+            with pytest.raises(Unavailable, match=r"x\.db-witness cannot be written"):
                 await log.make_tick()
         await log.make_tick()
 

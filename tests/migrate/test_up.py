@@ -86,6 +86,10 @@ async def test_what_is_pending_is_told_and_not_made(database_url: str) -> None:
         (Mapped[dt.datetime | None], lambda: mapped_column(), None),
         (Mapped[str], lambda: mapped_column(server_default=text("'draft'")), "draft"),
         (Mapped[int], lambda: mapped_column(server_default=text("7")), 7),
+        (Mapped[int], lambda: mapped_column(default=-1), -1),
+        (Mapped[float], lambda: mapped_column(default=1.5), 1.5),
+        (Mapped[bool], lambda: mapped_column(default=False), False),
+        (Mapped[str], lambda: mapped_column(default="it's :new %(s)s"), "it's :new %(s)s"),
     ],
 )
 async def test_a_new_column_is_added_to_the_rows_that_are_there(

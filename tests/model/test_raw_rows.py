@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import MetaData
-from sqlalchemy.orm import Mapped
+from sqlalchemy.orm import Mapped, mapped_column
 
-from holdfast.model import Model, Timestamps, Versioned
+from holdfast.model import Amount, Model, Timestamps, Versioned
 from holdfast.model.base import NAMING
 from holdfast.store import Store
 from tests.store.opening import opened
@@ -23,6 +23,10 @@ class Note(Timestamps, Versioned, Base):
     __tablename__ = "notes"
 
     text: Mapped[str]
+    state: Mapped[str] = mapped_column(default="it's new")
+    stars: Mapped[int] = mapped_column(default=-1)
+    price: Mapped[int] = mapped_column(Amount(), default=15)
+    hidden: Mapped[bool] = mapped_column(default=False)
 
 
 @pytest.fixture
@@ -44,6 +48,7 @@ async def test_raw_rows_get_an_id_times_and_a_version(store: Store) -> None:
             assert before <= note.created_at <= dt.datetime.now(dt.UTC)
             assert note.created_at == note.updated_at
             assert note.version == 1
+            assert (note.state, note.stars, note.price, note.hidden) == ("it's new", -1, 15, False)
             assert (await unit[Note].get(note.id)) is note
         changed = await unit[Note].update(notes[0].id, expect=1, text="ours")
         assert changed.version == 2

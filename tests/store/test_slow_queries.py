@@ -1,7 +1,6 @@
 """The slow-query log: the statement and its time, and none of its parameters."""
 
-from structlog.testing import capture_logs
-
+from tests.logs import capture_logs
 from tests.store.opening import opened
 from tests.store.shop import Base, Maker, Part
 

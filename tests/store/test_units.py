@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from holdfast.errors import Conflict, InvalidValue, StoreError, Unavailable
 from holdfast.store import Store, Unit
+from tests.logs import capture_logs
 from tests.store.opening import opened
 from tests.store.shop import Base, Maker, Part
 

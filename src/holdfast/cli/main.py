@@ -7,9 +7,9 @@ import os
 import sys
 from typing import Annotated
 
-import structlog
 import typer
 
+from holdfast import logs
 from holdfast.cli import doctor, index, journal, migrate, query, up
 from holdfast.cli.output import DONE_IN_PART, FAILED, INTERRUPTED, OutputLost, ReaderGone, complain, help_of, mute
 from holdfast.errors import HoldfastError
@@ -51,10 +51,7 @@ def _common(
 ) -> None:
     # What a command has to say it says itself; a service has nobody else to tell.
     level = logging.INFO if verbose else logging.WARNING if context.invoked_subcommand == "up" else logging.ERROR
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    logs.show(sys.stderr, level)
 
 
 def main() -> None:

@@ -26,7 +26,6 @@ from holdfast.http.live import Live
 from holdfast.http.metrics import Metrics
 from holdfast.http.overview import Overview
 from holdfast.http.resources import Resources
-from holdfast.http.status import Examiner
 
 
 def create_app(
@@ -49,7 +48,7 @@ def create_app(
         ModelError: an `Expose` cannot be carried out over HTTP.
     """
     metrics = Metrics(hold.store)
-    examiner = Examiner(hold)
+    examiner = hold.examiner()
     live = Live(hold, examiner)
     health = Health(hold, examiner, live, metrics)
     resources = resources_of(hold.models)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from holdfast.http import problems
+from holdfast.logs import get_logger
 from holdfast.model import uuid7
 
 LONGEST_QUERY = 24_576  # bytes; the cursor of a page may have 16,384
@@ -34,7 +35,7 @@ _PROTECTION = [(name.lower().encode(), value.encode()) for name, value in PROTEC
 
 Observe = Callable[[str, str, int, float], None]  # method, route, status, seconds
 
-log = structlog.get_logger("holdfast.http")
+log = get_logger("holdfast.http")
 
 
 class _BodyTooLarge(Exception):
@@ -80,7 +81,7 @@ class Edge:
                 message = {**message, "body": b""}
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with bound_contextvars(request_id=request_id):
             try:
                 refused = _refused(request) or self._misdirected(request)
                 if refused is not None:

@@ -18,9 +18,9 @@ from holdfast.http.answers import fresh
 from holdfast.http.live import Live
 from holdfast.http.metrics import Metrics
 from holdfast.http.resources import PATH as RESOURCES
-from holdfast.http.status import Examiner
 from holdfast.journal import Change, Position
 from holdfast.model import Expose
+from holdfast.operate import Examiner
 from holdfast.rollup.refresh import dirty
 
 

@@ -12,13 +12,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-import structlog
 
 from holdfast.errors import HoldfastError, Unavailable
 from holdfast.hold import Holdfast
-from holdfast.http.status import Examiner
 from holdfast.journal import EVERYTHING, Batch, Change, Position
-from holdfast.migrate.failures import explained
+from holdfast.logs import get_logger
+from holdfast.operate import Examiner
 from holdfast.rollup import TOPIC
 
 MOST_LISTENERS = 100
@@ -32,7 +31,7 @@ _SHOWN = 20  # changes
 _LOOK_BACK = (64, 16, 4, 1, 0)  # ticks that are tried for changes from before we listened, until they are there
 _LOOK_BACK_PAGES = 8  # of them, since a tick may hold any number of changes
 
-log = structlog.get_logger("holdfast.http")
+log = get_logger("holdfast.http")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,8 +175,7 @@ class Live:
             try:
                 await self.examiner.ping()
                 if not self._following.is_set():
-                    with explained(self.hold.store.place):
-                        await self._follow()
+                    await self._follow()
             except HoldfastError as error:
                 up = not isinstance(error, Unavailable)
                 log.info("live_waits", reason=str(error))

@@ -28,7 +28,7 @@ from holdfast.http.answers import REVALIDATE, tagged
 from holdfast.http.exposed import Resource
 from holdfast.http.health import Health
 from holdfast.http.shared import OneAtATime
-from holdfast.http.status import Status
+from holdfast.operate import Report
 from holdfast.store import Unit
 
 _HERE = Path(__file__).parent
@@ -49,7 +49,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """What the page shows. Figures are None where the database cannot be asked, or has no agents app."""
 
-    status: Status
+    status: Report
     place: str
     down: bool
     journal: dict[str, Any] | None = None

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.errors import Conflict, HoldfastError, InvalidValue, NotFound, Unavailable
+from holdfast.logs import get_logger
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds until a database that is gone may be asked for again
 
-log = structlog.get_logger("holdfast.http")
+log = get_logger("holdfast.http")
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import structlog
-
 from holdfast.errors import Conflict, InvalidValue, MalformedRecord, Unavailable
 from holdfast.index.rejected import Rejected, reject
+from holdfast.logs import get_logger
 from holdfast.store import Store, Unit
 from holdfast.store.failures import is_connection_loss
 
@@ -22,7 +21,7 @@ _PATIENCE = 1.0  # seconds after which a batch is stored though it is not full: 
 _OUTAGE = 30.0  # seconds that a database may be gone, as it is while it restarts, before a run gives up
 _TOLD = 100
 
-log = structlog.get_logger("holdfast.index")
+log = get_logger("holdfast.index")
 
 
 @dataclass(frozen=True, slots=True)

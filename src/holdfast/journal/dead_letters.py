@@ -68,22 +68,22 @@ class DeadLetters:
         if unit is not None:
             await unit.execute(self._park, rows)
             return
-        async with self._store.engine.begin() as connection:
+        async with self._store.connect(write=True) as connection:
             await connection.execute(self._park, rows)
 
     async def keys(self) -> set[Key]:
         """The keys that have dead letters."""
-        async with self._store.read_engine.connect() as connection:
+        async with self._store.connect() as connection:
             return {(row.tbl, row.key) for row in await connection.execute(text(KEYS), {"follower": self._follower})}
 
     async def count(self) -> int:
         """How many there are."""
-        async with self._store.read_engine.connect() as connection:
+        async with self._store.connect() as connection:
             return int((await connection.execute(text(COUNT), {"follower": self._follower})).scalar_one())
 
     async def letters(self, limit: int = 1_000) -> list[DeadLetter]:
         """The oldest of them, in the order of their changes."""
-        async with self._store.read_engine.connect() as connection:
+        async with self._store.connect() as connection:
             rows = (await connection.execute(text(LETTERS), {"follower": self._follower, "limit": limit})).all()
         return [DeadLetter(msgspec.json.decode(row.change, type=Change), row.error, row.parked) for row in rows]
 
@@ -93,7 +93,7 @@ class DeadLetters:
         if unit is not None:
             await unit.execute(REMOVE, values)
             return
-        async with self._store.engine.begin() as connection:
+        async with self._store.connect(write=True) as connection:
             await connection.execute(text(REMOVE), values)
 
     async def clear(self, connection: AsyncConnection | Unit) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
-import structlog
 
 from holdfast.errors import JournalError, Unavailable
 from holdfast.journal.changes import Batch, Change, Position
 from holdfast.journal.dead_letters import DeadLetters, Key, key_of
 from holdfast.journal.leases import Lease, Leases
+from holdfast.logs import get_logger
 from holdfast.store import Store, Unit
 from holdfast.store.failures import is_retryable
 
-log = structlog.get_logger("holdfast.journal")
+log = get_logger("holdfast.journal")
 
 ATTEMPTS = 5  # before a failing batch is taken apart
 MOST_PARKED = 1_000  # beyond this it is not the changes that are wrong

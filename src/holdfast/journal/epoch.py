@@ -12,13 +12,12 @@ import secrets
 import time
 from typing import Any
 
-import structlog
-
 from holdfast.errors import JournalError
 from holdfast.journal.witness import Witness
+from holdfast.logs import get_logger
 from holdfast.store import Store
 
-log = structlog.get_logger("holdfast.journal")
+log = get_logger("holdfast.journal")
 
 CHECK_EVERY = 2.0  # seconds
 

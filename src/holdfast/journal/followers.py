@@ -6,17 +6,16 @@ import asyncio
 import random
 import time
 
-import structlog
-
 from holdfast.errors import Unavailable
 from holdfast.journal.changes import Change, Position, reset_everything
 from holdfast.journal.delivery import Delivery, HandlerFailed, Subscription
 from holdfast.journal.feed import Feed, Page, SharedTick
 from holdfast.journal.leases import Lease, Leases, LostLease
 from holdfast.journal.wakeups import Waiter
+from holdfast.logs import get_logger
 from holdfast.store import Store
 
-log = structlog.get_logger("holdfast.journal")
+log = get_logger("holdfast.journal")
 
 PAGE = 512  # rows of the journal
 BATCH = 1_000  # changes a handler gets at most

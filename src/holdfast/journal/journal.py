@@ -98,7 +98,7 @@ class Journal:
 
     async def position(self) -> Position:
         """The last tick that was made, by anyone; makes none."""
-        async with self.store.read_engine.connect() as connection:
+        async with self.store.connect() as connection:
             return await last_position(connection)
 
     async def status(self) -> JournalStatus:
@@ -252,7 +252,7 @@ class Journal:
         return await prune(self.store, self._epochs, keep=self._keep if keep is None else keep)
 
     async def _ask(self, statement: str, name: str) -> None:
-        async with self.store.engine.begin() as connection:
+        async with self.store.connect(write=True) as connection:
             asked = await connection.execute(text(statement), {"name": name})
         if asked.rowcount == 0:
             raise JournalError(f"there is no durable follower {name!r}; `holdfast journal status` lists them")

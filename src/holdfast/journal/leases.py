@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from holdfast.errors import JournalError
 from holdfast.journal.changes import Position
 from holdfast.store import Store, Unit
-from holdfast.store.failures import translate
 
 NOW = {
     "postgresql": "extract(epoch FROM clock_timestamp())::double precision",
@@ -128,7 +127,7 @@ class Leases:
         if unit is not None:
             moved = await unit.execute(statement, values)
         else:
-            async with self._store.engine.begin() as connection:
+            async with self._store.connect(write=True) as connection:
                 moved = await connection.execute(statement, values)
         if moved.rowcount == 0:  # type: ignore[attr-defined]
             raise _lost(lease)
@@ -142,14 +141,8 @@ class Leases:
         await self._run(RETRIED, {"name": lease.name, "token": lease.token})
 
     async def _run(self, statement: str, values: dict[str, Any]) -> Any:
-        try:
-            async with self._store.engine.begin() as connection:
-                return await _first(connection, statement.format(now=self._now), values)
-        except Exception as error:
-            meaning = translate(error, self._store.place)
-            if meaning is None or meaning is error:
-                raise
-            raise meaning from error
+        async with self._store.connect(write=True) as connection:
+            return await _first(connection, statement.format(now=self._now), values)
 
 
 async def _first(connection: AsyncConnection, statement: str, values: dict[str, Any]) -> Any:

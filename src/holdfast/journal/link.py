@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from holdfast.errors import HoldfastError, StoreError, Unavailable
+from holdfast.errors import HoldfastError
 from holdfast.store import Store
 from holdfast.store.failures import translate
 
@@ -58,10 +57,6 @@ class Link:
             except Exception as error:
                 await self._drop()
                 meaning = translate(error, self.store.place)
-                if meaning is None and isinstance(error, sqlite3.Error):
-                    meaning = StoreError(f"{self.store.place}: {error}")
-                if meaning is None and _is_of_asyncpg(error):
-                    meaning = Unavailable(f"{self.store.place} cannot be reached ({error})")
                 if meaning is None:
                     raise
                 raise meaning from error
@@ -106,8 +101,3 @@ class Link:
                 await stack.aclose()
         except Exception as error:  # noqa: BLE001  a connection that cannot even be closed is gone, which is what was wanted
             del error
-
-
-def _is_of_asyncpg(error: BaseException) -> bool:
-    """Whether the driver itself found its connection unusable."""
-    return type(error).__module__.startswith("asyncpg") and type(error).__name__.endswith("InterfaceError")

@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import structlog
-
 from holdfast.errors import HoldfastError
 from holdfast.journal.epoch import Epochs
 from holdfast.journal.link import Link
 from holdfast.journal.status import drop_laggards
+from holdfast.logs import get_logger
 from holdfast.store import Store
 
-log = structlog.get_logger("holdfast.journal")
+log = get_logger("holdfast.journal")
 
 SLOTS = 3
 CHUNK = 5_000  # rows deleted in one transaction of SQLite

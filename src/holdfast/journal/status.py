@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.journal.changes import Position
 from holdfast.journal.leases import NOW
+from holdfast.logs import get_logger
 from holdfast.store import Store
 
-log = structlog.get_logger("holdfast.journal")
+log = get_logger("holdfast.journal")
 
 COUNTED = 100_000  # rows of the journal: a lag beyond is shown as at least that
 
@@ -96,7 +96,7 @@ class JournalStatus(msgspec.Struct, frozen=True):
 
 async def status(store: Store) -> JournalStatus:
     """How things are now, as far as the database knows; makes no tick."""
-    async with store.read_engine.connect() as connection:
+    async with store.connect() as connection:
         last = await last_position(connection)
         followers = []
         for row in await _followers(connection):
@@ -117,7 +117,7 @@ async def last_position(connection: AsyncConnection) -> Position:
 async def drop_laggards(store: Store) -> list[str]:
     """Take their place from followers that lag more than they said they may; returns their names."""
     dropped = []
-    async with store.engine.begin() as connection:
+    async with store.connect(write=True) as connection:
         last = await last_position(connection)
         for row in await _followers(connection):
             if row.epoch != row.present or (row.max_lag_changes is None and row.max_lag_seconds is None):

@@ -11,11 +11,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-import structlog
-
+from holdfast.logs import get_logger
 from holdfast.store import Store
 
-log = structlog.get_logger("holdfast.journal")
+log = get_logger("holdfast.journal")
 
 CHANNEL = "holdfast_journal"
 DEBOUNCE = 0.003  # seconds between two notifications of one process

@@ -6,13 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, Connection, Index, MetaData, Table, inspect, literal, select, text
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Connection,
+    DefaultClause,
+    Index,
+    MetaData,
+    Table,
+    inspect,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from holdfast import journal
 from holdfast.errors import MigrationError
-from holdfast.migrate.failures import explained
 from holdfast.model import Model
 from holdfast.store import Store
 
@@ -43,12 +54,11 @@ class Difference:
 
 async def pending(store: Store, metadatas: Sequence[MetaData], models: Sequence[type[Model]]) -> Difference:
     """What `migrate_up` would do now."""
-    with explained(store.place):
-        async with store.read_engine.connect() as connection:
-            difference = await connection.run_sync(_difference, metadatas)
-            if not difference.tables:
-                difference.capture = [str(p) for p in await journal.verify(connection, models)]
-            return difference
+    async with store.connect() as connection:
+        difference = await connection.run_sync(_difference, metadatas)
+        if not difference.tables:
+            difference.capture = [str(p) for p in await journal.verify(connection, models)]
+        return difference
 
 
 async def migrate_up(store: Store, metadatas: Sequence[MetaData], models: Sequence[type[Model]]) -> Difference:
@@ -58,13 +68,12 @@ async def migrate_up(store: Store, metadatas: Sequence[MetaData], models: Sequen
         MigrationError: a table lacks a column that cannot be added without a value for the rows that are there.
         Unavailable: the database cannot be reached, or is read-only or full.
     """
-    with explained(store.place):
-        async with store.engine.begin() as connection:
-            if store.dialect == "postgresql":
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            made = await connection.run_sync(_make, metadatas)
-            made.capture = await _capture(connection, models)
-            return made
+    async with store.connect(write=True) as connection:
+        if store.dialect == "postgresql":
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        made = await connection.run_sync(_make, metadatas)
+        made.capture = await _capture(connection, models)
+        return made
 
 
 async def _capture(connection: AsyncConnection, models: Sequence[type[Model]]) -> list[str]:
@@ -105,7 +114,8 @@ def _complete(connection: Connection, table: Table, difference: Difference) -> N
 def _add_column(connection: Connection, table: Table, column: Column[Any]) -> None:
     compiler: Any = connection.dialect.ddl_compiler(connection.dialect, None)  # type: ignore[arg-type]
     specification = compiler.get_column_specification(column)
-    is_computed = "DEFAULT (" in specification
+    # A negative literal stands in parentheses as well, and is constant.
+    is_computed = "DEFAULT (" in specification and not isinstance(_default_of(column), BindParameter)
     if is_computed and connection.dialect.name == "sqlite":
         rows = connection.execute(select(literal(1)).select_from(table).limit(1)).first()
         if rows is not None:
@@ -113,7 +123,13 @@ def _add_column(connection: Connection, table: Table, column: Column[Any]) -> No
                 f"{table.name}.{column.name} is new and has a computed default, which SQLite cannot give to the rows"
                 " that are there; declare it nullable or with a constant server_default"
             )
-    connection.execute(text(f"ALTER TABLE {_quoted(connection, table.name)} ADD COLUMN {specification}"))
+    # Not as text(…), which takes ":word" in a default for a parameter.
+    connection.exec_driver_sql(f"ALTER TABLE {_quoted(connection, table.name)} ADD COLUMN {specification}")
+
+
+def _default_of(column: Column[Any]) -> Any:
+    default = column.server_default
+    return default.arg if isinstance(default, DefaultClause) else None
 
 
 def _difference(connection: Connection, metadatas: Sequence[MetaData]) -> Difference:

@@ -6,10 +6,11 @@ import datetime as dt
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Integer, MetaData, Uuid
+from sqlalchemy import BigInteger, Column, DefaultClause, Integer, MetaData, Uuid, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from holdfast.errors import ModelError
 from holdfast.model.ids import uuid7
@@ -132,9 +133,19 @@ def _check(model: type[Model]) -> None:
         check_tenanted(model, policy.tenant)
         add_tenant_key(model.__table__, policy.tenant)  # type: ignore[arg-type]
     for column in model.__table__.columns:
+        _default_in_the_database(column)  # type: ignore[arg-type]
         if isinstance(column.type, Amount):
             for check in column.type.checks(column):  # type: ignore[arg-type]
                 model.__table__.append_constraint(check)  # type: ignore[attr-defined]
+
+
+def _default_in_the_database(column: Column[Any]) -> None:
+    """Let raw SQL leave out what Python may: a constant default is the database's too."""
+    default = column.default
+    if column.server_default is not None or not isinstance(default, ScalarElementColumnDefault):
+        return
+    if isinstance(default.arg, str | int | float):  # others, as bytes, have no literal that every database reads
+        column.server_default = DefaultClause(literal(default.arg, column.type))
 
 
 def _forget(model: type[Model]) -> None:

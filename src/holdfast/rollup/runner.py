@@ -7,10 +7,9 @@ import contextlib
 from collections.abc import Sequence
 from functools import partial
 
-import structlog
-
 from holdfast.errors import HoldfastError
 from holdfast.journal import EVERYTHING, Batch, Journal, emit
+from holdfast.logs import get_logger
 from holdfast.model import Model
 from holdfast.rollup.buckets import dirty_buckets
 from holdfast.rollup.definition import Rollup
@@ -23,7 +22,7 @@ _GATHER = 0.1  # seconds to let marks gather: a bulk load dirties the same bucke
 _RETRY = 1.0  # seconds after a refresh failed
 _SWEEP = 5.0  # seconds between looks for marks that another instance set and, having died, does not compute
 
-log = structlog.get_logger("holdfast.rollup")
+log = get_logger("holdfast.rollup")
 
 
 class Rollups:

@@ -16,6 +16,7 @@ _RETRY = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _GONE = {"57P01", "57P02", "57P03", "53300"}  # shutdown, crash, starting up, too many connections
 _FULL = {"53100", "53200"}  # disk_full, out_of_memory
 _READ_ONLY = "25006"
+_CLOSED = "55000"  # object_not_in_prerequisite_state: what a database says that takes no connections for now
 _DOOMED = "25P02"  # in_failed_sql_transaction
 _CANCELLED = "57014"  # query_canceled, which statement_timeout does
 _LOGIN = {"28P01", "28000"}
@@ -23,6 +24,7 @@ _NO_DATABASE = "3D000"
 _UNFIT = {"23502", "23514"}  # not_null_violation, check_violation: the row cannot be kept, whatever the others are
 _VALUE = "22"  # class 22: data exception (NUL byte in text, value out of range, …)
 _SQLITE_UNFIT = {"SQLITE_CONSTRAINT_NOTNULL", "SQLITE_CONSTRAINT_CHECK", "SQLITE_CONSTRAINT_DATATYPE"}
+_DRIVERS = ("asyncpg", "aiosqlite", "sqlite3")
 _SHORTEST = 3  # characters of a bound value that are looked for in a message; shorter ones tell nothing
 
 
@@ -71,14 +73,24 @@ def is_connection_loss(error: BaseException) -> bool:
             return True
         if isinstance(link, exc.TimeoutError | OSError):  # OSError: refused, reset, timed out, no such host
             return True
+        if _is_asyncpg_closed(link):
+            return True
     state = sqlstate(error) or ""
-    return state in _GONE or state.startswith("08")
+    return state in _GONE or state.startswith("08") or (state == _CLOSED and "accepting connections" in str(error))
+
+
+def _is_asyncpg_closed(error: BaseException) -> bool:
+    """Whether asyncpg found its own connection unusable, which it says with an error that has no SQLSTATE."""
+    return _room(error) == "asyncpg" and type(error).__name__.endswith("InterfaceError") and "clos" in str(error)
+
+
+def _room(error: BaseException) -> str:
+    return type(error).__module__.partition(".")[0]
 
 
 def is_of_the_driver(error: BaseException) -> bool:
     """Whether `error` comes from the database's libraries, not from whoever uses them."""
-    room = type(error).__module__.partition(".")[0]
-    return room in ("sqlalchemy", "asyncpg", "aiosqlite", "sqlite3")
+    return _room(error) in ("sqlalchemy", *_DRIVERS)
 
 
 def translate(error: BaseException, place: str) -> HoldfastError | None:
@@ -184,8 +196,8 @@ def _meaning(error: BaseException, place: str) -> HoldfastError | None:
             f"no connection to {place} became free in time; raise HOLDFAST_DATABASE_POOL_MAX or end long units sooner"
         )
     if is_connection_loss(error):
-        return Unavailable(f"{place} cannot be reached ({reason})")
-    if isinstance(error, exc.DBAPIError) or state:
+        return Unavailable(f"{place} cannot be reached ({reason}); does it run, and is its address right?")
+    if isinstance(error, exc.DBAPIError) or state or _room(error) in _DRIVERS:
         return StoreError(f"{place}: {reason}")
     return None
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import structlog
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-log = structlog.get_logger("holdfast.store")
+from holdfast.logs import get_logger
+
+log = get_logger("holdfast.store")
 
 ROWS = "holdfast_rows"
 """The execution option by which a statement says how many rows it carries in its parameters."""

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
-import structlog
 from sqlalchemy import exc, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import greenlet_spawn
 
 from holdfast.errors import StoreError, Unavailable
+from holdfast.logs import get_logger
 from holdfast.settings import Settings, hide_password
 from holdfast.store import postgres, slow_queries, sqlite
 from holdfast.store.cancellation import to_the_end
@@ -29,7 +29,8 @@ from holdfast.store.urls import dialect_of, file_of, parse_url
 T = TypeVar("T")
 Isolation = Literal["repeatable read", "serializable"]
 _ROLLBACK = 5.0  # seconds; a connection that does not answer is dropped, and then the server rolls back
-log = structlog.get_logger("holdfast.store")
+
+log = get_logger("holdfast.store")
 
 
 class Store:
@@ -97,11 +98,10 @@ class Store:
             Unavailable: it cannot be reached. StoreError: the file is no database.
         """
         began = time.perf_counter()
-        with self._translated:
-            async with self.read_engine.connect() as connection:
-                # On SQLite a plain SELECT 1 never opens the file.
-                question = "SELECT count(*) FROM sqlite_master" if self.dialect == "sqlite" else "SELECT 1"
-                await connection.execute(text(question))
+        async with self.connect() as connection:
+            # On SQLite a plain SELECT 1 never opens the file.
+            question = "SELECT count(*) FROM sqlite_master" if self.dialect == "sqlite" else "SELECT 1"
+            await connection.execute(text(question))
         return time.perf_counter() - began
 
     @asynccontextmanager
@@ -207,6 +207,17 @@ class Store:
             yield connection
         finally:
             await connection.close()
+
+    @asynccontextmanager
+    async def connect(self, *, write: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A pooled connection without a unit's session and context, for the house's own tables; `write` commits.
+
+        Raises:
+            Unavailable, StoreError: as the database says.
+        """
+        with self._translated:
+            async with self.engine.begin() if write else self.read_engine.connect() as connection:
+                yield connection
 
     async def close(self, *, timeout: float = 10.0) -> None:
         """Refuse new units, let open ones finish for up to `timeout` seconds, then drop the connections.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from holdfast.model import Amount, Expose, Model, Policy, Timestamps
@@ -192,7 +192,7 @@ class TokenTransfer(Model):
     signature: Mapped[str]
     instruction: Mapped[int]
     inner_instruction: Mapped[int] = mapped_column(default=TOP_LEVEL)
-    batched: Mapped[int] = mapped_column(default=NO_BATCH, server_default=text(str(NO_BATCH)))
+    batched: Mapped[int] = mapped_column(default=NO_BATCH)
     slot: Mapped[int | None] = mapped_column(BigInteger)
     block_time: Mapped[dt.datetime | None]
     kind: Mapped[str]  # transfer | transferChecked | transferCheckedWithFee

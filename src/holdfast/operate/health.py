@@ -1,0 +1,167 @@
+"""Is everything as it must be, and if not, what to do: what `doctor` and the overview page answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import msgspec
+from sqlalchemy import func, select
+
+from holdfast.errors import HoldfastError, Unavailable
+from holdfast.index.rejected import list_rejected, rejected
+from holdfast.journal import Journal, JournalStatus
+from holdfast.migrate import Difference
+from holdfast.operate.kept import Kept
+from holdfast.store import Store
+
+PING_LIMIT = 2.0  # seconds after which a database that does not answer counts as down
+_SCHEMA_KEPT = 5.0  # seconds for which what is pending is not looked up again
+_NAMED = 5  # of what is missing
+_MIGRATE = "run `holdfast migrate up`"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at. A note is worth knowing, and nothing is broken."""
+
+    check: str
+    state: Literal["ok", "note", "wrong"]
+    detail: str
+    do: str | None = None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was looked at; ok where nothing is wrong."""
+
+    ok: bool
+    findings: list[Finding]
+
+    @classmethod
+    def of(cls, findings: list[Finding]) -> Report:
+        """The report of `findings`."""
+        return cls(ok=all(finding.state != "wrong" for finding in findings), findings=findings)
+
+
+class Examiner:
+    """Looks at one data layer, and changes nothing.
+
+    Args:
+        pending: what a migration would make now.
+        captured: the number of captured tables.
+        is_followed: whether it has what some process must follow the journal for.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        pending: Callable[[], Awaitable[Difference]],
+        *,
+        captured: int,
+        is_followed: bool,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._captured = captured
+        self._is_followed = is_followed
+        self.pending: Kept[Difference] = Kept(pending, _SCHEMA_KEPT)
+
+    async def ping(self) -> float:
+        """Seconds that the database took to answer.
+
+        Raises:
+            Unavailable: it did not, within `PING_LIMIT` seconds.
+        """
+        try:
+            return await asyncio.wait_for(self._store.ping(), PING_LIMIT)
+        except TimeoutError:
+            raise Unavailable(f"{self._store.place} does not answer within {PING_LIMIT:g} s") from None
+
+    async def journal(self) -> JournalStatus:
+        """Where the journal and its followers are.
+
+        Raises:
+            Unavailable: the database cannot be reached. StoreError: it has no journal.
+        """
+        return await self._journal.status()
+
+    async def examine(self) -> Report:
+        """What is wrong and what is worth knowing. Never raises for a database that is gone: that is a finding."""
+        file = self._store.file
+        if file is not None and not file.exists():
+            return Report.of([_database_wrong(f"there is no file {file}", "make it: holdfast migrate up")])
+        findings: list[Finding] = []
+        try:
+            findings.append(_database(self._store.dialect, await self.ping()))
+            difference = await self.pending.get()
+            findings += _schema(difference, self._captured)
+            if not difference.tables:
+                findings.append(_followers(await self.journal(), self._is_followed))
+                findings += await self._rejected()
+        except HoldfastError as error:
+            advice = "see that the database runs, and that the URL and the login are right"
+            findings.append(_database_wrong(str(error), advice))
+        return Report.of(findings)
+
+    async def _rejected(self) -> list[Finding]:
+        async with self._store.read() as unit:
+            number = (await unit.execute(select(func.count()).select_from(rejected))).scalar_one()
+            newest = await list_rejected(unit, limit=1) if number else []
+        if not newest:
+            return []
+        record = newest[0]
+        detail = (
+            f"{number:,} could not be read; the newest: {record.file}, {record.place or 'the whole'}: {record.reason}"
+        )
+        advice = "mend the file and index it again; what was indexed already is left alone"
+        return [Finding(check="rejected records", state="note", detail=detail[:500], do=advice)]
+
+
+def _database(dialect: str, seconds: float) -> Finding:
+    # Coarse: `/health` has the figure, and a page need not change because it did.
+    limit = next(limit for limit in (0.01, 0.1, 1.0, float("inf")) if seconds < limit)
+    words = "slowly" if limit > 1 else f"within {limit * 1000:g} ms"
+    return Finding(check="database", state="ok", detail=f"{dialect}, answers {words}")
+
+
+def _database_wrong(detail: str, do: str) -> Finding:
+    return Finding(check="database", state="wrong", detail=detail, do=do)
+
+
+def _schema(difference: Difference, captured: int) -> list[Finding]:
+    lacking = [
+        *(f"table {name}" for name in difference.tables),
+        *(f"column {name}" for name in difference.columns),
+        *(f"index {name}" for name in difference.indexes),
+    ]
+    if lacking:
+        detail = f"the database lacks {_first(lacking, ', ')}"
+        found = [Finding(check="migrations", state="wrong", detail=detail, do=_MIGRATE)]
+    else:
+        found = [Finding(check="migrations", state="ok", detail="none pending")]
+    if difference.tables:
+        return found  # what is not there cannot be captured either
+    if difference.capture:
+        # Without what to do, which is the same for all.
+        broken = [line.rpartition("; ")[0] or line for line in difference.capture]
+        detail = f"{_first(broken, '; ')}; changes made meanwhile are in no journal"
+        advice = f"{_MIGRATE}, then `holdfast journal rebuild FOLLOWER` for each: it missed what was written"
+        return [*found, Finding(check="capture", state="wrong", detail=detail, do=advice)]
+    return [*found, Finding(check="capture", state="ok", detail=f"whole: {captured} tables")]
+
+
+def _followers(status: JournalStatus, is_followed: bool) -> Finding:
+    wrong = [problem for follower in status.followers for problem in follower.problems()]
+    if wrong:
+        advice = "see `holdfast journal status` and `holdfast journal parked FOLLOWER`"
+        return Finding(check="journal", state="wrong", detail="; ".join(wrong), do=advice)
+    if is_followed and not status.followers:
+        detail = "nobody follows it: the figures that are derived from it are not kept up to date"
+        return Finding(check="journal", state="note", detail=detail, do="run `holdfast up`, or open with follow=True")
+    behind = ", ".join(f"{f.name} {f.lag_changes:,} behind" for f in status.followers) or "no followers"
+    return Finding(check="journal", state="ok", detail=f"at {status.position}; {behind}")
+
+
+def _first(names: list[str], between: str) -> str:
+    return between.join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")
