@@ -16,6 +16,9 @@ BACKENDS = ("sqlite", "postgres")
 settings.register_profile("holdfast", deadline=None, print_blob=True)
 settings.load_profile("holdfast")
 
+# The tests start some hundred processes: those need not compile the house anew, each for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # What is configured for somebody's application must not reach the tests.
 for name in list(os.environ):
     if name.startswith(("HOLDFAST_", "DATABASE_", "REDIS_", "TURSO_")) and not name.startswith("HOLDFAST_TEST_"):
