@@ -1,5 +1,6 @@
 """A page in a browser, and what it must never do: errors, requests elsewhere, breaches of its own policy."""
 
+import asyncio
 import contextlib
 import datetime as dt
 import sqlite3
@@ -69,3 +70,14 @@ def raw(url: str) -> Iterator[sqlite3.Connection]:
     """The database as another program sees it."""
     with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30)) as connection, connection:
         yield connection
+
+
+async def write(url: str, *statements: str) -> None:
+    """Have another program write; in a thread, since whoever holds the file's lock may need this loop to let go."""
+
+    def run() -> None:
+        with raw(url) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    await asyncio.to_thread(run)

@@ -15,7 +15,7 @@ from holdfast import Holdfast
 from holdfast.apps.agents import X402Payment
 from holdfast.http import create_app
 from tests.apps.payments import USDC, ledger, payment
-from tests.http.browser import OTHER, raw, rows, shown
+from tests.http.browser import OTHER, raw, rows, shown, write
 from tests.http.conftest import client_of
 from tests.http.library import LibraryModel
 from tests.http.served import Line, serve
@@ -77,15 +77,14 @@ async def test_a_raw_write_changes_the_page_by_itself(browser: Browser, url: str
         await shows.open()
         before = int(await shows.figure("settled"))
         await shows.page.evaluate("window.untouched = true")
-        with raw(sqlite_url) as database:
-            database.execute(
-                "INSERT INTO x402_payments (signature, instruction, inner_instruction, block_time, status,"
-                " agent_address, payer_address, recipient_address, amount, token_mint, token_decimals,"
-                " confidence, reason) VALUES ('raw', 0, -1, '2026-02-04 00:00:00.000000', 'settled', 'agent9',"
-                " 'p', 'r', printf('%078d', 987654321012), ?, 6, 1.0, 'raw SQL')",
-                (USDC,),
-            )
-            database.execute("UPDATE agents SET name = 'Renamed by raw SQL' WHERE address = 'agent0'")
+        await write(
+            sqlite_url,
+            "INSERT INTO x402_payments (signature, instruction, inner_instruction, block_time, status,"
+            " agent_address, payer_address, recipient_address, amount, token_mint, token_decimals,"
+            " confidence, reason) VALUES ('raw', 0, -1, '2026-02-04 00:00:00.000000', 'settled', 'agent9',"
+            f" 'p', 'r', printf('%078d', 987654321012), '{USDC}', 6, 1.0, 'raw SQL')",
+            "UPDATE agents SET name = 'Renamed by raw SQL' WHERE address = 'agent0'",
+        )
         await expect(shows.page.locator('[data-figure="settled"]')).to_have_text(str(before + 1), timeout=15_000)
         await expect(shows.page.locator("#agents")).to_contain_text("987,654.321012", timeout=15_000)
         await expect(shows.page.locator("#agents")).to_contain_text("Renamed by raw SQL")
@@ -102,11 +101,11 @@ async def test_what_a_person_opened_and_where_the_keyboard_is_outlast_a_change(
         await shows.page.locator("#volume summary").first.click()
         link = shows.page.locator("#agents tbody a").first
         await link.focus()
-        with raw(sqlite_url) as database:
-            database.execute(
-                "UPDATE x402_payments SET amount = printf('%078d', 5000000) WHERE signature = 'signature0'"
-            )
-            database.execute("UPDATE agents SET name = 'Other' WHERE address = 'agent0'")
+        await write(
+            sqlite_url,
+            "UPDATE x402_payments SET amount = printf('%078d', 5000000) WHERE signature = 'signature0'",
+            "UPDATE agents SET name = 'Other' WHERE address = 'agent0'",
+        )
         await expect(shows.page.locator("#agents")).to_contain_text("Other", timeout=15_000)
         await asyncio.sleep(1)
         assert await shows.page.locator("#volume details").first.get_attribute("open") is not None
@@ -200,8 +199,10 @@ async def test_nothing_moves_for_who_wants_no_motion(browser: Browser, url: str,
     async with shown(browser, url, reduced_motion="reduce") as shows:
         await shows.open()
         before = int(await shows.figure("settled"))
-        with raw(sqlite_url) as database:
-            database.execute("UPDATE x402_payments SET status = 'settled'")
+        await write(
+            sqlite_url,
+            "UPDATE x402_payments SET status = 'settled'",
+        )
         await expect(shows.page.locator('[data-figure="settled"]')).not_to_have_text(str(before), timeout=15_000)
         assert await shows.page.evaluate("document.getAnimations().length") == 0
 

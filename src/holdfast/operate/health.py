@@ -100,7 +100,7 @@ class Examiner:
                 findings.append(_followers(await self.journal(), self._is_followed))
                 findings += await self._rejected()
         except HoldfastError as error:
-            advice = "see that the database runs, and that the URL and the login are right"
+            advice = "see that the database runs and that URL and login are right; a service recovers by itself"
             findings.append(_database_wrong(str(error), advice))
         return Report.of(findings)
 
