@@ -27,6 +27,9 @@ NAMING = {
 }
 
 
+_MODEL = "holdfast.model"  # of a table's info
+
+
 class _database_id(FunctionElement[UUID]):
     """The id that the database gives a row written by raw SQL without one (random, not ordered by time)."""
 
@@ -90,6 +93,8 @@ class Model(DeclarativeBase):
         except ModelError:
             _forget(cls)  # a corrected declaration may follow in the same process
             raise
+        # SQLAlchemy's registry alone would let go of a model to which nobody else holds on.
+        cls.__table__.info[_MODEL] = cls  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.__dict__.get('id', 'not flushed')}>"
@@ -158,5 +163,4 @@ def _forget(model: type[Model]) -> None:
 
 def models_of(metadata: MetaData) -> list[type[Model]]:
     """The models declared on `metadata`, in dependency order of their tables."""
-    by_table = {m.local_table: m.class_ for m in Model.registry.mappers if m.local_table.metadata is metadata}  # type: ignore[attr-defined]
-    return [by_table[t] for t in metadata.sorted_tables if t in by_table]
+    return [table.info[_MODEL] for table in metadata.sorted_tables if _MODEL in table.info]
