@@ -11,7 +11,6 @@ import pytest
 from holdfast.errors import StoreError, Unavailable
 from holdfast.journal import Journal
 from holdfast.journal.epoch import Epochs
-from holdfast.journal.feed import SharedTick
 from holdfast.journal.link import Link
 from holdfast.settings import Settings
 from holdfast.store import Store
@@ -108,43 +107,6 @@ async def test_a_quiet_journal_is_hardly_looked_at(database_url: str, monkeypatc
         looks[0] = 0
         await asyncio.sleep(2.0)
         assert looks[0] <= 14
-
-
-class SlowFeed:
-    """A feed whose ticks take their time."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self.made = 0
-
-    async def make_tick(self) -> int:
-        seen = self.now
-        await asyncio.sleep(0.02)
-        self.made += 1
-        return seen
-
-
-async def test_a_shared_tick_never_began_before_it_was_asked_for() -> None:
-    feed = SlowFeed()
-    ticks = SharedTick(feed)  # type: ignore[arg-type]
-
-    async def ask(delay: float) -> None:
-        await asyncio.sleep(delay)
-        feed.now += 1
-        asked = feed.now
-        assert await ticks.make() >= asked  # type: ignore[operator]
-
-    await asyncio.gather(*(ask(n * 0.001) for n in range(100)))
-    assert feed.made < 20
-
-
-async def test_a_shared_tick_outlives_whoever_stopped_waiting_for_it() -> None:
-    feed = SlowFeed()
-    ticks = SharedTick(feed)  # type: ignore[arg-type]
-    first, second = asyncio.create_task(ticks.make()), asyncio.create_task(ticks.make())
-    await asyncio.sleep(0)
-    first.cancel()
-    assert await second == 0  # type: ignore[comparison-overlap]
 
 
 async def test_a_link_comes_back_after_a_failure(database_url: str) -> None:

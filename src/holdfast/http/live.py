@@ -107,7 +107,8 @@ class Live:
         try:
             # What is read after `hello` must not be older than what is told after it.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._following.wait(), _PATIENCE)
+                async with asyncio.timeout(_PATIENCE):
+                    await self._following.wait()
             known = {event.id: i for i, event in enumerate(self._events)}
             resumed = last_id in known
             seen = self._events[-1].id if self._events else None
@@ -124,7 +125,8 @@ class Live:
                     continue
                 woken.clear()
                 try:
-                    await asyncio.wait_for(woken.wait(), HEARTBEAT)
+                    async with asyncio.timeout(HEARTBEAT):
+                        await woken.wait()
                 except TimeoutError:
                     yield None
         finally:

@@ -27,8 +27,8 @@ from holdfast.http import formats, parameters
 from holdfast.http.answers import REVALIDATE, tagged
 from holdfast.http.exposed import Resource
 from holdfast.http.health import Health
-from holdfast.http.shared import OneAtATime
 from holdfast.operate import Report
+from holdfast.shared import Coalesced
 from holdfast.store import Unit
 
 _HERE = Path(__file__).parent
@@ -79,7 +79,7 @@ class Overview:
         self.title = title
         self.resources = [resource for resource in resources.values() if not resource.tenanted]
         self.has_payments = has_payments
-        self._views: dict[str | None, OneAtATime[View]] = {}
+        self._views: dict[str | None, Coalesced[View]] = {}
         self.templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,  # names and addresses come from outside
@@ -116,11 +116,11 @@ class Overview:
             return Response(rendered, 503, headers, "text/html; charset=utf-8")
         return tagged(request, rendered, "text/html; charset=utf-8", REVALIDATE)
 
-    def _shared(self, token: str | None) -> OneAtATime[View]:
+    def _shared(self, token: str | None) -> Coalesced[View]:
         """Tabs that are told of one change ask at once: they get one answer."""
         if len(self._views) >= _SHARED:
             self._views.clear()
-        return self._views.setdefault(token, OneAtATime(lambda: self._view(token)))
+        return self._views.setdefault(token, Coalesced(lambda: self._view(token)))
 
     async def _view(self, token: str | None) -> View:
         status = await self.health.examiner.examine()

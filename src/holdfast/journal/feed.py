@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -49,44 +48,3 @@ class Feed(Protocol):
     async def close(self) -> None:
         """Give the connection back."""
         ...
-
-
-class SharedTick:
-    """One `make_tick` at a time for all that ask: whoever asks while one is being made waits for the next.
-
-    The tick under way may have looked before the asker's commit; the next one begins after it.
-    """
-
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self._running: asyncio.Task[Position] | None = None
-        self._next: asyncio.Task[Position] | None = None
-
-    async def make(self) -> Position:
-        """A tick that began after this call."""
-        if self._running is None:
-            self._running = _watched(self._make())
-            return await asyncio.shield(self._running)
-        if self._next is None:
-            self._next = _watched(self._make_after(self._running))
-        return await asyncio.shield(self._next)
-
-    async def _make_after(self, earlier: asyncio.Task[Position]) -> Position:
-        await asyncio.wait([earlier])
-        self._running, self._next = self._next, None
-        return await self._make()
-
-    async def _make(self) -> Position:
-        mine = asyncio.current_task()
-        try:
-            return await self._feed.make_tick()
-        finally:
-            if self._running is mine:
-                self._running = None
-
-
-def _watched(making: Coroutine[Any, Any, Position]) -> asyncio.Task[Position]:
-    """A task whose failure is of no interest once everybody who waited for it is gone."""
-    task = asyncio.create_task(making)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task

@@ -9,10 +9,11 @@ import time
 from holdfast.errors import Unavailable
 from holdfast.journal.changes import Change, Position, reset_everything
 from holdfast.journal.delivery import Delivery, HandlerFailed, Subscription
-from holdfast.journal.feed import Feed, Page, SharedTick
+from holdfast.journal.feed import Feed, Page
 from holdfast.journal.leases import Lease, Leases, LostLease
 from holdfast.journal.wakeups import Waiter
 from holdfast.logs import get_logger
+from holdfast.shared import Coalesced
 from holdfast.store import Store
 
 log = get_logger("holdfast.journal")
@@ -30,7 +31,13 @@ class Follower:
     """
 
     def __init__(
-        self, store: Store, feed: Feed, ticks: SharedTick, leases: Leases, waiter: Waiter, subscription: Subscription
+        self,
+        store: Store,
+        feed: Feed,
+        ticks: Coalesced[Position],
+        leases: Leases,
+        waiter: Waiter,
+        subscription: Subscription,
     ) -> None:
         self._store, self._feed, self._ticks, self._leases, self.waiter = store, feed, ticks, leases, waiter
         self.subscription = subscription
@@ -115,7 +122,7 @@ class Follower:
     async def _pursue(self) -> None:
         while True:
             self.waiter.clear()
-            upto = await self._ticks.make()
+            upto = await self._ticks.get()
             if self.position is None and self.subscription.start == "now":
                 self._moved(upto)
             if self.position is None or self.position.epoch != upto.epoch:
@@ -132,7 +139,7 @@ class Follower:
             page = await self._feed.page(self.position, upto, self.subscription.tables, PAGE)
             if page.lost:
                 log.warning("history_lost", follower=self.subscription.name, position=str(self.position), now=str(upto))
-                await self._rebuild(await self._ticks.make())
+                await self._rebuild(await self._ticks.get())
                 return
             try:
                 await self._deliver(page)
@@ -140,7 +147,7 @@ class Follower:
                 if self.subscription.durable:
                     raise
                 # It has nowhere to put a change aside: it starts again from nothing instead.
-                await self._rebuild(await self._ticks.make())
+                await self._rebuild(await self._ticks.get())
                 return
             self.position, more = page.position, page.more
             await self._checkpoint_idle()

@@ -14,7 +14,7 @@ from holdfast.journal.changes import Change, Position, reset_everything
 from holdfast.journal.dead_letters import DeadLetter, DeadLetters
 from holdfast.journal.delivery import Subscription
 from holdfast.journal.epoch import Epochs
-from holdfast.journal.feed import Feed, Page, SharedTick
+from holdfast.journal.feed import Feed, Page
 from holdfast.journal.feed_postgres import PostgresFeed
 from holdfast.journal.feed_sqlite import SqliteFeed
 from holdfast.journal.followers import PAGE, Follower
@@ -22,6 +22,7 @@ from holdfast.journal.leases import Leases
 from holdfast.journal.pruning import Maintenance, prune
 from holdfast.journal.status import JournalStatus, last_position, status
 from holdfast.journal.wakeups import Wakeups
+from holdfast.shared import Coalesced
 from holdfast.store import Store, Unit
 
 ASK_RETRY = "UPDATE holdfast_followers SET retry = true WHERE name = :name"
@@ -59,7 +60,8 @@ class Journal:
             feed = sqlite
             self._data_version = sqlite.data_version if store.file is not None else None
         self._feed: Feed = feed or PostgresFeed(store, self._epochs)
-        self._ticks = SharedTick(self._feed)
+        # One tick at a time is enough for all who ask.
+        self._ticks = Coalesced(self._feed.make_tick)
         self._leases = Leases(store, ttl=lease)
         self._wakeups = Wakeups(store, self._data_version)
         self._maintenance = Maintenance(store, self._epochs, keep=keep, every=max(1.0, min(30.0, keep / 4)))
@@ -90,7 +92,7 @@ class Journal:
             JournalError: the database has no journal yet. Unavailable: it cannot be reached.
         """
         try:
-            return await self._ticks.make()
+            return await self._ticks.get()
         except StoreError as error:
             if "holdfast_" in str(error) and any(words in str(error) for words in ("does not exist", "no such table")):
                 raise JournalError(f"{self.store.place} has no journal yet; run `holdfast migrate up`") from error

@@ -13,7 +13,7 @@ from holdfast.errors import HoldfastError, Unavailable
 from holdfast.index.rejected import list_rejected, rejected
 from holdfast.journal import Journal, JournalStatus
 from holdfast.migrate import Difference
-from holdfast.operate.kept import Kept
+from holdfast.shared import Kept
 from holdfast.store import Store
 
 PING_LIMIT = 2.0  # seconds after which a database that does not answer counts as down
@@ -74,7 +74,8 @@ class Examiner:
             Unavailable: it did not, within `PING_LIMIT` seconds.
         """
         try:
-            return await asyncio.wait_for(self._store.ping(), PING_LIMIT)
+            async with asyncio.timeout(PING_LIMIT):
+                return await self._store.ping()
         except TimeoutError:
             raise Unavailable(f"{self._store.place} does not answer within {PING_LIMIT:g} s") from None
 

@@ -97,7 +97,8 @@ class Rollups:
     async def _loop(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._marked.wait(), _SWEEP)
+                async with asyncio.timeout(_SWEEP):
+                    await self._marked.wait()
             self._marked.clear()
             try:
                 await self.refresh_all()

@@ -227,7 +227,8 @@ class Store:
         self._units.refuse()
         pools = [engine.sync_engine.pool for engine in {self.engine, self.read_engine}]
         try:
-            await asyncio.wait_for(self._units.idle.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._units.idle.wait()
         except TimeoutError:
             log.warning("units_left_open", place=self.place, units=self._units.count, waited=timeout)
             self._leaving = asyncio.create_task(self._drop_when_idle(pools))
