@@ -74,13 +74,14 @@ async def index_payments(file: Path, folder: Path) -> tuple[int, int]:
 async def write_row_by_row(file: Path, folder: Path) -> tuple[int, int]:
     """The same parser and the same captured tables, written as one does without a thought: an ORM object a row."""
     from holdfast import Holdfast
+    from holdfast.apps import agents
     from holdfast.apps.agents.indexing import make_recogniser
     from holdfast.apps.agents.ledger import moment
     from holdfast.apps.agents.models import TOP_LEVEL, TokenTransfer
 
     recogniser = make_recogniser()
     transactions = kept = 0
-    async with await Holdfast.open(_url(folder)) as hold:
+    async with await Holdfast.open(_url(folder), metadata=agents.metadata) as hold:
         for transaction in _transactions(file, recogniser.wants):
             transactions += 1
             if not transaction.transfers:
@@ -123,10 +124,11 @@ SUBJECTS: dict[str, Subject] = {
 
 async def _index(file: Path, folder: Path, *, keep_all: bool) -> tuple[int, int]:
     from holdfast import Holdfast
+    from holdfast.apps import agents
     from holdfast.apps.agents.indexing import SolanaFiles, make_recogniser
     from holdfast.apps.agents.models import TokenTransfer
 
-    async with await Holdfast.open(_url(folder)) as hold:
+    async with await Holdfast.open(_url(folder), metadata=agents.metadata) as hold:
         run = SolanaFiles(hold, make_recogniser(), keep_all=keep_all)
         await run.index([file])
         if run.rejected or run.counts.duplicates:
@@ -166,8 +168,10 @@ def main() -> None:
     async def timed() -> Outcome:
         if subject not in (decode_with_msgspec, decode_with_json):
             from holdfast import Holdfast
+            from holdfast.apps import agents
 
-            async with await Holdfast.open(_url(folder)):  # imports and migrations are done before the clock starts
+            # Imports and migrations are done before the clock starts.
+            async with await Holdfast.open(_url(folder), metadata=agents.metadata):
                 pass
         processor, wall = time.process_time(), time.perf_counter()
         transactions, kept = await subject(file, folder)

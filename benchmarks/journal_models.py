@@ -11,8 +11,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Index, MetaData, Table
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
-from holdfast.model import Amount, Aspect, Model, Policy, uuid7
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING, Amount, Aspect, Model, Policy, uuid7
 
 metadata = MetaData(naming_convention=NAMING)
 """Apart from that of other models, so that opening a database with theirs does not make these."""

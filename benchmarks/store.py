@@ -25,7 +25,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from benchmarks.harness import Options, Report, Subject, microseconds_each
 from devservers import start_postgres
 from holdfast import Amount, Holdfast, Model, Policy, Query, Settings, Timestamps, Unit, Versioned
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING
 
 GET_OVER_ORM = 1.15
 ADD_MANY_OVER_CORE = 1.2

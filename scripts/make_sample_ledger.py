@@ -3,7 +3,7 @@
     python scripts/make_sample_ledger.py            # write src/holdfast/apps/agents/sample/
     python scripts/make_sample_ledger.py --check    # make it again and compare with what is packaged
 
-Needs the extra `solana` (for LiteSVM). The same seed gives the same records, byte for byte.
+Needs `make venv` (for LiteSVM, which is in solders). The same seed gives the same records, byte for byte.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import MetaData
 
-from holdfast.errors import Unavailable
+from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.index import rejected
 from holdfast.journal import Journal
 from holdfast.migrate import Difference, migrate_up, pending
@@ -39,21 +39,22 @@ class Holdfast:
                 unit.add(Note(text="hold fast"))
     """
 
-    def __init__(self, settings: Settings, *, metadata: MetaData = Model.metadata) -> None:
+    def __init__(self, settings: Settings, *, metadata: MetaData | Sequence[MetaData] = Model.metadata) -> None:
         self.settings = settings
-        self.models = models_of(metadata)
+        metadatas = (metadata,) if isinstance(metadata, MetaData) else tuple(metadata)
+        self.models = [model for one in metadatas for model in models_of(one)]
         check_foreign_keys(self.models)
         self.store = Store(settings)
         self.journal = Journal(self.store)
         self.rollups = Rollups(self.store, self.journal, self.models)
-        self._metadatas = (metadata, rollup_metadata, rejected.metadata)
+        self._metadatas = (*metadatas, rollup_metadata, rejected.metadata)
 
     @classmethod
     async def open(
         cls,
         url: str | None = None,
         *,
-        metadata: MetaData = Model.metadata,
+        metadata: MetaData | Sequence[MetaData] = Model.metadata,
         migrate: bool | None = None,
         follow: bool = False,
         settings: Settings | None = None,
@@ -63,33 +64,40 @@ class Holdfast:
 
         Args:
             url: the database; else `HOLDFAST_DATABASE_URL`, else `./holdfast.db`.
-            metadata: the models to keep; all that are declared, unless given.
+            metadata: of the models to keep, one or several; `Model.metadata` unless given.
             migrate: make what the models have and the database lacks; by default only in development.
             follow: also run the followers (rollups) in this process.
-            settings: everything at once, in place of the environment; `overrides` are single ones.
+            settings: everything at once, in place of `url`, the environment and `overrides`, which are single ones.
 
         Raises:
-            ConfigurationError: the environment or the URL is malformed.
+            ConfigurationError: the environment or the URL is malformed, or `settings` is not all that was given.
             Unavailable: the database cannot be reached within `start_timeout` seconds.
             MigrationError: the models need what cannot be made without you.
         """
-        settings = settings or Settings.from_environment(database_url=url, **overrides)
+        if settings is None:
+            settings = Settings.from_environment(database_url=url, **overrides)
+        elif url is not None or overrides:
+            raise ConfigurationError("give settings=… or a URL and single settings, not both")
         hold = cls(settings, metadata=metadata)
-        migrate = settings.environment == "development" if migrate is None else migrate
-        try:
-            if not migrate and hold.store.file is not None and not hold.store.file.exists():
-                # Connecting would make an empty one, and the next question would be why nothing is in it.
-                raise Unavailable(f"there is no database {hold.store.file}; make it with `holdfast migrate up`")
-            await hold.store.start()
-            if migrate:
-                await hold.migrate()
-            await hold.journal.start()
-            if follow:
-                await hold.follow()
-        except BaseException:
-            await hold.close()
-            raise
+        await hold.start(migrate=migrate, follow=follow)
         return hold
+
+    async def start(self, *, migrate: bool | None = None, follow: bool = False) -> None:
+        """What `open` does with a `Holdfast` that was made without connecting; closes it when that fails."""
+        migrate = self.settings.environment == "development" if migrate is None else migrate
+        try:
+            if not migrate and self.store.file is not None and not self.store.file.exists():
+                # Connecting would make an empty one, and the next question would be why nothing is in it.
+                raise Unavailable(f"there is no database {self.store.file}; make it with `holdfast migrate up`")
+            await self.store.start()
+            if migrate:
+                await self.migrate()
+            await self.journal.start()
+            if follow:
+                await self.follow()
+        except BaseException:
+            await self.close()
+            raise
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from holdfast import Holdfast, uuid7
+from holdfast.apps import agents
 from holdfast.apps.agents import Agent, X402Payment
 
 USDC = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
@@ -66,7 +67,7 @@ def invented(count: int, *, seed: int = 1, days: int = 70, agents: int = 6) -> l
 @asynccontextmanager
 async def ledger(url: str, rows: list[dict[str, Any]]) -> AsyncIterator[Holdfast]:
     """A database with these payments, three agents, and the rollup computed."""
-    async with await Holdfast.open(url, migrate=True) as hold:
+    async with await Holdfast.open(url, migrate=True, metadata=agents.metadata) as hold:
         async with hold.unit() as unit:
             unit.add(Agent(address="agent0", name="Zero", is_verified=True), Agent(address="agent1", name="One"))
             unit.add(Agent(address="never-paid"))

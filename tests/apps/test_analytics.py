@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from holdfast import Holdfast
+from holdfast.apps import agents
 from holdfast.apps.agents import X402Payment, analytics
 from holdfast.apps.agents.history import payments
 from holdfast.apps.agents.tokens import Token
@@ -296,10 +297,10 @@ async def test_figures_of_some_days_are_a_range_of_the_rollups_key(hold: Holdfas
 
 
 async def test_a_hundred_thousand_payments_are_summed_up_from_the_rollup_alone(sqlite_url: str) -> None:
-    count, agents = 100_000, 40
-    async with await Holdfast.open(sqlite_url, migrate=True) as hold:
+    count, number = 100_000, 40
+    async with await Holdfast.open(sqlite_url, migrate=True, metadata=agents.metadata) as hold:
         async with hold.unit() as unit:
-            await unit.execute(GENERATE, {"count": count, "agents": agents})
+            await unit.execute(GENERATE, {"count": count, "agents": number})
         await hold.rollups.rebuild()
         read: list[str] = []
         event.listen(hold.store.read_engine.sync_engine, "before_cursor_execute", lambda *given: read.append(given[2]))

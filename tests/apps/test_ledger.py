@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from holdfast import Holdfast, Query
+from holdfast.apps import agents
 from holdfast.apps.agents import sample
 from holdfast.apps.agents.ledger import Counts, PaymentLedger
 from holdfast.apps.agents.models import Agent, TokenTransfer, X402Payment, X402Transaction
@@ -49,7 +50,7 @@ def swap(signature: str = "swap") -> Transaction:
 
 @pytest.fixture
 async def hold(database_url: str) -> AsyncIterator[Holdfast]:
-    async with await Holdfast.open(database_url) as opened:
+    async with await Holdfast.open(database_url, metadata=agents.metadata) as opened:
         yield opened
 
 

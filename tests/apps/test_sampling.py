@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from holdfast import Holdfast, Query, Settings
+from holdfast.apps import agents
 from holdfast.apps.agents import sample
 from holdfast.apps.agents.models import Agent, AgentCapability, AgentPricing, TokenTransfer, X402Payment
 from holdfast.apps.agents.sampling import index_sample, wants_sample
@@ -18,13 +19,13 @@ from holdfast.index import list_rejected
 async def test_the_sample_goes_only_into_an_empty_default_database_unless_it_is_said(
     sqlite_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with await Holdfast.open(sqlite_url) as named:
+    async with await Holdfast.open(sqlite_url, metadata=agents.metadata) as named:
         assert [await wants_sample(named, asked) for asked in (None, True, False)] == [False, True, False]
     for model, row in ((Agent, {"address": "a"}), (TokenTransfer, TRANSFER)):
         folder = tmp_path / model.__name__
         folder.mkdir()
         monkeypatch.chdir(folder)
-        async with await Holdfast.open(settings=Settings.from_environment({})) as default:
+        async with await Holdfast.open(settings=Settings.from_environment({}), metadata=agents.metadata) as default:
             assert [await wants_sample(default, asked) for asked in (None, True, False)] == [True, True, False]
             async with default.unit() as unit:
                 await unit[model].add_many([row])  # type: ignore[type-var]
@@ -48,7 +49,7 @@ TRANSFER = {
 
 
 async def test_the_sample_is_indexed_whole_and_again_adds_nothing(database_url: str) -> None:
-    async with await Holdfast.open(database_url) as hold:
+    async with await Holdfast.open(database_url, metadata=agents.metadata) as hold:
         counts = await index_sample(hold)
         labels = list(sample.labels())
         assert counts.transactions == 6_000
@@ -74,14 +75,14 @@ async def contents(hold: Holdfast) -> dict[str, Any]:
 
 
 async def test_the_agents_of_the_sample_are_paid_what_their_labels_say(sqlite_url: str) -> None:
-    async with await Holdfast.open(sqlite_url) as hold:
+    async with await Holdfast.open(sqlite_url, metadata=agents.metadata) as hold:
         await index_sample(hold)
         rows = sample.agents()
         async with hold.read() as unit:
-            agents = await unit[Agent].list(Query(Agent).where(claimed=True).include("capabilities", "pricing"))
+            registered = await unit[Agent].list(Query(Agent).where(claimed=True).include("capabilities", "pricing"))
             payments = await unit[X402Payment].list()
-        assert {a.address for a in agents} == {row["address"] for row in rows if row["claimed"]}
-        tideline = next(a for a in agents if a.name == "Tideline")
+        assert {a.address for a in registered} == {row["address"] for row in rows if row["claimed"]}
+        tideline = next(a for a in registered if a.name == "Tideline")
         assert {c.capability for c in tideline.capabilities} == {"weather", "forecast"}
         assert [(p.price, p.token_decimals) for p in tideline.pricing] == [(4_000, 6)]
         truth = {(x.signature, x.instruction, -1 if x.inner is None else x.inner): x for x in sample.labels()}
@@ -95,7 +96,7 @@ async def test_the_agents_of_the_sample_are_paid_what_their_labels_say(sqlite_ur
 
 
 async def test_the_figures_of_the_sample_equal_its_payments(database_url: str) -> None:
-    async with await Holdfast.open(database_url) as hold:
+    async with await Holdfast.open(database_url, metadata=agents.metadata) as hold:
         await index_sample(hold)
         await hold.rollups.rebuild()
         async with hold.read() as unit:

@@ -11,6 +11,8 @@ from pathlib import Path
 # To be put before a command.
 _FILE_LIMIT = (
     "import os, resource, sys; limit = int(sys.argv[1]);"
+    # What is measured of a process is a file that would not fit either.
+    " os.environ.pop('COVERAGE_PROCESS_CONFIG', None);"
     " resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)); os.execvp(sys.argv[2], sys.argv[2:])"
 )
 # Root may write whatever the mode says, until it gives up CAP_DAC_OVERRIDE (1): PR_CAPBSET_DROP is 24.

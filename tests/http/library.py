@@ -7,7 +7,7 @@ from sqlalchemy import Enum, Float, ForeignKey, LargeBinary, MetaData, Numeric
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from holdfast import Amount, Expose, Model, Policy
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING
 
 
 class LibraryModel(Model):

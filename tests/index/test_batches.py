@@ -20,7 +20,7 @@ from holdfast import Amount, Holdfast, Model, Unit
 from holdfast.errors import HoldfastError, InvalidValue, MalformedRecord, Unavailable
 from holdfast.index import Indexer, Item, Rejected, batches, list_rejected
 from holdfast.index.rejected import reject
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING
 from tests.index.commands import environment
 
 

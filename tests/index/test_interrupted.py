@@ -21,6 +21,7 @@ from sqlalchemy import select
 
 from devservers import PostgresServer
 from holdfast import Holdfast
+from holdfast.apps import agents
 from holdfast.apps.agents import sample
 from holdfast.apps.agents.models import Agent, TokenTransfer, X402Payment, X402Transaction
 from holdfast.rollup.refresh import dirty
@@ -47,7 +48,7 @@ def command(ledger: Path, url: str) -> list[str | Path]:
 async def state(url: str) -> dict[str, list[Any]]:
     """All rows that indexing makes, without the ids and times that every run makes anew."""
     found = {}
-    async with await Holdfast.open(url) as hold, hold.read() as unit:
+    async with await Holdfast.open(url, metadata=agents.metadata) as hold, hold.read() as unit:
         for model in MODELS:
             columns = [c for c in model.__table__.columns if c.name not in ("id", "created_at", "updated_at")]
             found[model.__tablename__] = sorted(map(repr, await unit.execute(select(*columns))))
@@ -219,7 +220,7 @@ def test_figures_are_right_after_all_that(ledger: Path, tmp_path: Path) -> None:
     assert run(*command(ledger, url), cwd=tmp_path).returncode == 0
 
     async def volumes() -> tuple[int, int]:
-        async with await Holdfast.open(url) as hold:
+        async with await Holdfast.open(url, metadata=agents.metadata) as hold:
             await hold.rollups.rebuild()
             async with hold.read() as unit:
                 assert (await unit.execute(select(dirty))).first() is None

@@ -1,5 +1,6 @@
 """What only PostgreSQL can do to a table, and that it is captured all the same."""
 
+import datetime as dt
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import MetaData, UniqueConstraint
+from sqlalchemy import DateTime, MetaData, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import journal
@@ -41,7 +42,14 @@ class Keyed(Base):
     v: Mapped[int | None]
 
 
-MODELS: list[type[Model]] = [Event, Keyed]
+class Timed(Base):
+    __tablename__ = "timed"
+    __policy__ = Policy(Facts("at", "naive"))
+    at: Mapped[dt.datetime | None]
+    naive: Mapped[dt.datetime | None] = mapped_column(DateTime(timezone=False))
+
+
+MODELS: list[type[Model]] = [Event, Keyed, Timed]
 
 
 @pytest.fixture
@@ -137,9 +145,30 @@ async def test_the_sessions_settings_do_not_change_the_facts(raw: Any, store: St
         await raw.execute(f"SET {setting}")
     reader = Reader(log)
     await reader.skip()
-    await raw.execute("INSERT INTO public.keyed (id, u, v) VALUES (1, 2, 3)")
+    await raw.execute(
+        "INSERT INTO public.timed (at, naive) VALUES ('2024-02-29T23:59:59.05+05:45', '2024-03-01T00:00:00')"
+    )
     [change] = await reader.changes()
-    assert (change.key, change.new) == ("1", {"u": 2, "v": 3})
+    assert change.new == {"at": "2024-02-29T18:14:59.050000Z", "naive": "2024-03-01T00:00:00.000000Z"}
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("2024-01-02 03:04:05.123456+00", "2024-01-02T03:04:05.123456Z"),
+        ("2024-01-02 03:04:05.1-11:30", "2024-01-02T14:34:05.100000Z"),
+        ("9999-12-31 23:59:59.999999+00", "9999-12-31T23:59:59.999999Z"),
+        ("0001-01-01 00:00:00+00", "0001-01-01T00:00:00.000000Z"),
+        ("infinity", "infinity"),
+        ("0044-03-15 12:00:00+00 BC", "0044-03-15 12:00:00+00 BC"),
+        ("12024-01-02 03:04:05+00", "12024-01-02 03:04:05+00"),
+    ],
+)
+async def test_a_time_is_told_in_one_form_or_as_it_is(raw: Any, reader: Reader, written: str, told: str) -> None:
+    await raw.execute(f"INSERT INTO timed (at) VALUES ('{written}')")
+    [change] = await reader.changes()
+    assert change.new is not None
+    assert (change.new["at"], change.new["naive"]) == (told, None)
 
 
 async def test_a_role_without_rights_on_the_journal_is_captured(raw: Any, reader: Reader) -> None:

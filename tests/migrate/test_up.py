@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import Count, Holdfast, Model, Policy, Rollup, Timestamps, Versioned
 from holdfast.errors import MigrationError
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING
 
 _numbers = count()
 

@@ -13,8 +13,7 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.errors import InvalidValue
-from holdfast.model import Amount, Model, Total, exact_sum
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING, Amount, Model, Total, exact_sum
 from holdfast.store import Store
 from tests.store.opening import opened
 

@@ -8,8 +8,7 @@ from sqlalchemy import ForeignKey, MetaData
 from sqlalchemy.orm import Mapped, configure_mappers, mapped_column, relationship
 
 from holdfast.errors import ModelError
-from holdfast.model import Aspect, Model, Policy, models_of, require_columns, uuid7
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING, Aspect, Model, Policy, models_of, require_columns, uuid7
 
 
 class Announced(Aspect):

@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import MetaData
 from sqlalchemy.orm import Mapped, mapped_column
 
-from holdfast.model import Amount, Model, Timestamps, Versioned
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING, Amount, Model, Timestamps, Versioned
 from holdfast.store import Store
 from tests.store.opening import opened
 

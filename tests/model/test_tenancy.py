@@ -8,8 +8,7 @@ from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, MetaData, Unique
 from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.errors import Conflict, ModelError
-from holdfast.model import Model, Policy, check_foreign_keys, models_of, uuid7
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING, Model, Policy, check_foreign_keys, models_of, uuid7
 from tests.store.opening import opened
 
 

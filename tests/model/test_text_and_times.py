@@ -13,8 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped
 
 from holdfast.errors import InvalidValue
-from holdfast.model import Model
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING, Model
 from holdfast.store import Store
 from tests.store.opening import opened
 

@@ -8,7 +8,7 @@ from sqlalchemy import Index, MetaData
 from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import Amount, Count, Model, Policy, Rollup, Sum
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING
 
 
 class Base(Model):

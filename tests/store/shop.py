@@ -8,8 +8,7 @@ from uuid import UUID
 from sqlalchemy import Float, ForeignKey, MetaData, Numeric
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from holdfast.model import Amount, Model, Policy, Timestamps, Versioned
-from holdfast.model.base import NAMING
+from holdfast.model import NAMING, Amount, Model, Policy, Timestamps, Versioned
 
 
 class Base(Model):

@@ -17,7 +17,7 @@ _STYLES = {"ok": "", "note": "yellow", "wrong": "red"}
 
 
 def doctor(database: Database = None, as_json: Json = False) -> None:
-    """Look at the configuration, the database, capture, the journal's lag and pending migrations.
+    """Look at the configuration, the database, capture, the journal's lag, pending migrations and rejected records.
 
     Says what to do about whatever is wrong, and exits with 1 then. It changes nothing.
 
@@ -40,13 +40,13 @@ def doctor(database: Database = None, as_json: Json = False) -> None:
 
 
 async def _examine(database: str | None) -> Report:
-    from holdfast.apps import agents  # noqa: F401  declares the models
+    from holdfast.apps import agents
     from holdfast.hold import Holdfast
     from holdfast.operate import Finding, Report
     from holdfast.settings import Settings
 
     try:
-        hold = Holdfast(Settings.from_environment(database_url=database))
+        hold = Holdfast(Settings.from_environment(database_url=database), metadata=agents.metadata)
     except HoldfastError as error:
         advice = "correct the variable or option named"
         return Report.of([Finding(check="configuration", state="wrong", detail=str(error), do=advice)])

@@ -35,11 +35,11 @@ app.command("up", help=help_of(up))(up)
 
 
 async def _up(database: str | None, as_json: bool) -> None:
-    from holdfast.apps import agents  # noqa: F401  declares the models
+    from holdfast.apps import agents
     from holdfast.hold import Holdfast
     from holdfast.settings import Settings
 
-    hold = Holdfast(Settings.from_environment(database_url=database))
+    hold = Holdfast(Settings.from_environment(database_url=database), metadata=agents.metadata)
     try:
         await hold.store.start()
         made = await hold.migrate()

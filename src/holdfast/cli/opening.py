@@ -22,12 +22,12 @@ async def opened(database: str | None, *, migrate: bool = False, **settings: Any
         MigrationError: what the block asked for failed, and the database lacks what the models have.
         HoldfastError: as opening it, or the block, says; what a driver raises is translated.
     """
-    from holdfast.apps import agents  # noqa: F401  declares the models
+    from holdfast.apps import agents
     from holdfast.errors import MigrationError, StoreError, Unavailable
     from holdfast.hold import Holdfast
     from holdfast.store.failures import is_of_the_driver, translate
 
-    async with await Holdfast.open(database, migrate=migrate, **settings) as hold:
+    async with await Holdfast.open(database, metadata=agents.metadata, migrate=migrate, **settings) as hold:
         try:
             yield hold
         except OutputLost:

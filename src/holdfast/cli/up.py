@@ -29,7 +29,7 @@ def up(
     port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port to listen on.")] = 8000,
     database: Database = None,
     redis: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where the caches of several processes meet.")
+        str | None, typer.Option(metavar="URL", help="Where the caches of several processes will meet; not used yet.")
     ] = None,
     sample: Annotated[
         bool | None,
@@ -139,5 +139,5 @@ async def _must_be_free(host: str, port: int) -> None:
             other = port + 1 if port < 65535 else 8000
             raise ConfigurationError(f"port {port} on {host} is taken; try holdfast up --port {other}") from None
         raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({error.strerror}); name an address of this machine, as 127.0.0.1"
+            f"cannot listen on {host}:{port} ({error.strerror}); name an address of this machine, such as 127.0.0.1"
         ) from None

@@ -16,10 +16,10 @@ from holdfast.store.repository import PAGE_LIMIT, PAGE_SIZE
 
 PATH = "/v1/analytics"
 
-_FROM = day("from", "The first UTC day that is meant.")
-_TO = day("to", "The first UTC day that is not meant any more.")
-_TOKEN = text("token", "The mint of the one token that is meant.")
-_AGENT = text("agent", "The address of the one agent that is meant.")
+_FROM = day("from", "The first UTC day, inclusive.")
+_TO = day("to", "The end of the range, a UTC day, exclusive.")
+_TOKEN = text("token", "The mint of one token.")
+_AGENT = text("agent", "The address of one agent.")
 
 
 class PaymentsPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ def endpoints(resource: Resource) -> tuple[Endpoint, ...]:
         Endpoint(
             f"{PATH}/volume",
             "Settled volume and counts by period and token, oldest first. Weeks begin on Monday. Without `to` the last"
-            " day with figures is the last; without `from` the 90 days, 53 weeks or 36 months before it are meant.",
+            " day with figures is the last; without `from` the 90 days, 53 weeks or 36 months before it.",
             (choice("period", "The bucket.", analytics.PERIODS, default="day"), _TOKEN, _AGENT, _FROM, _TO),
             figures.Series,
             analytics.volume,

@@ -65,7 +65,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         try:
             if open_on_startup:
-                await _open(hold)
+                await hold.start(follow=True)
             yield
         finally:
             await live.close()
@@ -89,14 +89,6 @@ def create_app(
     )
     app.state.live = live
     return app
-
-
-async def _open(hold: Holdfast) -> None:
-    await hold.store.start()
-    if hold.settings.environment == "development":
-        await hold.migrate()
-    await hold.journal.start()
-    await hold.follow()
 
 
 def _route_of(routes: list[BaseRoute]) -> Callable[[Scope], str]:

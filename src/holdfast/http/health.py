@@ -144,7 +144,7 @@ class Health:
         for follower in status.followers:
             self.metrics.lag.labels(follower.name).set(follower.lag_changes)
             self.metrics.lag_seconds.labels(follower.name).set(follower.lag_seconds)
-            self.metrics.parked.labels(follower.name).set(follower.parked)
+            self.metrics.dead_letters.labels(follower.name).set(follower.parked)
         waiting = dict.fromkeys((rollup.name for rollup in self.hold.rollups.rollups), 0)
         async with self.hold.read() as unit:
             counted = select(dirty.c.rollup, func.count().label("number")).group_by(dirty.c.rollup)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.errors import HoldfastError, Unavailable
+from holdfast.errors import HoldfastError, JournalError, Unavailable
 from holdfast.hold import Holdfast
 from holdfast.journal import EVERYTHING, Batch, Change, Position
 from holdfast.logs import get_logger
@@ -87,7 +87,7 @@ class Live:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._following.is_set():
             self._following.clear()
-            with contextlib.suppress(KeyError):  # the journal was closed before us
+            with contextlib.suppress(JournalError):  # the journal was closed before us
                 await self.hold.journal.unsubscribe(self._name)
 
     async def listen(self, last_id: str | None = None) -> AsyncIterator[Event | None]:

@@ -34,7 +34,7 @@ class Metrics:
         self.position = self._gauge("journal_tick", "The tick the journal is at.")
         self.lag = self._gauge("journal_lag_changes", "Changes that a follower has not taken yet.", ("follower",))
         self.lag_seconds = self._gauge("journal_lag_seconds", "Age of the oldest of them.", ("follower",))
-        self.parked = self._gauge("journal_parked_keys", "Keys whose change keeps failing.", ("follower",))
+        self.dead_letters = self._gauge("journal_dead_letters", "Changes a follower could not take.", ("follower",))
         self.dirty = self._gauge("rollup_dirty_buckets", "Buckets that wait to be computed.", ("rollup",))
         self.streams = self._gauge("stream_clients", "Open event streams.")
         store.hooks.after_commit.append(self._committed)

@@ -50,7 +50,7 @@ def pairs(query: bytes) -> list[tuple[str, str]]:
         raw_name, _, raw_value = part.partition(b"=")
         name, value = _decoded(raw_name), _decoded(raw_value)
         if name in found:
-            raise InvalidValue(f"{shown(name)} is given twice; give it once (several values: {shown(name)}[in]=a,b)")
+            raise InvalidValue(f"{shown(name)} is given twice; give it once")
         found[name] = value
     return list(found.items())
 

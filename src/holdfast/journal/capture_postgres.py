@@ -62,12 +62,14 @@ async def statements(connection: AsyncConnection, table: CapturedTable, shape: i
     if not relations:
         raise JournalError(f"the table {table.name} does not exist in {schema}; create it before its capture")
     name = function_name(table.name)
-    floats = " SET extra_float_digits = 1" if any(c.kind == "float" for c in table.shape.facts) else ""
+    kinds = {column.kind for column in (*_identity(table), *table.shape.facts)}
+    formats = " SET extra_float_digits = 1" if "float" in kinds else ""
+    formats += " SET datestyle = 'ISO, YMD' SET timezone = 'UTC'" if "time" in kinds else ""
     made = [
         f"CREATE OR REPLACE FUNCTION {schema}.{quote(name)}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
         # A plan is kept for the session and may have been made for one row: it must also do for a million.
         " SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET enable_sort = off SET jit = off"
-        f"{floats} AS $holdfast${source(table, shape, schema)}$holdfast$"
+        f"{formats} AS $holdfast${source(table, shape, schema)}$holdfast$"
     ]
     for relation, trigger, _ in await _faulty(connection, relations, name):
         made.append(

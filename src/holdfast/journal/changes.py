@@ -70,7 +70,7 @@ class Position(msgspec.Struct, frozen=True, order=True):
         try:
             epoch, tick, seq = (int(part) for part in text.split("-"))
         except ValueError:
-            raise JournalError(f"{text!r} is no journal position; use one that `journal status` printed") from None
+            raise JournalError(f"{text!r} is no journal position; take one from `holdfast journal status`") from None
         return cls(epoch, tick, seq)
 
 

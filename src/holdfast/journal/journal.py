@@ -34,7 +34,7 @@ ASK_REBUILD = """
 FORGET = "DELETE FROM holdfast_followers WHERE name = :name"
 SKIP = """
     DELETE FROM holdfast_dead_letters WHERE follower = :name
-        AND (:tbl IS NULL OR tbl = :tbl) AND (:key IS NULL OR key = :key)
+        AND (CAST(:tbl AS TEXT) IS NULL OR tbl = :tbl) AND (CAST(:key AS TEXT) IS NULL OR key = :key)
 """
 
 
@@ -202,8 +202,13 @@ class Journal:
         self._followers[name] = (follower, asyncio.create_task(follower.run(), name=f"follower {name}"))
 
     async def unsubscribe(self, name: str) -> None:
-        """Stop the follower in this process; its position is kept for the next that runs it."""
-        follower, task = self._followers.pop(name)
+        """Stop the follower in this process; its position is kept for the next that runs it.
+
+        Raises:
+            JournalError: this process does not run it.
+        """
+        follower, task = self._running(name)
+        del self._followers[name]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         self._wakeups.forget(follower.waiter)
@@ -212,12 +217,18 @@ class Journal:
         """Wait until this process' follower `name` has had everything up to `position`.
 
         Raises:
-            TimeoutError: it did not get there in `timeout` seconds. KeyError: this process does not run it.
+            TimeoutError: it did not get there in `timeout` seconds. JournalError: this process does not run it.
         """
-        follower, _ = self._followers[name]
+        follower, _ = self._running(name)
         async with asyncio.timeout(timeout):
             while follower.position is None or follower.position < position:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
+
+    def _running(self, name: str) -> tuple[Follower, asyncio.Task[None]]:
+        try:
+            return self._followers[name]
+        except KeyError:
+            raise JournalError(f"this process runs no follower {name!r}") from None
 
     async def emit(self, unit: Unit, topic: str, *, tags: Sequence[str] = (), data: Any = None) -> None:
         """Write an event with the unit; see `context.emit`."""
@@ -230,10 +241,7 @@ class Journal:
     async def skip(self, name: str, *, table: str | None = None, key: str | None = None) -> int:
         """Drop dead letters, of one table or key or all; their keys are delivered again. Returns how many."""
         async with self.store.unit() as unit:
-            result = await unit.execute(
-                SKIP.replace(":tbl IS", "CAST(:tbl AS TEXT) IS").replace(":key IS", "CAST(:key AS TEXT) IS"),
-                {"name": name, "tbl": table, "key": key},
-            )
+            result = await unit.execute(SKIP, {"name": name, "tbl": table, "key": key})
         await self._ask(ASK_RETRY, name)
         return int(result.rowcount)  # type: ignore[attr-defined]
 

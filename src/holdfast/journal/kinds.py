@@ -1,7 +1,7 @@
 """How values are written into the journal, and read back the same on every backend.
 
-A kind says what a column holds. PostgreSQL writes the canonical form itself; on SQLite the writer stores what
-the column stores, because SQL functions are dear there, and the reader makes it canonical.
+A kind says what a column holds. What is cheap to write in canonical form is written so; for the rest, times on
+PostgreSQL and most kinds on SQLite, the writer puts down what the column holds and the reader makes it canonical.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def postgres_json(kind: Kind, column: str, *, nullable: bool) -> list[str]:
         "amount": column,
         "decimal": column,
         "bytes": f"encode({column}, 'hex')",
-        "time": f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+        "time": column,  # in ISO and UTC, to which the capture function is set
     }.get(kind)
     if as_text is not None:
         if nullable:
@@ -101,6 +101,16 @@ def _time(value: Any) -> Any:
     return f"{moment.replace(tzinfo=None).isoformat('T', 'microseconds')}Z"
 
 
+def _postgres_time(value: Any) -> Any:
+    """From "2026-01-02 03:04:05.6+00", or without the zone; a year BC or infinity stays as it is."""
+    if not isinstance(value, str) or value[10:11] != " ":
+        return value
+    moment = value.removesuffix("+00")
+    if not moment[-1].isdigit():
+        return value
+    return f"{moment[:10]}T{moment[11:]}{'.000000'[len(moment) - 19 :]}Z"
+
+
 def _float(value: Any) -> Any:
     try:
         return float(value)
@@ -126,3 +136,6 @@ SQLITE_READERS: dict[Kind, Callable[[Any], Any]] = {
     "json": _json,
 }
 """From what SQLite stores to the canonical form; never given None. Kinds that are not here are canonical as stored."""
+
+POSTGRES_READERS: dict[Kind, Callable[[Any], Any]] = {"time": _postgres_time}
+"""The same for what capture writes on PostgreSQL."""

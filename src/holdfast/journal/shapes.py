@@ -10,7 +10,7 @@ import msgspec
 
 from holdfast.errors import JournalError
 from holdfast.journal.changes import OPS, Change
-from holdfast.journal.kinds import SQLITE_READERS, Kind
+from holdfast.journal.kinds import POSTGRES_READERS, SQLITE_READERS, Kind
 
 EVENT = 0
 """The shape of events, which belong to no table."""
@@ -53,7 +53,7 @@ class Shapes:
     def add(self, number: int, definition: str) -> None:
         """Learn a shape from its definition in the database."""
         shape = msgspec.json.decode(definition, type=Shape)
-        self._readers[number] = _reader(shape, SQLITE_READERS if self._dialect == "sqlite" else {})
+        self._readers[number] = _reader(shape, SQLITE_READERS if self._dialect == "sqlite" else POSTGRES_READERS)
 
     def __contains__(self, number: int) -> bool:
         return number in self._readers

@@ -1,6 +1,6 @@
 """What a user declares: models, policies, aspects, column types, ids."""
 
-from holdfast.model.base import Model, Timestamps, Versioned, models_of
+from holdfast.model.base import NAMING, Model, Timestamps, Versioned, models_of
 from holdfast.model.expose import Expose
 from holdfast.model.ids import uuid7
 from holdfast.model.policy import Aspect, Policy, require_columns
@@ -8,6 +8,7 @@ from holdfast.model.tenancy import check_foreign_keys
 from holdfast.model.types import Amount, Text, Total, UtcTime, exact_sum, format_utc
 
 __all__ = [
+    "NAMING",
     "Amount",
     "Aspect",
     "Expose",

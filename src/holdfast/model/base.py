@@ -68,9 +68,8 @@ class Model(DeclarativeBase):
     """Declare a table by subclassing: columns as SQLAlchemy 2 `Mapped[…]`, behaviour as `__policy__`.
 
     Every model has an `id`, a UUIDv7 made in Python (or a random one given by the database to raw SQL).
-    `Mapped[datetime]` is kept as UTC. A policy that names a missing column, a tenanted table with a
-    constraint that crosses tenants, and a model without a policy it needs are `ModelError`s raised
-    while the class is made.
+    `Mapped[datetime]` is kept as UTC. A policy that names a missing column, and a tenanted table with
+    a constraint that crosses tenants, are `ModelError`s raised while the class is made.
     """
 
     metadata = MetaData(naming_convention=NAMING)

@@ -21,7 +21,7 @@ class Expose(Aspect):
         name: the resource's name, lower case with dashes; the table's name by default.
         filters: columns that a request may filter by (`?rating[gte]=4`).
         sort: columns that a request may sort by.
-        fields: columns that are shown; all but the policy's `secret` ones by default.
+        fields: columns that are shown; all but the policy's `private` and `secret` ones by default.
         include: relationships that a request may load along.
         key: the unique column a single row is asked for by, besides `id`.
     """
@@ -65,6 +65,7 @@ class Expose(Aspect):
 
     def shown(self, model: type[Any]) -> tuple[str, ...]:
         """The columns that are shown, `id` first."""
-        secret = model.__policy__.secret
-        names = self.fields or tuple(c.name for c in model.__table__.columns if c.name not in secret)
+        policy = model.__policy__
+        kept = {*policy.private, *policy.secret}
+        names = self.fields or tuple(c.name for c in model.__table__.columns if c.name not in kept)
         return ("id", *(name for name in names if name != "id"))

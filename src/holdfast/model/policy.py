@@ -13,7 +13,7 @@ A = TypeVar("A", bound="Aspect")
 
 
 class Aspect:
-    """One declared behaviour. Subclass it in the room that carries the behaviour out.
+    """One declared behaviour. Subclass it in the package that implements the behaviour.
 
     A worked example, a fact that a follower of the journal wants with every change::
 
@@ -42,8 +42,8 @@ class Policy:
     Args:
         aspects: declared behaviours, at most one of a kind unless the aspect says otherwise.
         tenant: the column that says whose row it is; makes keys and constraints tenanted.
-        private: columns that are exported and erased for a person, and redacted in logs.
-        secret: columns that are scrubbed before they leave a device.
+        private: columns about a person; `Expose` shows them only where it names them.
+        secret: columns that `Expose` never shows.
         capture: whether committed writes land in the journal. Everything that follows the journal needs it.
         truncate: False refuses TRUNCATE on PostgreSQL (synced and audited models).
     """
@@ -59,7 +59,7 @@ class Policy:
     ) -> None:
         for aspect in aspects:
             if not isinstance(aspect, Aspect):
-                raise ModelError(f"Policy(…) takes aspects, not {aspect!r}; write Warm(…), Expose(…), …")
+                raise ModelError(f"Policy(…) takes aspects, not {aspect!r}; write Expose(…), Rollup(…), …")
         for name, value in (("private", private), ("secret", secret)):
             if isinstance(value, str):
                 raise ModelError(f"Policy({name}=…) takes a tuple of column names: write {name}=({value!r},)")

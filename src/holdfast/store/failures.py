@@ -81,16 +81,16 @@ def is_connection_loss(error: BaseException) -> bool:
 
 def _is_asyncpg_closed(error: BaseException) -> bool:
     """Whether asyncpg found its own connection unusable, which it says with an error that has no SQLSTATE."""
-    return _room(error) == "asyncpg" and type(error).__name__.endswith("InterfaceError") and "clos" in str(error)
+    return _package(error) == "asyncpg" and type(error).__name__.endswith("InterfaceError") and "clos" in str(error)
 
 
-def _room(error: BaseException) -> str:
+def _package(error: BaseException) -> str:
     return type(error).__module__.partition(".")[0]
 
 
 def is_of_the_driver(error: BaseException) -> bool:
     """Whether `error` comes from the database's libraries, not from whoever uses them."""
-    return _room(error) in ("sqlalchemy", *_DRIVERS)
+    return _package(error) in ("sqlalchemy", *_DRIVERS)
 
 
 def translate(error: BaseException, place: str) -> HoldfastError | None:
@@ -197,7 +197,7 @@ def _meaning(error: BaseException, place: str) -> HoldfastError | None:
         )
     if is_connection_loss(error):
         return Unavailable(f"{place} cannot be reached ({reason}); does it run, and is its address right?")
-    if isinstance(error, exc.DBAPIError) or state or _room(error) in _DRIVERS:
+    if isinstance(error, exc.DBAPIError) or state or _package(error) in _DRIVERS:
         return StoreError(f"{place}: {reason}")
     return None
 

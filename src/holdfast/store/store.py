@@ -210,7 +210,7 @@ class Store:
 
     @asynccontextmanager
     async def connect(self, *, write: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A pooled connection without a unit's session and context, for the house's own tables; `write` commits.
+        """A pooled connection without a unit's session and context, for Holdfast's own tables; `write` commits.
 
         Raises:
             Unavailable, StoreError: as the database says.

@@ -4,9 +4,22 @@ from holdfast.apps.agents.models import (
     Agent,
     AgentCapability,
     AgentPricing,
+    AgentsModel,
     TokenTransfer,
     X402Payment,
     X402Transaction,
 )
 
-__all__ = ["Agent", "AgentCapability", "AgentPricing", "TokenTransfer", "X402Payment", "X402Transaction"]
+metadata = AgentsModel.metadata
+"""What to open a `Holdfast` with: `Holdfast.open(metadata=agents.metadata)`, or `(Model.metadata, agents.metadata)`."""
+
+__all__ = [
+    "Agent",
+    "AgentCapability",
+    "AgentPricing",
+    "AgentsModel",
+    "TokenTransfer",
+    "X402Payment",
+    "X402Transaction",
+    "metadata",
+]

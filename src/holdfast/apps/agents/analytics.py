@@ -215,9 +215,7 @@ async def _range(
 ) -> tuple[dt.date | None, dt.date | None]:
     check_days(since, until)
     if since is not None and until is not None and since >= until:
-        raise InvalidValue(
-            f"the range from {since} to {until} has no day in it; `to` is the first day that is not meant"
-        )
+        raise InvalidValue(f"the range from {since} to {until} has no day in it: its end is exclusive")
     if until is None:
         _, last = await _bounds(unit)
         if last is None:

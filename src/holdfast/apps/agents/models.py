@@ -5,17 +5,24 @@ from __future__ import annotations
 import datetime as dt
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from holdfast.model import Amount, Expose, Model, Policy, Timestamps
+from holdfast.model import NAMING, Amount, Expose, Model, Policy, Timestamps
 from holdfast.rollup import Count, Rollup, Sum
 
 TOP_LEVEL = -1  # `inner_instruction` of an instruction that is not inside another: NULLs would not be unique
 NO_BATCH = -1  # `batched` of a transfer that is not one of several in a token program's `batch` instruction
 
 
-class Agent(Timestamps, Model):
+class AgentsModel(Model):
+    """The base of these models: with a metadata of their own they are only where they are asked for."""
+
+    __abstract__ = True
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class Agent(Timestamps, AgentsModel):
     """An on-chain agent. One that was only seen being paid has an address and nothing else yet (a ghost)."""
 
     __tablename__ = "agents"
@@ -54,7 +61,7 @@ class Agent(Timestamps, Model):
     pricing: Mapped[list[AgentPricing]] = relationship(back_populates="agent", cascade="all, delete-orphan")
 
 
-class AgentCapability(Model):
+class AgentCapability(AgentsModel):
     """One thing an agent says it can do."""
 
     __tablename__ = "agent_capabilities"
@@ -70,7 +77,7 @@ class AgentCapability(Model):
     agent: Mapped[Agent] = relationship(back_populates="capabilities")
 
 
-class AgentPricing(Model):
+class AgentPricing(AgentsModel):
     """What an agent asks for one call, in one token."""
 
     __tablename__ = "agent_pricing"
@@ -89,7 +96,7 @@ class AgentPricing(Model):
     agent: Mapped[Agent] = relationship(back_populates="pricing")
 
 
-class X402Transaction(Model):
+class X402Transaction(AgentsModel):
     """One transaction that has, or tried, at least one x402 payment."""
 
     __tablename__ = "x402_transactions"
@@ -115,7 +122,7 @@ class X402Transaction(Model):
     payments: Mapped[int]
 
 
-class X402Payment(Model):
+class X402Payment(AgentsModel):
     """One x402 payment, or the attempt at one: `status` says which, and only settled ones are revenue."""
 
     __tablename__ = "x402_payments"
@@ -174,7 +181,7 @@ class X402Payment(Model):
     metadata_hash: Mapped[str | None]  # IPFS
 
 
-class TokenTransfer(Model):
+class TokenTransfer(AgentsModel):
     """One SPL token transfer instruction, as the transaction asked for it."""
 
     __tablename__ = "token_transfers"

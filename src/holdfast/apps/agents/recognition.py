@@ -15,23 +15,13 @@ import msgspec
 from holdfast.apps.agents import evidence
 from holdfast.apps.agents.evidence import PAYMENT_THRESHOLD, weigh
 from holdfast.apps.agents.layout import NO_LAYOUT, Layout, read_layout
+from holdfast.apps.agents.mints import MINTS
 from holdfast.errors import ConfigurationError, InvalidValue
 from holdfast.upstreams.solana.associated import address_bytes, associated_token_account
 from holdfast.upstreams.solana.records import TokenTransfer, Transaction
 from holdfast.upstreams.solana.transaction import Scope
 
-STABLECOINS = frozenset(
-    {
-        "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v",  # USDC
-        "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU",  # USDC on devnet
-        "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB",  # USDT
-        "2b1kV6DkPAnxd5ixfnxCpjxmKwqjjaYmCZfHsFu24GXo",  # PYUSD
-        "2u1tszSeqZ3qBWF3uNGPFc8TzMk2tdiwknnRMWGWjGWH",  # USDG
-        "HzwqbKZw8HxMN6bF2yFZNrht3c2iXXzpKcFu7uBEDKtr",  # EURC
-        "USDSwr9ApdHk5bvJKMjzff41FfuX8bSxdKcR81vTwcA",  # USDS
-        "CASHx9KJUStyftLFWGvEVf59SGeG9sh5FfcnZMVPCASH",  # CASH
-    }
-)
+STABLECOINS = frozenset(mint.address for mint in MINTS if mint.is_stablecoin)
 SMART_WALLETS = frozenset(
     {
         "SQDS4ep65T869zMMBKyuUq6aD6EgTu8psMjkvj52pCf",  # Squads v4

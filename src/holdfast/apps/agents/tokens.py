@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import select
 
 from holdfast.apps.agents import sample
+from holdfast.apps.agents.mints import MINTS
 from holdfast.apps.agents.models import AgentPricing, X402Payment
 from holdfast.store import Unit
 
@@ -21,24 +22,10 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     decimals: int | None = None
 
 
-# Facts, as their issuers publish them.
-_LISTED = (
-    ("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", "USDC", 6),
-    ("4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU", "USDC devnet", 6),
-    ("Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB", "USDT", 6),
-    ("2b1kV6DkPAnxd5ixfnxCpjxmKwqjjaYmCZfHsFu24GXo", "PYUSD", 6),
-    ("2u1tszSeqZ3qBWF3uNGPFc8TzMk2tdiwknnRMWGWjGWH", "USDG", 6),
-    ("HzwqbKZw8HxMN6bF2yFZNrht3c2iXXzpKcFu7uBEDKtr", "EURC", 6),
-    ("USDSwr9ApdHk5bvJKMjzff41FfuX8bSxdKcR81vTwcA", "USDS", 6),
-    ("CASHx9KJUStyftLFWGvEVf59SGeG9sh5FfcnZMVPCASH", "CASH", 6),
-    ("So11111111111111111111111111111111111111112", "SOL", 9),
-)
-
-
 @lru_cache(maxsize=1)
 def listed_tokens() -> dict[str, Token]:
     """Mint → token, for the well-known ones and those of the sample ledger."""
-    known = {mint: Token(mint=mint, symbol=symbol, decimals=decimals) for mint, symbol, decimals in _LISTED}
+    known = {mint.address: Token(mint=mint.address, symbol=mint.symbol, decimals=mint.decimals) for mint in MINTS}
     for row in sample.tokens():
         known[row["mint"]] = Token(mint=row["mint"], symbol=row["symbol"], decimals=row["decimals"])
     return known
