@@ -35,6 +35,7 @@ async def tick_cases(report: Report, template: PostgresTemplate, case: str, coun
                 case,
                 "ticks/s",
                 {
+                    "SELECT 1, which is the round trip": subject(_round_trips, count),
                     "nothing new": subject(_nothing_new, count),
                     "a change before each": subject(_a_change_before_each, max(2, count // 4)),
                     "writers at work": subject(_writers_at_work, max(2, count // 4)),
@@ -49,6 +50,19 @@ async def _with_writer(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
         await make_writer(connection, _TABLE)
+    finally:
+        await connection.close()
+
+
+async def _round_trips(hold: Holdfast, url: str, count: int) -> float:
+    """What the machine, the driver and the server give before a tick does anything."""
+    connection = await asyncpg.connect(url)
+    try:
+        statement = await connection.prepare("SELECT 1")
+        began = time.perf_counter()
+        for _ in range(count):
+            await statement.fetch()
+        return count / (time.perf_counter() - began)
     finally:
         await connection.close()
 

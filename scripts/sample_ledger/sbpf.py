@@ -52,10 +52,6 @@ class Program:
         self._jumps[len(self._code)] = label
         self._code.append((_JUMP[op], register, 0, 0, value))
 
-    def jump_register(self, op: str, label: str, register: int, other: int) -> None:
-        self._jumps[len(self._code)] = label
-        self._code.append((_JUMP[op] | 0x08, register, other, 0, 0))
-
     def call(self, system_call: str) -> None:
         self._calls[len(self._code)] = system_call
         self._code.append((0x85, 0, 1, 0, 0xFFFFFFFF))

@@ -150,6 +150,7 @@ async def test_a_quiet_stream_has_a_heartbeat(hold: Holdfast, monkeypatch: pytes
                 beats += line == ":"
                 if beats == 3:
                     break
+        assert beats == 3
 
 
 async def test_a_stream_ends_in_time_and_is_taken_up_again(hold: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:

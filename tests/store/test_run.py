@@ -122,8 +122,20 @@ async def test_isolation_of_one_unit_is_not_left_to_the_next(on_postgres: Store)
 
 
 async def test_isolation_on_sqlite_is_serializable_anyway(sqlite_url: str) -> None:
-    async with opened(sqlite_url, Base.metadata) as store, store.unit(isolation="serializable") as unit:
-        await unit[Maker].add(Maker(name="m"))
+    """Units that read and then write take turns: none reads what another is about to change."""
+
+    async def add_one(unit: Unit) -> None:
+        maker = await unit[Maker].get(number)
+        await asyncio.sleep(0.01)
+        await unit[Maker].update(number, name=str(int(maker.name) + 1))
+
+    async with opened(sqlite_url, Base.metadata) as store:
+        async with store.unit(isolation="serializable") as unit:
+            maker = await unit[Maker].add(Maker(name="0"))
+            number = maker.id
+        await asyncio.gather(*(store.run(add_one, isolation="serializable") for _ in range(8)))
+        async with store.read() as unit:
+            assert (await unit[Maker].get(number)).name == "8"
 
 
 async def test_a_sqlite_file_that_another_program_writes_to_is_waited_for(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from holdfast.apps.agents.facilitators import SOLANA, load_facilitators
+from holdfast.apps.agents.facilitators import fee_payers, load_facilitators
 from holdfast.apps.agents.ledger import Counts, PaymentLedger
 from holdfast.apps.agents.recognition import Recogniser, RecognitionConfig, load_recognition
 from holdfast.hold import Holdfast
@@ -22,8 +22,7 @@ def make_recogniser(facilitators: Path | None = None, recognition: Path | None =
     Raises:
         ConfigurationError: a file cannot be read, or does not say what it should.
     """
-    known = {f.address: f.name for f in load_facilitators(facilitators) if f.network == SOLANA}
-    config = RecognitionConfig(facilitators=known)
+    config = RecognitionConfig(facilitators=fee_payers(load_facilitators(facilitators)))
     if recognition is not None:
         config = config.merged(load_recognition(recognition))
     return Recogniser(config)

@@ -13,7 +13,6 @@ import zstandard
 from holdfast.apps.agents.recognition import RecognitionConfig
 
 _FOLDER = files(__name__)
-LEDGER = _FOLDER / "ledger.jsonl.zst"
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):
