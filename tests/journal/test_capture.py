@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.errors import HoldfastError, InvalidValue
-from holdfast.journal import Change, emit, retiring
+from holdfast.journal import Change, retiring
 from holdfast.model import uuid7
 from holdfast.store import Store
 from tests.journal.conftest import Line, Note, Odd, Payment, Reader
@@ -203,7 +203,7 @@ async def test_the_actor_and_the_request_are_told_and_only_for_their_unit(store:
 async def test_an_event_goes_the_way_of_a_change(store: Store, reader: Reader) -> None:
     async with store.unit(actor="ada", tenant="t1") as unit:
         unit.add(Note())
-        await emit(unit, "cache.cleared", tags=["user:1"], data={"why": "ünï", "n": [1]})
+        await unit.emit("cache.cleared", tags=["user:1"], data={"why": "ünï", "n": [1]})
     inserted, event = await reader.changes()
     assert inserted.op == "insert"
     assert (event.op, event.table, event.key, event.tenant, event.actor) == (
@@ -225,7 +225,7 @@ async def test_an_event_that_cannot_be_is_refused(
 ) -> None:
     async with store.unit() as unit:
         with pytest.raises(InvalidValue, match=says):
-            await emit(unit, topic, tags=tags, data=data)
+            await unit.emit(topic, tags=tags, data=data)
 
 
 async def test_what_retention_removes_is_retired(store: Store, reader: Reader) -> None:
@@ -252,8 +252,8 @@ async def test_a_model_kept_out_of_the_journal_is_not_in_it(store: Store, reader
 async def test_only_the_tables_asked_for_are_read(store: Store, reader: Reader) -> None:
     async with store.unit() as unit:
         unit.add(Note(), Payment(owner=uuid7()))
-        await emit(unit, "told")
-        await emit(unit, "untold")
+        await unit.emit("told")
+        await unit.emit("untold")
     upto = await reader.log.make_tick()
     pages = [page async for page in reader.log.read(reader.position, upto, tables=["payments", "told"])]
     assert sorted(change.table for page in pages for change in page.changes) == ["payments", "told"]

@@ -86,7 +86,7 @@ async def raw(store: Store) -> AsyncIterator[asyncpg.Connection]:
 
 async def problems(store: Store) -> list[str]:
     async with store.engine.connect() as connection:
-        return [str(problem) for problem in await journal.verify(connection, MODELS)]
+        return await journal.verify(connection, MODELS)
 
 
 async def test_a_write_to_a_partition_is_told_as_one_to_its_table(raw: Any, reader: Reader) -> None:

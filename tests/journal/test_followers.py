@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.errors import ConfigurationError, JournalError, Unavailable
-from holdfast.journal import EVERYTHING, Batch, Journal, Position, emit
+from holdfast.journal import EVERYTHING, Batch, Journal, Position
 from holdfast.journal.leases import Leases, LostLease
 from holdfast.model import uuid7
 from holdfast.settings import Settings
@@ -306,8 +306,8 @@ async def test_events_and_tables_can_be_chosen(store: Store, log: Journal) -> No
     await log.subscribe("f", taken, tables=["parts", "told"], start="now")
     async with store.unit() as unit:
         unit.add(Note())
-        await emit(unit, "told")
-        await emit(unit, "untold")
+        await unit.emit("told")
+        await unit.emit("untold")
     await log.wait_until(await log.make_tick(), "f")
     assert [(c.op, c.table) for c in taken.changes] == [("event", "told")]
 

@@ -413,3 +413,12 @@ async def test_ping_tells_how_long_the_database_took(store: Store) -> None:
 
 async def test_an_engine_has_one_role_or_two(store: Store) -> None:
     assert list(store.engines()) == (["write", "read"] if store.dialect == "sqlite" else ["write"])
+
+
+async def test_an_event_needs_a_journal_that_takes_it_and_a_unit_that_writes(store: Store) -> None:
+    async with store.unit() as unit:
+        with pytest.raises(StoreError, match="nothing keeps a journal"):
+            await unit.emit("told")
+    async with store.read() as unit:
+        with pytest.raises(StoreError, match="read-only"):
+            await unit.emit("told")

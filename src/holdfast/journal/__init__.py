@@ -1,8 +1,8 @@
 """What changed, in order: capture in the database, ticks, and whoever follows."""
 
-from holdfast.journal.capture import CapturedTable, Problem, captured_table, install, verify
+from holdfast.journal.capture import CapturedTable, captured_table, install, verify
 from holdfast.journal.changes import EVERYTHING, Batch, Change, Position
-from holdfast.journal.context import emit, retiring
+from holdfast.journal.context import retiring
 from holdfast.journal.dead_letters import DeadLetter
 from holdfast.journal.feed import Feed, Page
 from holdfast.journal.journal import Journal
@@ -22,9 +22,7 @@ __all__ = [
     "LostLease",
     "Page",
     "Position",
-    "Problem",
     "captured_table",
-    "emit",
     "install",
     "retiring",
     "verify",

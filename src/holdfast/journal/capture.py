@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,8 +14,6 @@ from holdfast.journal import capture_postgres, capture_sqlite, schema
 from holdfast.journal.kinds import kind_of
 from holdfast.journal.shapes import Column, Shape
 from holdfast.model import Model
-
-INSTALL = "run `holdfast migrate up`, then rebuild the followers if anything was written meanwhile"
 
 
 class CapturedTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,17 +32,6 @@ class CapturedTable(msgspec.Struct, frozen=True, kw_only=True):
     nullable: frozenset[str]
     unique: tuple[tuple[str, ...], ...]
     truncate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something about capture that is not as it must be."""
-
-    what: str
-    do: str
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.do}"
 
 
 def captured_table(model: type[Model]) -> CapturedTable | None:
@@ -107,19 +93,22 @@ async def install(connection: AsyncConnection, models: Iterable[type[Model]]) ->
             await connection.exec_driver_sql(statement)
 
 
-async def verify(connection: AsyncConnection, models: Iterable[type[Model]]) -> list[Problem]:
-    """What is missing, disabled or outdated in the capture of `models`; empty when capture is whole."""
+async def verify(connection: AsyncConnection, models: Iterable[type[Model]]) -> list[str]:
+    """What is missing, disabled or outdated in the capture of `models`, a sentence each; empty when it is whole.
+
+    `install` mends all of it. What was written meanwhile is in no journal: the followers must rebuild.
+    """
     wrong = await schema.verify(connection)
     if wrong is not None:
-        return [Problem(wrong, INSTALL)]
+        return [wrong]
     problems = []
     dialect: Any = capture_sqlite if connection.dialect.name == "sqlite" else capture_postgres
     for table in captured_tables(models):
         number = await _known_shape(connection, table.shape)
         if number is None:
-            problems.append(Problem(f"{table.name} is not captured with its present facts", INSTALL))
+            problems.append(f"{table.name} is not captured with its present facts")
         else:
-            problems += [Problem(what, INSTALL) for what in await dialect.verify(connection, table, number)]
+            problems += await dialect.verify(connection, table, number)
     return problems
 
 

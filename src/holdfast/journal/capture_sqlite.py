@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.errors import JournalError
+from holdfast.journal.clock import JULIAN_NOW
 from holdfast.journal.kinds import sqlite_value
 from holdfast.journal.shapes import Column
 
 if TYPE_CHECKING:
     from holdfast.journal.capture import CapturedTable
 
-NOW = "julianday('now')"
 _CONTEXT = "(SELECT actor FROM holdfast_context), (SELECT request FROM holdfast_context)"
 _COLUMNS = "(shape, op, at, actor, request, body)"
 _DELETED = "(SELECT CASE retiring WHEN 1 THEN 'x' ELSE 'd' END FROM holdfast_context)"
@@ -132,7 +132,7 @@ class _Triggers:
         still_there = f"EXISTS (SELECT 1 FROM {self.name} AS t WHERE {self.ident.format('t')} = ident)"
         gone = f"(ident = {self.ident.format('NEW')} OR NOT {still_there})"
         evicted = (
-            f"INSERT INTO holdfast_journal {_COLUMNS} SELECT {self.shape}, {_DELETED}, {NOW}, {_CONTEXT}, body"
+            f"INSERT INTO holdfast_journal {_COLUMNS} SELECT {self.shape}, {_DELETED}, {JULIAN_NOW}, {_CONTEXT}, body"
             f" FROM holdfast_evicted WHERE shape = {self.shape} AND told = 0 AND {condition}{gone}"
         )
         told = f"UPDATE holdfast_evicted SET told = 1 WHERE shape = {self.shape}"
@@ -168,7 +168,7 @@ class _Triggers:
         )
 
     def _change(self, op: str, sides: list[tuple[str, list[Column]]], when: str = "") -> str:
-        values = f"{self.shape}, {op}, {NOW}, {_CONTEXT}, {self._body(sides)}"
+        values = f"{self.shape}, {op}, {JULIAN_NOW}, {_CONTEXT}, {self._body(sides)}"
         return f"INSERT INTO holdfast_journal {_COLUMNS} SELECT {values}" + (f" WHERE {when}" if when else "")
 
     def _body(self, sides: list[tuple[str, list[Column]]]) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from holdfast.errors import InvalidValue
-from holdfast.journal.capture_sqlite import NOW
 from holdfast.journal.changes import EVERYTHING
+from holdfast.journal.clock import JULIAN_NOW
 from holdfast.store import Unit
 
 SET_POSTGRES = """
@@ -19,7 +19,8 @@ SET_POSTGRES = """
 """
 SET_SQLITE = "UPDATE holdfast_context SET actor = :actor, request = :request"
 EMIT_SQLITE = f"""
-    INSERT INTO holdfast_journal (shape, op, at, actor, request, body) VALUES (0, 'e', {NOW}, :actor, :request, :body)
+    INSERT INTO holdfast_journal (shape, op, at, actor, request, body)
+    VALUES (0, 'e', {JULIAN_NOW}, :actor, :request, :body)
 """  # noqa: S608  a constant
 CLEAR_SQLITE = "UPDATE holdfast_context SET actor = NULL, request = NULL, retiring = 0"
 
@@ -48,17 +49,8 @@ async def retiring(unit: Unit) -> AsyncIterator[None]:
         await _set_retiring(unit, False)
 
 
-async def emit(unit: Unit, topic: str, *, tags: Iterable[str] = (), data: Any = None) -> None:
-    """Write an event into the journal, committed with the unit and delivered in order like any change.
-
-    Args:
-        topic: what happened; a follower gets it as `change.table`.
-        tags: what it concerns, as text.
-        data: anything that JSON can hold.
-
-    Raises:
-        InvalidValue: the topic is empty or reserved, or `data` cannot be written as JSON.
-    """
+async def emit(unit: Unit, topic: str, *, tags: Iterable[str], data: Any) -> None:
+    """Carry out `unit.emit`."""
     if not topic or topic == EVERYTHING:
         raise InvalidValue(f"an event's topic must be a word of yours, not {topic!r}")
     if isinstance(tags, str):

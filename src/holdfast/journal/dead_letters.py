@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.journal.changes import Change
-from holdfast.journal.leases import NOW
+from holdfast.journal.clock import UNIX_NOW
 from holdfast.store import Store, Unit
 
 Key = tuple[str, str]
@@ -50,7 +50,7 @@ class DeadLetters:
     def __init__(self, store: Store, follower: str) -> None:
         self._store = store
         self._follower = follower
-        self._park = text(PARK.format(now=NOW[store.dialect]))
+        self._park = text(PARK.format(now=UNIX_NOW[store.dialect]))
 
     async def park(self, changes: Sequence[Change], error: str, unit: Unit | None = None) -> None:
         """Keep `changes`, in `unit` when there is one; those that are kept already stay as they are."""

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from holdfast.errors import JournalError
+from holdfast.journal.clock import UNIX_NOW
 from holdfast.journal.witness import Witness
 from holdfast.logs import get_logger
 from holdfast.store import Store
@@ -52,11 +53,11 @@ BEGIN_POSTGRES = """
         identity = $1, began = clock_timestamp()
     RETURNING number
 """
-BEGIN_SQLITE = """
+BEGIN_SQLITE = f"""
     UPDATE holdfast_epoch
-    SET number = max(number + 1, CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)),
-        identity = ?, edge = ?, began = (julianday('now') - 2440587.5) * 86400.0
-"""
+    SET number = max(number + 1, CAST({UNIX_NOW["sqlite"]} * 1000.0 AS INTEGER)),
+        identity = ?, edge = ?, began = {UNIX_NOW["sqlite"]}
+"""  # noqa: S608
 
 
 class Epochs:

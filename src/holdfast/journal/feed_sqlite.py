@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.journal.changes import Change, Position
+from holdfast.journal.clock import JULIAN_OF_1970
 from holdfast.journal.epoch import Epochs
 from holdfast.journal.feed import Page
 from holdfast.journal.link import Link
 from holdfast.journal.shapes import Shapes
 from holdfast.store import Store
-
-_EPOCH = 2_440_587.5  # the julian day of 1970-01-01
 
 LAST = """
     SELECT e.number, max(e.edge, coalesce((SELECT max(seq) FROM holdfast_journal), 0)) FROM holdfast_epoch e
@@ -102,6 +101,6 @@ class SqliteFeed:
         for seq, shape, op, at, actor, request, body in rows:
             if wanted is not None and shape and self._tables.get(shape) not in wanted:
                 continue
-            when = dt.datetime.fromtimestamp((at - _EPOCH) * 86_400, dt.UTC)
+            when = dt.datetime.fromtimestamp((at - JULIAN_OF_1970) * 86_400, dt.UTC)
             changes += read(shape, op, seq, seq, actor, request, when, body)
         return changes if wanted is None else [change for change in changes if change.table in wanted]

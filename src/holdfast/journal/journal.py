@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from sqlalchemy import text
@@ -69,6 +70,7 @@ class Journal:
         store.hooks.after_begin.append(context.begin)
         store.hooks.before_commit.append(context.end)
         store.hooks.after_commit.append(self._committed)
+        store.hooks.emit = context.emit
 
     async def start(self) -> None:
         """Begin to keep the journal short, in the background. Touches no database yet."""
@@ -91,21 +93,19 @@ class Journal:
         Raises:
             JournalError: the database has no journal yet. Unavailable: it cannot be reached.
         """
-        try:
+        with self._needed():
             return await self._ticks.get()
-        except StoreError as error:
-            if "holdfast_" in str(error) and any(words in str(error) for words in ("does not exist", "no such table")):
-                raise JournalError(f"{self.store.place} has no journal yet; run `holdfast migrate up`") from error
-            raise
 
     async def position(self) -> Position:
         """The last tick that was made, by anyone; makes none."""
-        async with self.store.connect() as connection:
-            return await last_position(connection)
+        with self._needed():
+            async with self.store.connect() as connection:
+                return await last_position(connection)
 
     async def status(self) -> JournalStatus:
-        """The position, and every durable follower with its lag and dead letters."""
-        return await status(self.store)
+        """The position, and every durable follower with its lag and dead letters. JournalError: there is no journal."""
+        with self._needed():
+            return await status(self.store)
 
     async def read(
         self, after: Position, upto: Position, *, tables: Sequence[str] | None = None
@@ -230,10 +230,6 @@ class Journal:
         except KeyError:
             raise JournalError(f"this process runs no follower {name!r}") from None
 
-    async def emit(self, unit: Unit, topic: str, *, tags: Sequence[str] = (), data: Any = None) -> None:
-        """Write an event with the unit; see `context.emit`."""
-        await context.emit(unit, topic, tags=tags, data=data)
-
     async def retry(self, name: str) -> None:
         """Have the follower take its dead letters again, wherever it runs. JournalError: there is no such follower."""
         await self._ask(ASK_RETRY, name)
@@ -255,15 +251,27 @@ class Journal:
 
     async def dead_letters(self, name: str) -> list[DeadLetter]:
         """The changes that the follower could not take, oldest first, at most 1,000."""
-        return await DeadLetters(self.store, name).letters()
+        with self._needed():
+            return await DeadLetters(self.store, name).letters()
 
     async def prune(self, *, keep: float | None = None) -> int:
         """Remove now what every durable follower has had and is older than `keep` seconds."""
         return await prune(self.store, self._epochs, keep=self._keep if keep is None else keep)
 
+    @contextmanager
+    def _needed(self) -> Iterator[None]:
+        """Say what to do where the database has no journal yet."""
+        try:
+            yield
+        except StoreError as error:
+            if "holdfast_" in str(error) and any(words in str(error) for words in ("does not exist", "no such table")):
+                raise JournalError(f"{self.store.place} has no journal yet; run `holdfast migrate up`") from error
+            raise
+
     async def _ask(self, statement: str, name: str) -> None:
-        async with self.store.connect(write=True) as connection:
-            asked = await connection.execute(text(statement), {"name": name})
+        with self._needed():
+            async with self.store.connect(write=True) as connection:
+                asked = await connection.execute(text(statement), {"name": name})
         if asked.rowcount == 0:
             raise JournalError(f"there is no durable follower {name!r}; `holdfast journal status` lists them")
 

@@ -18,12 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.errors import JournalError
 from holdfast.journal.changes import Position
+from holdfast.journal.clock import UNIX_NOW
 from holdfast.store import Store, Unit
-
-NOW = {
-    "postgresql": "extract(epoch FROM clock_timestamp())::double precision",
-    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
-}
 
 REGISTER_MISSING = """
     INSERT INTO holdfast_followers (name, epoch, tick, seq, moved) VALUES (:name, 0, 0, 0, {now})
@@ -74,7 +70,7 @@ class Leases:
 
     def __init__(self, store: Store, *, ttl: float = 10.0) -> None:
         self._store = store
-        self._now = NOW[store.dialect]
+        self._now = UNIX_NOW[store.dialect]
         self.ttl = ttl
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 

@@ -8,6 +8,7 @@ from importlib import resources
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.errors import JournalError
+from holdfast.journal.clock import UNIX_NOW
 
 VERSION = 1
 
@@ -33,8 +34,8 @@ async def install(connection: AsyncConnection) -> None:
     # The identity is what this database is not yet known by: the first look at it begins epoch 1.
     if dialect == "sqlite":
         await connection.exec_driver_sql(
-            "INSERT INTO holdfast_epoch (one, number, identity, began, schema_version)"
-            " VALUES (1, 0, ?, (julianday('now') - 2440587.5) * 86400.0, ?)",
+            "INSERT INTO holdfast_epoch (one, number, identity, began, schema_version)"  # noqa: S608
+            f" VALUES (1, 0, ?, {UNIX_NOW['sqlite']}, ?)",
             (f"new {secrets.token_hex(8)}", VERSION),
         )
     else:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.journal.changes import Position
-from holdfast.journal.leases import NOW
+from holdfast.journal.clock import UNIX_NOW
 from holdfast.logs import get_logger
 from holdfast.store import Store
 
@@ -133,7 +133,7 @@ async def drop_laggards(store: Store) -> list[str]:
 
 
 async def _followers(connection: AsyncConnection) -> list[Any]:
-    return list((await connection.execute(text(FOLLOWERS.format(now=NOW[connection.dialect.name])))).all())
+    return list((await connection.execute(text(FOLLOWERS.format(now=UNIX_NOW[connection.dialect.name])))).all())
 
 
 async def _lag(connection: AsyncConnection, row: Any, last: Position) -> tuple[int, float]:

@@ -37,7 +37,7 @@ class Difference:
     tables: list[str] = field(default_factory=list)
     indexes: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)  # `table.column`
-    capture: list[str] = field(default_factory=list)  # problems, each with what to do
+    capture: list[str] = field(default_factory=list)  # what is wrong with it, a sentence each
 
     def __bool__(self) -> bool:
         return bool(self.tables or self.indexes or self.columns or self.capture)
@@ -57,7 +57,7 @@ async def pending(store: Store, metadatas: Sequence[MetaData], models: Sequence[
     async with store.connect() as connection:
         difference = await connection.run_sync(_difference, metadatas)
         if not difference.tables:
-            difference.capture = [str(p) for p in await journal.verify(connection, models)]
+            difference.capture = await journal.verify(connection, models)
         return difference
 
 
@@ -77,7 +77,7 @@ async def migrate_up(store: Store, metadatas: Sequence[MetaData], models: Sequen
 
 
 async def _capture(connection: AsyncConnection, models: Sequence[type[Model]]) -> list[str]:
-    problems = [str(p) for p in await journal.verify(connection, models)]
+    problems = await journal.verify(connection, models)
     if problems:
         await journal.install(connection, models)
     return problems

@@ -144,9 +144,7 @@ def _schema(difference: Difference, captured: int) -> list[Finding]:
     if difference.tables:
         return found  # what is not there cannot be captured either
     if difference.capture:
-        # Without what to do, which is the same for all.
-        broken = [line.rpartition("; ")[0] or line for line in difference.capture]
-        detail = f"{_first(broken, '; ')}; changes made meanwhile are in no journal"
+        detail = f"{_first(difference.capture, '; ')}; changes made meanwhile are in no journal"
         advice = f"{_MIGRATE}, then `holdfast journal rebuild FOLLOWER` for each: it missed what was written"
         return [*found, Finding(check="capture", state="wrong", detail=detail, do=advice)]
     return [*found, Finding(check="capture", state="ok", detail=f"whole: {captured} tables")]

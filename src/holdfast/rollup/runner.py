@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from holdfast.errors import HoldfastError
-from holdfast.journal import EVERYTHING, Batch, Journal, emit
+from holdfast.journal import EVERYTHING, Batch, Journal
 from holdfast.logs import get_logger
 from holdfast.model import Model
 from holdfast.rollup.buckets import dirty_buckets
@@ -69,7 +69,7 @@ class Rollups:
             dirty = [rollup for rollup, count in zip(dirty, counts, strict=True) if count == BATCH]
             total += sum(counts)
         if total:
-            await self.store.run(lambda unit: emit(unit, TOPIC, data={"buckets": total}), actor=FOLLOWER)
+            await self.store.run(lambda unit: unit.emit(TOPIC, data={"buckets": total}), actor=FOLLOWER)
         return total
 
     async def rebuild(self) -> int:

@@ -1,15 +1,21 @@
-"""Where higher floors join a unit of work: the journal sets its context here, a cache bypasses itself here."""
+"""Where what lies above the store joins a unit of work: the journal sets its context here and takes its events."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from holdfast.store.unit import Unit
 
 Hook = Callable[["Unit"], Awaitable[None]]
+
+
+class Emit(Protocol):
+    """Writes an event of a unit into the journal."""
+
+    async def __call__(self, unit: Unit, topic: str, *, tags: Iterable[str], data: Any) -> None: ...
 
 
 @dataclass(slots=True)
@@ -23,3 +29,4 @@ class Hooks:
     after_begin: list[Hook] = field(default_factory=list)
     before_commit: list[Hook] = field(default_factory=list)
     after_commit: list[Hook] = field(default_factory=list)
+    emit: Emit | None = None

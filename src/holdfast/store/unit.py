@@ -59,6 +59,23 @@ class Unit:
         self.must_write("add")
         self.session.add_all(rows)
 
+    async def emit(self, topic: str, *, tags: Iterable[str] = (), data: Any = None) -> None:
+        """Write an event that is no row (an upstream changed, a cache was cleared) into the journal with this unit.
+
+        Args:
+            topic: what happened; a follower gets it as `change.table`.
+            tags: what it concerns, as text.
+            data: anything that JSON can hold.
+
+        Raises:
+            InvalidValue: the topic is empty or reserved, or `data` cannot be written as JSON.
+            StoreError: the unit only reads, or nothing keeps a journal of this store.
+        """
+        self.must_write("emit")
+        if self.store.hooks.emit is None:
+            raise StoreError("nothing keeps a journal of this store; open it with Holdfast.open(…)")
+        await self.store.hooks.emit(self, topic, tags=tags, data=data)
+
     async def flush(self) -> None:
         """Send what was added or changed, so that constraints speak now rather than at commit."""
         with self._translated:
