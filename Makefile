@@ -46,7 +46,7 @@ up: .venv/.made-base ## the live data layer on http://127.0.0.1:8000/ (ARGS="--p
 
 .PHONY: test check format test-matrix bench torture clean
 test: .venv/.made-servers ## all tests, with coverage (ARGS="tests/store -k page" for some)
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term $(ARGS)
+	@$(PY) -m pytest -n 4 --dist worksteal --cov --cov-report=term $(ARGS)
 
 check: .venv/.made-dev ## format, lint, types, floors, docs
 	@$(PY) scripts/check.py
