@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.errors import HoldfastError, InvalidValue
-from holdfast.journal import Change, retiring
+from holdfast.journal import Change, Journal, retiring
 from holdfast.model import uuid7
 from holdfast.store import Store
 from tests.journal.conftest import Line, Note, Odd, Payment, Reader
@@ -221,7 +221,7 @@ async def test_an_event_goes_the_way_of_a_change(store: Store, reader: Reader) -
     [("", [], None, "topic"), ("*", [], None, "topic"), ("t", "abc", None, "tags"), ("t", [], object(), "JSON")],
 )
 async def test_an_event_that_cannot_be_is_refused(
-    store: Store, topic: str, tags: list[str], data: object, says: str
+    store: Store, log: Journal, topic: str, tags: list[str], data: object, says: str
 ) -> None:
     async with store.unit() as unit:
         with pytest.raises(InvalidValue, match=says):
