@@ -215,7 +215,8 @@ class Store:
         Raises:
             Unavailable, StoreError: as the database says.
         """
-        with self._translated:
+        alone = self.dialect == "sqlite" and (write or self.engine is self.read_engine)
+        with self._units.one(alone=alone), self._translated:
             async with self.engine.begin() if write else self.read_engine.connect() as connection:
                 yield connection
 
