@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from holdfast.cli.models import metadata_of
 from holdfast.cli.output import FAILED, Database, Json, print_json, say, visible
 from holdfast.errors import HoldfastError
 
@@ -40,13 +41,13 @@ def doctor(database: Database = None, as_json: Json = False) -> None:
 
 
 async def _examine(database: str | None) -> Report:
-    from holdfast.apps import agents
     from holdfast.hold import Holdfast
     from holdfast.operate import Finding, Report
     from holdfast.settings import Settings
 
     try:
-        hold = Holdfast(Settings.from_environment(database_url=database), metadata=agents.metadata)
+        settings = Settings.from_environment(database_url=database)
+        hold = Holdfast(settings, metadata=metadata_of(settings))
     except HoldfastError as error:
         advice = "correct the variable or option named"
         return Report.of([Finding(check="configuration", state="wrong", detail=str(error), do=advice)])

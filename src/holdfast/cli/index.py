@@ -86,12 +86,13 @@ async def _solana(
     recognition: Path | None,
     as_json: bool,
 ) -> bool:
+    from holdfast.apps import agents
     from holdfast.apps.agents.indexing import SolanaFiles, make_recogniser
     from holdfast.errors import StoreError
 
     recogniser = make_recogniser(facilitators, recognition)
     began = time.perf_counter()
-    async with opened(database, migrate=True) as hold:
+    async with opened(database, metadata=agents.metadata, migrate=True) as hold:
         run = SolanaFiles(hold, recogniser, keep_all=keep_all)
         try:
             await _with_progress(run, paths)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import typer
 
+from holdfast.cli.models import metadata_of
 from holdfast.cli.output import Database, Json, help_of, print_json, say
 
 app = typer.Typer(
@@ -35,11 +36,11 @@ app.command("up", help=help_of(up))(up)
 
 
 async def _up(database: str | None, as_json: bool) -> None:
-    from holdfast.apps import agents
     from holdfast.hold import Holdfast
     from holdfast.settings import Settings
 
-    hold = Holdfast(Settings.from_environment(database_url=database), metadata=agents.metadata)
+    settings = Settings.from_environment(database_url=database)
+    hold = Holdfast(settings, metadata=metadata_of(settings))
     try:
         await hold.store.start()
         made = await hold.migrate()

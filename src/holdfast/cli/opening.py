@@ -6,28 +6,35 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from holdfast.cli.models import metadata_of
 from holdfast.cli.output import OutputLost
 
 if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
     from holdfast.hold import Holdfast
 
 _NAMED = 3  # of what a database lacks
 
 
 @asynccontextmanager
-async def opened(database: str | None, *, migrate: bool = False, **settings: Any) -> AsyncIterator[Holdfast]:
-    """The database that was asked for, with the ready-made models; closed at the end.
+async def opened(
+    database: str | None, *, metadata: MetaData | None = None, migrate: bool = False, **overrides: Any
+) -> AsyncIterator[Holdfast]:
+    """The database that was asked for, with the configured models unless others are given; closed at the end.
 
     Raises:
         MigrationError: what the block asked for failed, and the database lacks what the models have.
         HoldfastError: as opening it, or the block, says; what a driver raises is translated.
     """
-    from holdfast.apps import agents
     from holdfast.errors import MigrationError, StoreError, Unavailable
     from holdfast.hold import Holdfast
+    from holdfast.settings import Settings
     from holdfast.store.failures import is_of_the_driver, translate
 
-    async with await Holdfast.open(database, metadata=agents.metadata, migrate=migrate, **settings) as hold:
+    settings = Settings.from_environment(database_url=database, **overrides)
+    kept = metadata_of(settings) if metadata is None else metadata
+    async with await Holdfast.open(metadata=kept, migrate=migrate, settings=settings) as hold:
         try:
             yield hold
         except OutputLost:

@@ -47,11 +47,12 @@ app.command("transfers", help=help_of(transfers))(transfers)
 
 
 async def _transfers(database: str | None, successful: bool | None, mint: str | None, as_json: bool) -> None:
+    from holdfast.apps import agents
     from holdfast.apps.agents.transfers import stream_transfers
 
     shown: list[TransferRow] = []
     more = False
-    async with opened(database) as hold:
+    async with opened(database, metadata=agents.metadata) as hold:
         async for row in stream_transfers(hold, successful=successful, mint=mint):
             if as_json:
                 print_json(row)

@@ -139,7 +139,7 @@ def _difference(connection: Connection, metadatas: Sequence[MetaData]) -> Differ
     for metadata in metadatas:
         for table in metadata.sorted_tables:
             if table.name not in present:
-                difference.tables.append(table.name)
+                difference.tables.append(str(table.name))
                 continue
             columns = {c["name"] for c in inspector.get_columns(table.name)}
             difference.columns.extend(f"{table.name}.{c.name}" for c in table.columns if c.name not in columns)

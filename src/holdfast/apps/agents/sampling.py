@@ -10,6 +10,7 @@ from holdfast.apps.agents import sample
 from holdfast.apps.agents.ledger import Counts, PaymentLedger
 from holdfast.apps.agents.models import Agent, AgentCapability, AgentPricing, TokenTransfer
 from holdfast.apps.agents.recognition import Recogniser
+from holdfast.errors import ConfigurationError
 from holdfast.hold import Holdfast
 from holdfast.index import Indexer, Item
 from holdfast.store import Query, Unit
@@ -18,7 +19,15 @@ from holdfast.upstreams.solana.records import Transaction
 
 
 async def wants_sample(hold: Holdfast, asked: bool | None) -> bool:
-    """Whether to index the sample: where it was said, else only into an empty default database."""
+    """Whether to index the sample: where it was said, else only into an empty default database.
+
+    Raises:
+        ConfigurationError: it was said, and this `Holdfast` does not keep the models of this app.
+    """
+    if Agent not in hold.models:
+        if asked:
+            raise ConfigurationError("the sample needs the agents app: add holdfast.apps.agents to HOLDFAST_MODELS")
+        return False
     if asked is not None:
         return asked
     if not hold.settings.database_url_is_default:
