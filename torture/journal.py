@@ -2,7 +2,8 @@
 
 16 writers and 3 followers in processes of their own work on one database, SQLite for one half of the time and
 PostgreSQL for the other (with a planted fault: the backend where the fault makes sense). Followers are killed with
-kill -9; then an older copy of the database is put in its place, under running followers and under stopped ones.
+kill -9, and one is frozen past its lease while another instance runs it; then an older copy of the database is put in
+its place, under running followers and under stopped ones.
 What was committed is known from what the writers noted when their commits had returned, never from the journal.
 
 Violations: `lost` (committed, never given to a follower), `effect_twice`, `regression` (a row's version ran
@@ -48,6 +49,7 @@ VIOLATIONS = (
 )
 SQLITE_PLANTS = ("context-kept",)
 PROCESSES = 4
+FROZEN = 3.0  # seconds: twice the lease
 HOLD = (3.0, 5.0)  # seconds; less when the whole run is shorter
 NOTICED = 45.0  # seconds within which an exchanged database is to be noticed
 DRAINED = 60.0  # seconds within which the last commit is to be delivered
@@ -107,6 +109,7 @@ class Half:
             for first in range(PROCESSES)
         ]
         self.restores = 0
+        self._freezes = 0
 
     async def run(self) -> None:
         """Work, kill, check; then exchange the database."""
@@ -165,7 +168,7 @@ class Half:
         self._figure("ended by the database", sum(lost for _, lost in done))
 
     async def _kill(self, follower: FollowerProcess, end: float) -> None:
-        """Kill a follower now and then: at least once, the last time so that it comes back under load."""
+        """Kill or freeze a follower now and then: at least once, the last time so that it comes back under load."""
         draw = self.options.random(self.place.dialect, "kills", follower.name)
         longest = min(10.0, self.seconds / 2)
         while True:
@@ -173,7 +176,13 @@ class Half:
             if time.monotonic() + pause > end:
                 return
             await asyncio.sleep(pause)
-            await follower.kill_and_restart(draw.uniform(0, min(1.0, self.seconds / 10)))
+            # Only what is in the database is fenced: an outside effect of a frozen process may come late and again.
+            may_freeze = follower.transactional and time.monotonic() + 2 * FROZEN < end
+            if may_freeze and (not self._freezes or draw.random() < 0.4):
+                await follower.freeze_and_replace(FROZEN)
+                self._freezes += 1
+            else:
+                await follower.kill_and_restart(draw.uniform(0, min(1.0, self.seconds / 10)))
 
     async def _drain(self, seconds: float) -> None:
         """Write a last row, and wait until every follower had it."""
@@ -213,6 +222,7 @@ class Half:
                 self._figure(f"{follower.name} repeated", sum(1 for e in effects if e.taken.key) - delivered)
             for name, figure in latencies(ledger, effects, follower.kills).items():
                 self._figure(f"{follower.name} commit to effect {name}", figure)
+        self._figure("freezes", self._freezes)
         self._figure("kills", sum(len(follower.kills) for follower in self.followers))
 
     async def _rebuild(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -48,7 +49,7 @@ class FollowerProcess:
     """One follower, and the effects that its processes left.
 
     Attributes:
-        kills: (when it was killed, when it was started again), in nanoseconds of the monotonic clock.
+        kills: (when it was killed or frozen, when it was started or thawed), in nanoseconds of the monotonic clock.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class FollowerProcess:
         self._effects, self._times = folder / f"{name}.effects", folder / f"{name}.times"
         self._log = folder / f"{name}.log"
         self._process: Process | None = None
+        self._frozen: Process | None = None
 
     async def start(self) -> None:
         """Start a process that runs it."""
@@ -100,6 +102,25 @@ class FollowerProcess:
         self.kills.append((killed, time.monotonic_ns()))
         await self.start()
 
+    async def freeze_and_replace(self, seconds: float) -> None:
+        """Freeze it for `seconds`, past its lease, while another instance takes over; then both are there for a while.
+
+        Raises:
+            ProcessFailed: it ended by itself, or with an error.
+        """
+        frozen = self._running()
+        self._frozen = frozen
+        frozen.send_signal(signal.SIGSTOP)
+        began = time.monotonic_ns()
+        await self.start()
+        await asyncio.sleep(seconds)
+        frozen.send_signal(signal.SIGCONT)
+        self.kills.append((began, time.monotonic_ns()))
+        await asyncio.sleep(1.0)
+        self._frozen = None
+        if await _end(frozen) != 0:
+            raise ProcessFailed(f"the follower {self.name}, which was frozen,", frozen.returncode, self._log)
+
     async def stop(self) -> None:
         """Ask it to end.
 
@@ -112,6 +133,9 @@ class FollowerProcess:
 
     async def abandon(self) -> None:
         """End it whatever its state."""
+        if self._frozen is not None and self._frozen.returncode is None:
+            self._frozen.kill()
+            await self._frozen.wait()
         if self._process is not None and self._process.returncode is None:
             await self.kill()
 
