@@ -2,12 +2,27 @@
 
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
-from holdfast.model import Amount, Aspect, Expose, Model, Policy, Timestamps, UtcTime, Versioned, uuid7
+from holdfast.model import (
+    NAMING,
+    Amount,
+    Aspect,
+    Expose,
+    Model,
+    Policy,
+    Text,
+    Timestamps,
+    Total,
+    UtcTime,
+    Versioned,
+    exact_sum,
+    uuid7,
+)
 from holdfast.rollup import Count, Rollup, Sum
 from holdfast.settings import Settings
 from holdfast.store import Page, Query, Repository, Store, Unit
 
 __all__ = [
+    "NAMING",
     "Amount",
     "Aspect",
     "Count",
@@ -23,9 +38,12 @@ __all__ = [
     "Settings",
     "Store",
     "Sum",
+    "Text",
     "Timestamps",
+    "Total",
     "Unit",
     "UtcTime",
     "Versioned",
+    "exact_sum",
     "uuid7",
 ]

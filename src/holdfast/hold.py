@@ -17,7 +17,7 @@ from holdfast.operate import Examiner
 from holdfast.rollup import Rollups
 from holdfast.rollup import metadata as rollup_metadata
 from holdfast.settings import Settings
-from holdfast.store import Store, Unit
+from holdfast.store import Isolation, Store, Unit
 
 T = TypeVar("T")
 
@@ -106,17 +106,22 @@ class Holdfast:
         await self.close()
 
     def unit(
-        self, *, actor: str | None = None, tenant: str | None = None, request_id: str | None = None
+        self,
+        *,
+        actor: str | None = None,
+        tenant: str | None = None,
+        request_id: str | None = None,
+        isolation: Isolation | None = None,
     ) -> AbstractAsyncContextManager[Unit]:
-        """One transaction, committed when the block ends and rolled back when it raises."""
-        return self.store.unit(actor=actor, tenant=tenant, request_id=request_id)
+        """One transaction, committed when the block ends and rolled back when it raises; see `Store.unit`."""
+        return self.store.unit(actor=actor, tenant=tenant, request_id=request_id, isolation=isolation)
 
     def read(self, *, tenant: str | None = None) -> AbstractAsyncContextManager[Unit]:
         """A unit that only reads."""
         return self.store.read(tenant=tenant)
 
     async def run(self, work: Callable[[Unit], Awaitable[T]], **options: Any) -> T:
-        """Run `work(unit)`, again when it loses against a concurrent transaction."""
+        """Run `work(unit)`, again when it loses against a concurrent transaction; see `Store.run`."""
         return await self.store.run(work, **options)
 
     async def migrate(self) -> Difference:
@@ -142,7 +147,7 @@ class Holdfast:
         )
 
     async def follow(self) -> None:
-        """Run the followers of the journal in this process, until `close`."""
+        """Run Holdfast's own followers of the journal, those of the rollups, in this process until `close`."""
         await self.rollups.start()
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from holdfast.store.hooks import Hooks
 from holdfast.store.pages import Page
 from holdfast.store.query import Query
 from holdfast.store.repository import Repository
-from holdfast.store.store import Store
+from holdfast.store.store import Isolation, Store
 from holdfast.store.unit import Unit
 
-__all__ = ["Hooks", "Page", "Query", "Repository", "Store", "Unit"]
+__all__ = ["Hooks", "Isolation", "Page", "Query", "Repository", "Store", "Unit"]
