@@ -80,6 +80,7 @@ def test_what_is_said_outright_wins_and_none_says_nothing() -> None:
         ),
         ({"HOLDFAST_ENV": "prod"}, "Invalid enum value 'prod' in HOLDFAST_ENV"),
         ({"HOLDFAST_DATABASE_POOLER": "session"}, "Invalid enum value 'session' in HOLDFAST_DATABASE_POOLER"),
+        ({"REDIS_URL": "http://:hidden@x"}, r"HOLDFAST_REDIS_URL must begin with redis://.*'http://:\*\*\*@x'"),
         ({"HOLDFAST_ENV": "production"}, "no database is named: set HOLDFAST_DATABASE_URL"),
     ],
 )

@@ -49,6 +49,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 " raise the one or lower the other"
             )
 
+        if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
+            shown = hide_password(self.redis_url)
+            raise ConfigurationError(f"{_told('redis_url')} must begin with redis://, rediss:// or unix://: {shown!r}")
+
     def __repr__(self) -> str:
         return f"<Settings {self.environment} {hide_password(self.database_url)}>"
 

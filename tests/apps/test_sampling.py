@@ -57,7 +57,15 @@ async def test_the_sample_is_indexed_whole_and_again_adds_nothing(database_url: 
         assert counts.duplicates == 0
         assert abs(counts.payments - sum(label.is_payment for label in labels)) < 20
         first = await contents(hold)
+        async with hold.unit() as unit:
+            await unit.execute("UPDATE agents SET name = 'mine'")
+            for pricing in await unit[AgentPricing].list():
+                pricing.price = 999
         again = await index_sample(hold)
+        async with hold.read() as unit:
+            named = await unit.execute(select(func.count()).select_from(Agent).where(Agent.name == "mine"))
+            assert named.scalar() == first["agents"], "rows that are there stay as they are"
+            assert {pricing.price for pricing in await unit[AgentPricing].list()} == {999}
         assert again.duplicates == again.transfers == counts.transfers
         assert await contents(hold) == first
         async with hold.read() as unit:

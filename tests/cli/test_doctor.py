@@ -131,6 +131,7 @@ def test_a_file_that_is_no_database_is_told(shell: Shell) -> None:
     done = shell.run("doctor", "--json")
     assert list(wrong(done)) == ["database"]
     assert "is no usable SQLite database" in done.out
+    assert wrong(done)["database"] == "restore it from a backup"
     assert shell.run("query", "transfers").err.startswith(
         "holdfast: sqlite:///holdfast.db is no usable SQLite database"
     )

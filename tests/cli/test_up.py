@@ -5,6 +5,8 @@ import signal
 import socket
 import time
 
+import httpx
+
 from devservers.process import free_port
 from tests.cli.command import Shell, fetch
 from tests.cli.ledger import ledger
@@ -51,7 +53,7 @@ def test_it_shows_the_sample_in_an_empty_folder_and_ctrl_c_ends_it_cleanly(shell
             socket.create_connection(("127.0.0.1", int(port))) as stream,
             socket.create_connection(("127.0.0.1", int(port))),
         ):
-            stream.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: here\r\n\r\n")
+            stream.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"200" in stream.recv(100)
             done = service.stop(signal.SIGINT)
         assert (done.code, done.out, done.err) == (0, "Stopped.\n", "")
@@ -81,6 +83,29 @@ def test_the_sample_goes_where_it_is_asked_for_and_nowhere_else(shell: Shell, da
         service.becomes(SUMMARY, lambda status, body: status == 200 and body["settled"] > 4_000)
         service.stop()
     assert fetch(database_url, empty) == [(50,)]
+
+
+def test_on_loopback_it_answers_to_this_machines_names_only(shell: Shell) -> None:
+    with shell.up("--no-sample") as service:
+        for host, status in (("localhost", 200), ("127.0.0.1:9", 200), ("evil.example", 421)):
+            assert httpx.get(f"{service.url}/health", headers={"Host": host}, timeout=20).status_code == status
+        service.stop()
+
+
+def test_a_database_in_memory_keeps_nothing_and_is_refused(shell: Shell) -> None:
+    for url in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+        for command in (("index", "solana", "-"), ("up", "--port", str(free_port()))):
+            done = shell.run(*command, "--database", url, stdin=ledger(1))
+            assert (done.code, done.out) == (1, "")
+            assert f"{url} is a database in memory" in done.err
+            assert "name a file" in done.err
+
+
+def test_a_redis_that_is_no_redis_is_refused(shell: Shell) -> None:
+    done = shell.run("up", "--redis", "foo://user:hidden@x", "--port", str(free_port()))
+    assert (done.code, done.out) == (1, "")
+    assert "HOLDFAST_REDIS_URL must begin with redis://" in done.err
+    assert "hidden" not in done.err
 
 
 def test_a_database_that_crashes_comes_back_under_it(shell: Shell) -> None:

@@ -189,7 +189,7 @@ def test_a_file_that_may_not_be_written_is_told(ledger: Path, tmp_path: Path) ->
         folder.chmod(0o755)
     assert (done.returncode, done.stdout) == (1, b"")
     told = done.stderr.decode()
-    assert "may this user write there?" in told or "read-only" in told
+    assert "may this user write there" in told or "read-only" in told
     assert "Traceback" not in told
 
 

@@ -153,8 +153,11 @@ async def test_a_callback_that_fails_is_logged_and_the_others_run(store: Store) 
         async with store.unit() as unit:
             unit.after_commit(fail)
             unit.after_commit(tell)
+            unit.after_commit(lambda: told.append("without await"))
             unit.add(Maker(name="kept"))
-    assert told == ["told"]
+    assert told == ["told", "without await"]
+    with pytest.raises(StoreError, match="this unit has ended"):
+        unit.add(Maker(name="late"))
     assert await names(store) == ["kept"]
     assert [entry["event"] for entry in logs] == ["after_commit_failed"] * 2
     assert "fail" in logs[0]["callback"]

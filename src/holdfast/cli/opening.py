@@ -27,13 +27,18 @@ async def opened(
         MigrationError: what the block asked for failed, and the database lacks what the models have.
         HoldfastError: as opening it, or the block, says; what a driver raises is translated.
     """
-    from holdfast.errors import MigrationError, StoreError, Unavailable
+    from holdfast.errors import ConfigurationError, MigrationError, StoreError, Unavailable
     from holdfast.hold import Holdfast
     from holdfast.settings import Settings
     from holdfast.store.failures import is_of_the_driver, translate
 
     settings = Settings.from_environment(database_url=database, **overrides)
     kept = metadata_of(settings) if metadata is None else metadata
+    if settings.database_url.startswith("sqlite") and settings.database_url.rpartition("/")[2] in ("", ":memory:"):
+        raise ConfigurationError(
+            f"{settings.database_url} is a database in memory, which is gone when the command ends; name a file, as in"
+            " sqlite:///holdfast.db"
+        )
     async with await Holdfast.open(metadata=kept, migrate=migrate, settings=settings) as hold:
         try:
             yield hold

@@ -20,6 +20,7 @@ from holdfast.errors import ConfigurationError
 if TYPE_CHECKING:
     from holdfast.hold import Holdfast
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _STARTING = 10.0  # seconds the server may take until it listens
 _STOPPING = 2.0  # seconds that open requests have to end; idle connections would wait for ever
 
@@ -58,7 +59,8 @@ async def _up(host: str, port: int, database: str | None, redis: str | None, sam
             say(f"Holdfast on {hold.store.place}")
             if await wants_sample(hold, sample):
                 counts = await index_sample(hold)
-                say(f"The sample ledger: {counts.payments:,} payments in {counts.transactions:,} transactions")
+                there = f"; {counts.duplicates:,} rows were there already" if counts.duplicates else ""
+                say(f"The sample ledger: {counts.payments:,} payments in {counts.transactions:,} transactions{there}")
             await hold.follow()
             await _serve(hold, host, port)
     say("Stopped.")
@@ -88,7 +90,9 @@ async def _serve(hold: Holdfast, host: str, port: int) -> None:
 
     from holdfast.http import create_app
 
-    app = create_app(hold)
+    # What only this machine can reach answers to this machine's names alone: a page whose own name resolves to here
+    # could read it otherwise.
+    app = create_app(hold, hosts=_LOOPBACK if host in _LOOPBACK else ())
     await _must_be_free(host, port)  # still: the sample took its time, and the server would share the port silently
     server = Server(app, address=host, port=port, interface=Interfaces.ASGINL, log_enabled=False, websockets=False)
     serving = asyncio.ensure_future(server.serve())

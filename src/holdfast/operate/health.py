@@ -101,8 +101,7 @@ class Examiner:
                 findings.append(_followers(await self.journal(), self._is_followed))
                 findings += await self._rejected()
         except HoldfastError as error:
-            advice = "see that the database runs and that URL and login are right; a service recovers by itself"
-            findings.append(_database_wrong(str(error), advice))
+            findings.append(_database_wrong(*_advised(error)))
         return Report.of(findings)
 
     async def _rejected(self) -> list[Finding]:
@@ -128,6 +127,14 @@ def _database(dialect: str, seconds: float) -> Finding:
 
 def _database_wrong(detail: str, do: str) -> Finding:
     return Finding(check="database", state="wrong", detail=detail, do=do)
+
+
+def _advised(error: HoldfastError) -> tuple[str, str]:
+    """What is wrong, and what to do."""
+    if isinstance(error, Unavailable):
+        return str(error), "see that the database runs and that URL and login are right; a service recovers by itself"
+    detail, _, advice = str(error).rpartition("; ")
+    return (detail, advice) if detail else (advice, "see the log of the process, or run it with -v")
 
 
 def _schema(difference: Difference, captured: int) -> list[Finding]:

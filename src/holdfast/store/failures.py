@@ -176,7 +176,9 @@ def _meaning(error: BaseException, place: str) -> HoldfastError | None:
     if name.startswith("SQLITE_IOERR"):
         return Unavailable(f"{place} cannot be read or written ({reason}, {name}); check the disk")
     if name.startswith("SQLITE_CANTOPEN"):
-        return Unavailable(f"{place} cannot be opened ({reason}); does the folder exist, may this user write there?")
+        return Unavailable(
+            f"{place} cannot be opened ({reason}); does the folder exist, may this user write there (a read-only disk)?"
+        )
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StoreError(f"{place} is no usable SQLite database ({reason}); restore it from a backup")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

@@ -260,7 +260,9 @@ class Store:
         await unit.session.close()  # so that a callback may open a unit of its own
         for callback in unit.after_commit_callbacks():
             try:
-                await callback()
+                outcome = callback()
+                if outcome is not None:
+                    await outcome
             except Exception:
                 log.exception("after_commit_failed", callback=getattr(callback, "__qualname__", repr(callback)))
         for hook in self.hooks.after_commit:

@@ -47,7 +47,7 @@ class Unit:
         self.tenant = tenant
         self.request_id = request_id
         self.read_only = read_only
-        self._after_commit: list[Callable[[], Awaitable[None]]] = []
+        self._after_commit: list[Callable[[], Awaitable[None] | None]] = []
         self._translated = Translated(store.place, read_only=read_only)
 
     def __getitem__(self, model: type[M]) -> Repository[M]:
@@ -57,7 +57,8 @@ class Unit:
     def add(self, *rows: Model) -> None:
         """Insert `rows` when the unit flushes: before its next statement, at the latest at commit."""
         self.must_write("add")
-        self.session.add_all(rows)
+        with self._translated:
+            self.session.add_all(rows)
 
     async def emit(self, topic: str, *, tags: Iterable[str] = (), data: Any = None) -> None:
         """Write an event that is no row (an upstream changed, a cache was cleared) into the journal with this unit.
@@ -114,14 +115,14 @@ class Unit:
                 self._translated.raise_for(error)
             raise
 
-    def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Call `callback` once this unit is committed; never when it is rolled back.
+    def after_commit(self, callback: Callable[[], Awaitable[None] | None]) -> None:
+        """Call `callback`, and await what it returns, once this unit is committed; never when it is rolled back.
 
         An error in it is logged, and the other callbacks still run: what is committed stays committed.
         """
         self._after_commit.append(callback)
 
-    def after_commit_callbacks(self) -> Iterable[Callable[[], Awaitable[None]]]:
+    def after_commit_callbacks(self) -> Iterable[Callable[[], Awaitable[None] | None]]:
         """What `after_commit` was given, in order."""
         return tuple(self._after_commit)
 

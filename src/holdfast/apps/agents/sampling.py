@@ -40,7 +40,10 @@ async def wants_sample(hold: Holdfast, asked: bool | None) -> bool:
 
 
 async def index_sample(hold: Holdfast) -> Counts:
-    """Write the sample's agents and index its ledger, all transfers kept; again it adds nothing."""
+    """Write the sample's agents and index its ledger, all transfers kept.
+
+    Again it adds nothing, and rows that are there stay as they are.
+    """
     await hold.run(_write_agents, actor="sample")
     recogniser = Recogniser(sample.recognition())
     ledger = PaymentLedger(recogniser, keep_all=True)
@@ -58,7 +61,7 @@ def _items(recogniser: Recogniser) -> Iterator[Item[Transaction]]:
 async def _write_agents(unit: Unit) -> None:
     rows = sample.agents()
     agents = [_agent_row(row) for row in rows]
-    await unit[Agent].upsert_many(agents, on=("address",))
+    await unit[Agent].upsert_many(agents, on=("address",), update_columns=())
     stored = await unit[Agent].list(Query(Agent).where(Agent.address.in_([row["address"] for row in rows])))
     ids = {agent.address: agent.id for agent in stored}
     await unit[AgentCapability].upsert_many(
@@ -73,6 +76,7 @@ async def _write_agents(unit: Unit) -> None:
             for price in row["pricing"]
         ],
         on=("agent_id", "network", "token_mint"),
+        update_columns=(),
     )
 
 
