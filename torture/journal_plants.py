@@ -5,7 +5,8 @@ Nothing here touches the product: a planted feed is given to `Journal`, a plante
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.journal import Change, Feed, Page, Position
@@ -43,7 +44,11 @@ AFTER_ALL = 2**62
 
 def planted_feed(plant: str | None, store: Store) -> Feed | None:
     """The feed that a follower gets instead of its own; None for its own."""
-    feeds = {"cursor-by-seq": CursorBySeq, "cursor-by-time": CursorByTime, "xmin-order": XminOrder}
+    feeds: dict[str, Callable[[Store, Epochs], Feed]] = {
+        "cursor-by-seq": CursorBySeq,
+        "cursor-by-time": CursorByTime,
+        "xmin-order": XminOrder,
+    }
     if plant not in feeds:
         return None
     return feeds[plant](store, Epochs(store))
@@ -55,7 +60,7 @@ def plant_in_writer(plant: str | None, store: Store) -> None:
         store.hooks.before_commit.remove(journal_context.end)
 
 
-class _Cursor(PostgresFeed):
+class _Cursor(PostgresFeed, ABC):
     """A feed whose position is a cursor, kept in the position's tick."""
 
     last: str
@@ -69,8 +74,8 @@ class _Cursor(PostgresFeed):
     async def _changes(self, connection: Any, rows: list[Any], tables: Sequence[str] | None) -> list[Change]:
         return await self._decode(connection, rows, None if tables is None else list(tables))
 
-    async def page(self, after: Position, upto: Position, tables: Sequence[str] | None, limit: int) -> Page:
-        raise NotImplementedError
+    @abstractmethod
+    async def page(self, after: Position, upto: Position, tables: Sequence[str] | None, limit: int) -> Page: ...
 
     def position_of(self, change: Change, epoch: int) -> Position:
         return Position(epoch, change.tick)

@@ -34,12 +34,14 @@ async def opened(
 
     settings = Settings.from_environment(database_url=database, **overrides)
     kept = metadata_of(settings) if metadata is None else metadata
-    if settings.database_url.startswith("sqlite") and settings.database_url.rpartition("/")[2] in ("", ":memory:"):
+    hold = Holdfast(settings, metadata=kept)
+    if hold.store.dialect == "sqlite" and hold.store.file is None:
         raise ConfigurationError(
             f"{settings.database_url} is a database in memory, which is gone when the command ends; name a file, as in"
             " sqlite:///holdfast.db"
         )
-    async with await Holdfast.open(metadata=kept, migrate=migrate, settings=settings) as hold:
+    await hold.start(migrate=migrate)
+    async with hold:
         try:
             yield hold
         except OutputLost:

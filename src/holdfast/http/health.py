@@ -75,7 +75,7 @@ class Health:
             try:
                 difference = await self.examiner.pending.get()
                 body["pending_migrations"] = difference.lines()
-                body["position"] = None if difference.tables else (await self.examiner.journal()).position
+                body["position"] = None if difference.tables else (await self.hold.journal.status()).position
             except HoldfastError as error:
                 body |= {"status": "down", "detail": str(error)}
         return fresh(body, 200 if body["status"] == "ok" else 503)
@@ -109,7 +109,7 @@ class Health:
     async def journal_now(self) -> dict[str, Any]:
         """What `/v1/journal` answers."""
         await self.live.start()
-        status = await self.examiner.journal()
+        status = await self.hold.journal.status()
         followers = [
             {
                 "name": f.name,
@@ -139,7 +139,7 @@ class Health:
     async def _measure(self) -> None:
         if (await self.examiner.pending.get()).tables:
             return  # there is nothing to measure yet
-        status = await self.examiner.journal()
+        status = await self.hold.journal.status()
         self.metrics.position.set(Position.parse(status.position).tick)
         for follower in status.followers:
             self.metrics.lag.labels(follower.name).set(follower.lag_changes)

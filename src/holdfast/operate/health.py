@@ -79,14 +79,6 @@ class Examiner:
         except TimeoutError:
             raise Unavailable(f"{self._store.place} does not answer within {PING_LIMIT:g} s") from None
 
-    async def journal(self) -> JournalStatus:
-        """Where the journal and its followers are.
-
-        Raises:
-            Unavailable: the database cannot be reached. StoreError: it has no journal.
-        """
-        return await self._journal.status()
-
     async def examine(self) -> Report:
         """What is wrong and what is worth knowing. Never raises for a database that is gone: that is a finding."""
         file = self._store.file
@@ -98,7 +90,7 @@ class Examiner:
             difference = await self.pending.get()
             findings += _schema(difference, self._captured)
             if not difference.tables:
-                findings.append(_followers(await self.journal(), self._is_followed))
+                findings.append(_followers(await self._journal.status(), self._is_followed))
                 findings += await self._rejected()
         except HoldfastError as error:
             findings.append(_database_wrong(*_advised(error)))
