@@ -124,7 +124,7 @@ async def _page(report: Report, case: str, hold: Holdfast, order: str) -> None:
     async def ours() -> None:
         for _ in range(times):
             async with hold.read() as unit:
-                page = await unit[Read].page(query, size=PAGE, after_cursor=after, total=True)
+                page = await unit[Read].page(query, limit=PAGE, after=after, total=True)
                 assert ([row.id for row in page.items], page.total) == (expected, ROWS // 2)
 
     def theirs(window: bool) -> Callable[[], Awaitable[None]]:
@@ -156,7 +156,7 @@ async def _cursor(unit: Unit, query: Query[Read], rows: int) -> str | None:
     cursor: str | None = None
     while rows:
         size = min(rows, 1_000)
-        cursor = (await unit[Read].page(query, size=size, after_cursor=cursor)).next
+        cursor = (await unit[Read].page(query, limit=size, after=cursor)).next
         rows -= size
     return cursor
 

@@ -27,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_url: str | None = None
     redis_prefix: str = "holdfast"
     environment: Literal["development", "production"] = "development"
+    secret_key: str | None = None  # signs page cursors: `current,previous`
     models: str = "holdfast.apps.agents"  # modules of the models that the command line keeps, between commas
     pool_size: int = 5  # connections kept open (PostgreSQL), readers (SQLite)
     pool_max: int = 15  # connections at most, under load
@@ -94,6 +95,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "redis_url": (("HOLDFAST_REDIS_URL", "REDIS_URL"), str),
     "redis_prefix": (("HOLDFAST_REDIS_PREFIX", "REDIS_PREFIX"), str),
     "environment": (("HOLDFAST_ENV",), str),
+    "secret_key": (("HOLDFAST_SECRET_KEY",), str),
     "models": (("HOLDFAST_MODELS",), str),
     "pool_size": (("HOLDFAST_DATABASE_POOL_SIZE", "DATABASE_POOL_SIZE", "DATABASE_POOL_MIN"), int),
     "pool_max": (("HOLDFAST_DATABASE_POOL_MAX", "DATABASE_POOL_MAX"), int),

@@ -108,7 +108,7 @@ async def test_a_hundred_rows_with_their_relatives_take_three_statements(store: 
     assert len(sent) == 3
     async with store.read() as unit:
         with statements(store) as sent:
-            page = await unit[Part].page(PARTS.include("maker", "reviews"), size=100, total=True)
+            page = await unit[Part].page(PARTS.include("maker", "reviews"), limit=100, total=True)
             assert sum(len(part.reviews) for part in page.items) == 200
     assert len(sent) == 3  # the total comes along with the rows
     async with store.read() as unit:

@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -11,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from holdfast.errors import InvalidValue
+from holdfast.errors import ConfigurationError, InvalidValue
+from holdfast.secrets import SecretKeys
 from holdfast.store import Page, Query, Store
-from tests.store.opening import opened
+from tests.store.opening import opened, settings_for
 from tests.store.shop import Base, Maker, Part
 
 U256 = 2**256 - 1
@@ -52,7 +54,7 @@ async def walk(store: Store, query: Query[Any], size: int, **options: Any) -> li
     cursor: str | None = None
     while not pages or cursor is not None:
         async with store.read() as unit:
-            pages.append(await unit[query.model].page(query, size=size, after_cursor=cursor, **options))
+            pages.append(await unit[query.model].page(query, limit=size, after=cursor, **options))
         cursor = pages[-1].next
         assert len(pages) < 100
     return pages
@@ -102,7 +104,7 @@ async def test_the_total_is_right_on_every_page_and_past_the_last(ten: Store) ->
     async with ten.unit() as unit:
         last = pages[1].next
         await unit.execute("DELETE FROM parts WHERE title > '5'")
-        beyond = await unit[Part].page(query, size=3, after_cursor=last, total=True)
+        beyond = await unit[Part].page(query, limit=3, after=last, total=True)
         assert (beyond.items, beyond.next, beyond.total) == ([], None, 4)
         none = await unit[Part].page(PARTS.where(title="none"), total=True)
         assert (none.items, none.next, none.total) == ([], None, 0)
@@ -112,10 +114,10 @@ async def test_the_total_is_right_on_every_page_and_past_the_last(ten: Store) ->
 async def test_rows_written_meanwhile_do_not_move_the_pages(ten: Store) -> None:
     query = PARTS.order_by("title")
     async with ten.unit() as unit:
-        first = await unit[Part].page(query, size=5)
+        first = await unit[Part].page(query, limit=5)
         await unit[Part].add_many([{"title": "00"}, {"title": "55"}])
         await unit.execute("DELETE FROM parts WHERE title = '4'")  # the very row of the cursor
-        rest = await unit[Part].page(query, size=10, after_cursor=first.next)
+        rest = await unit[Part].page(query, limit=10, after=first.next)
     assert [part.title for part in first.items] == ["0", "1", "2", "3", "4"]
     assert [part.title for part in rest.items] == ["5", "55", "6", "7", "8", "9"]
 
@@ -131,7 +133,7 @@ async def test_a_page_carries_what_the_query_includes_and_selects(ten: Store) ->
 async def test_a_page_has_a_bounded_size(store: Store, size: int) -> None:
     async with store.read() as unit:
         with pytest.raises(InvalidValue, match=f"a page has 1 to 1000 rows, not {size}"):
-            await unit[Part].page(size=size)
+            await unit[Part].page(limit=size)
 
 
 @pytest.mark.parametrize("query", [PARTS.limit(3), PARTS.offset(3)])
@@ -148,11 +150,26 @@ async def test_long_texts_can_be_walked_and_endless_ones_are_refused_clearly(sto
     assert len(await walk(store, PARTS.order_by("title"), 1)) == 5
     async with store.read() as unit:
         with pytest.raises(InvalidValue, match="pages cannot be ordered by colour, id: the values are too long"):
-            await unit[Part].page(PARTS.order_by("colour"), size=1)
+            await unit[Part].page(PARTS.order_by("colour"), limit=1)
 
 
-def forged(signature: Any, values: Any) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode([signature, values])).rstrip(b"=").decode()
+SECRET = "a secret that only the tests know and long enough"
+
+
+def forged(signature: Any, values: Any, *, key: str = SECRET) -> str:
+    """A cursor as the store makes it, signed with `key`: `signature` is the table and its order."""
+    table, _, order = str(signature).partition(":")
+    orders = [(name.removeprefix("-"), name.startswith("-")) for name in order.split(",")]
+    context = msgspec.msgpack.encode([table, orders, None])
+    content = msgspec.msgpack.encode(values)
+    signed = SecretKeys([key.encode()]).sign("page cursor", context + content)
+    return base64.urlsafe_b64encode(signed + content).rstrip(b"=").decode()
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    async with opened(database_url, Base.metadata, secret_key=SECRET) as store:
+        yield store
 
 
 BY_STOCK = PARTS.order_by("stock")
@@ -187,14 +204,13 @@ KEY = "0" * 32
         forged("parts:-stock,-id", ["1", KEY]),
         forged("parts:stock", ["1", KEY]),
         forged("makers:stock,id", ["1", KEY]),
-        forged(["parts:stock,id"], ["1", KEY]),
-        forged(5, ["1", KEY]),
+        forged("parts:stock,id", ["1", KEY], key="another secret as long as the first one is"),
     ],
 )
 async def test_what_is_no_cursor_of_the_query_is_an_invalid_value(ten: Store, cursor: str) -> None:
     async with ten.read() as unit:
         with pytest.raises(InvalidValue, match="is not a page cursor of this query; start again without it") as refused:
-            await unit[Part].page(BY_STOCK, after_cursor=cursor)
+            await unit[Part].page(BY_STOCK, after=cursor)
     assert len(str(refused.value)) < 250
 
 
@@ -219,7 +235,7 @@ async def test_a_forged_value_that_its_column_cannot_hold_is_an_invalid_value(
 ) -> None:
     async with ten.read() as unit:
         with pytest.raises(InvalidValue):
-            await unit[Part].page(PARTS.order_by(column), after_cursor=forged(f"parts:{column},id", [value, KEY]))
+            await unit[Part].page(PARTS.order_by(column), after=forged(f"parts:{column},id", [value, KEY]))
 
 
 @pytest.mark.parametrize(
@@ -228,40 +244,79 @@ async def test_a_forged_value_that_its_column_cannot_hold_is_an_invalid_value(
 async def test_a_forged_value_is_looked_for_or_refused_and_never_a_crash(ten: Store, column: str, value: Any) -> None:
     async with ten.read() as unit:
         try:
-            page = await unit[Part].page(
-                PARTS.order_by(column), after_cursor=forged(f"parts:{column},id", [value, KEY])
-            )
+            page = await unit[Part].page(PARTS.order_by(column), after=forged(f"parts:{column},id", [value, KEY]))
         except InvalidValue:
             return
     assert page.next is None
 
 
+async def test_pages_may_be_asked_for_by_number(ten: Store) -> None:
+    query = PARTS.order_by("title")
+    async with ten.read() as unit:
+        for number, titles in ((1, "012"), (2, "345"), (4, "9"), (5, ""), (10**9, "")):
+            page = await unit[Part].page(query, limit=3, number=number, total=True)
+            assert ("".join(part.title for part in page.items), page.total) == (titles, 10)
+            assert (page.next is None) == (number >= 4)
+        second = await unit[Part].page(query, limit=3, number=2)
+        third = await unit[Part].page(query, limit=3, after=second.next)
+        assert [part.title for part in third.items] == ["6", "7", "8"]
+        for number in (0, -1, 10**9 + 1):
+            with pytest.raises(InvalidValue, match=f"pages are numbered from 1 to 1000000000, not {number}"):
+                await unit[Part].page(query, number=number)
+        with pytest.raises(InvalidValue, match="by after=… or by number=…, not by both"):
+            await unit[Part].page(query, after=second.next, number=1)
+
+
+async def test_a_new_secret_still_knows_the_cursors_of_the_one_before(database_url: str, ten: Store) -> None:
+    async with ten.read() as unit:
+        cursor = (await unit[Part].page(limit=3)).next
+    new = "the next secret which is as long as it has to be"
+    async with opened(database_url, secret_key=f"{new},{SECRET}") as both, both.read() as unit:
+        page = await unit[Part].page(limit=3, after=cursor)
+        assert len(page.items) == 3
+    async with opened(database_url, secret_key=new) as after, after.read() as unit:
+        await unit[Part].page(limit=3, after=page.next)
+        with pytest.raises(InvalidValue, match="is not a page cursor of this query"):
+            await unit[Part].page(limit=3, after=cursor)
+
+
+async def test_production_needs_a_secret_where_a_cursor_leaves_and_nowhere_else(database_url: str, ten: Store) -> None:
+    async with opened(database_url, environment="production") as store, store.read() as unit:
+        assert len((await unit[Part].page(limit=10)).items) == 10
+        with pytest.raises(ConfigurationError, match=r"set HOLDFAST_SECRET_KEY; make one with: python -c"):
+            await unit[Part].page(limit=3)
+
+
+def test_a_short_secret_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="fewer than 32 characters") as refused:
+        Store(settings_for("sqlite://", secret_key="hunter2"))
+    assert "hunter2" not in str(refused.value)
+
+
 @few
 @given(data=st.data())
-async def test_a_cursor_with_a_changed_letter_is_a_cursor_or_an_invalid_value(ten: Store, data: st.DataObject) -> None:
+async def test_a_cursor_with_a_changed_letter_is_an_invalid_value(ten: Store, data: st.DataObject) -> None:
     query = PARTS.order_by("-colour", "stock", "price")
     async with ten.read() as unit:
-        cursor = (await unit[Part].page(query, size=3)).next
+        cursor = (await unit[Part].page(query, limit=3)).next
         assert cursor is not None
         at = data.draw(st.integers(0, len(cursor) - 1))
         changed = cursor[:at] + data.draw(st.text(max_size=2)) + cursor[at + data.draw(st.integers(0, 3)) :]
-        try:
-            page = await unit[Part].page(query, after_cursor=changed)
-        except InvalidValue:
-            return
-        assert len(page.items) <= 10
+        if changed != cursor:
+            with pytest.raises(InvalidValue, match="is not a page cursor of this query"):
+                await unit[Part].page(query, after=changed)
 
 
 async def test_a_cursor_is_of_one_model_and_one_order(ten: Store) -> None:
     async with ten.read() as unit:
-        cursor = (await unit[Part].page(PARTS.order_by("title"), size=3)).next
+        cursor = (await unit[Part].page(PARTS.order_by("title"), limit=3)).next
         for other in (PARTS, PARTS.order_by("-title"), PARTS.order_by("title", "stock"), PARTS.order_by("colour")):
             with pytest.raises(InvalidValue, match="is not a page cursor of this query"):
-                await unit[Part].page(other, after_cursor=cursor)
-        by_id = (await unit[Part].page(size=3)).next
+                await unit[Part].page(other, after=cursor)
+        by_id = (await unit[Part].page(limit=3)).next
         with pytest.raises(InvalidValue, match="is not a page cursor of this query"):
-            await unit[Maker].page(after_cursor=by_id)
-        narrowed = await unit[Part].page(PARTS.order_by("title").where(Part.stock == 0), after_cursor=cursor)
+            await unit[Maker].page(after=by_id)
+        narrowed = await unit[Part].page(PARTS.order_by("title").where(Part.stock == 0), after=cursor)
         assert [part.title for part in narrowed.items] == ["3", "6", "9"]
 
 
@@ -290,8 +345,8 @@ async def test_a_page_begins_where_the_one_before_ended_by_one_range_of_an_index
         event.listen(engine, "before_cursor_execute", lambda c, cursor, text, values, *_: seen.append((text, values)))
         async with store.read() as unit:
             query = PARTS.order_by(*order)
-            first = await unit[Part].page(query, size=10)
-            await unit[Part].page(query, size=10, after_cursor=first.next)
+            first = await unit[Part].page(query, limit=10)
+            await unit[Part].page(query, limit=10, after=first.next)
             text, values = seen[-1]
             explain = "EXPLAIN QUERY PLAN " if store.dialect == "sqlite" else "EXPLAIN "
             connection = await unit.connection()

@@ -45,7 +45,7 @@ async def test_units_work_whatever_connection_they_are_given(store: Store) -> No
             await unit[Part].upsert_many([{"title": f"{number} more", "maker_id": maker.id}])
         async with store.read() as unit:
             query = Query(Part).where(maker_id=maker.id).order_by("title").include("maker")
-            page = await unit[Part].page(query, size=3, total=True)
+            page = await unit[Part].page(query, limit=3, total=True)
             assert page.total == 4
             assert [part.maker.name for part in page.items if part.maker] == [f"{number}"] * 3
             assert (await unit[Maker].get(maker.id)).name == f"{number}"

@@ -64,7 +64,7 @@ class Resources:
             query = query.select(*fields)
         async with self.hold.read() as unit:
             page = await unit[resource.model].page(
-                query, size=options["limit"], after_cursor=options["after"], total=options["total"]
+                query, limit=options["limit"], after=options["after"], total=options["total"]
             )
             await _include(unit, resource, page.items, include)
         body: dict[str, Any] = {"data": [resource.show(row, fields, include) for row in page.items], "next": page.next}

@@ -14,11 +14,13 @@ from sqlalchemy import ColumnElement, and_, false, literal, or_, tuple_
 
 from holdfast.errors import InvalidValue
 from holdfast.model import Amount, Model, UtcTime
+from holdfast.secrets import TAG, SecretKeys
 from holdfast.store.query import Order, Query
 
 M = TypeVar("M", bound=Model)
 
 _LONGEST = 16_384  # characters of a cursor: it travels in URLs
+_PURPOSE = "page cursor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,44 +46,59 @@ def keyset_orders(query: Query[Any]) -> tuple[Order, ...]:
     return (*query.orders, ("id", query.orders[-1][1] if query.orders else False))
 
 
-def encode_cursor(query: Query[Any], orders: Sequence[Order], row: Model) -> str:
-    """An opaque text that says after which row the next page begins.
+class Cursors:
+    """Makes and reads the cursors of one query, in one order, for one tenant.
 
-    Raises:
-        InvalidValue: the order's columns cannot be put into a text of reasonable length.
+    A cursor is signed, so that whoever holds it can neither forge a place nor take it to another query. It is not
+    encrypted: it holds the values by which the rows are sorted.
     """
-    names = ", ".join(name for name, _ in orders)
-    try:
-        values = [_plain(getattr(row, name)) for name, _ in orders]
-        content = msgspec.msgpack.encode([_signature(query, orders), values])
-    except TypeError:
-        raise InvalidValue(f"pages cannot be ordered by {names}: a value has no plain form") from None
-    cursor = base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-    if len(cursor) > _LONGEST:
-        raise InvalidValue(f"pages cannot be ordered by {names}: the values are too long for a cursor")
-    return cursor
 
+    def __init__(self, query: Query[Any], orders: Sequence[Order], secrets: SecretKeys, tenant: str | None) -> None:
+        self._query = query
+        self._orders = orders
+        self._secrets = secrets
+        self._context = msgspec.msgpack.encode([query.model.__tablename__, orders, tenant])
 
-def decode_cursor(query: Query[Any], orders: Sequence[Order], cursor: str) -> list[Any]:
-    """The values of the last row seen.
+    def encode(self, row: Model) -> str:
+        """An opaque text that says that the next page begins after `row`.
 
-    Raises:
-        InvalidValue: the text is no cursor, or one of another model or another order.
-    """
-    try:
+        Raises:
+            InvalidValue: the order's columns cannot be put into a text of reasonable length.
+            ConfigurationError: there is nothing to sign with, in production.
+        """
+        names = ", ".join(name for name, _ in self._orders)
+        try:
+            content = msgspec.msgpack.encode([_plain(getattr(row, name)) for name, _ in self._orders])
+        except TypeError:
+            raise InvalidValue(f"pages cannot be ordered by {names}: a value has no plain form") from None
+        signature = self._secrets.sign(_PURPOSE, self._context + content)
+        cursor = base64.urlsafe_b64encode(signature + content).rstrip(b"=").decode()
         if len(cursor) > _LONGEST:
-            raise ValueError
-        content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        signature, values = msgspec.msgpack.decode(content, type=tuple[str, list[Any]])
-        if signature != _signature(query, orders) or len(values) != len(orders):
-            raise ValueError
-        return [_typed(query.column(name), value) for (name, _), value in zip(orders, values, strict=True)]
-    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
-        shown = cursor if len(cursor) <= 80 else f"{cursor[:77]}…"
-    raise InvalidValue(f"{shown!r} is not a page cursor of this query; start again without it")
+            raise InvalidValue(f"pages cannot be ordered by {names}: the values are too long for a cursor")
+        return cursor
+
+    def decode(self, cursor: str) -> list[Any]:
+        """The values of the last row seen.
+
+        Raises:
+            InvalidValue: the text is no cursor, was changed, or is one of another model, order or tenant.
+        """
+        try:
+            if len(cursor) > _LONGEST:
+                raise ValueError
+            whole = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+            signature, content = whole[:TAG], whole[TAG:]
+            if not self._secrets.signed(_PURPOSE, self._context + content, signature):
+                raise ValueError
+            values = msgspec.msgpack.decode(content, type=list[Any])
+            pairs = zip(self._orders, values, strict=True)
+            return [_typed(self._query.column(name), value) for (name, _), value in pairs]
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
+            shown = cursor if len(cursor) <= 80 else f"{cursor[:77]}…"
+        raise InvalidValue(f"{shown!r} is not a page cursor of this query; start again without it")
 
 
-def after(query: Query[Any], orders: Sequence[Order], values: Sequence[Any]) -> ColumnElement[bool]:
+def beyond(query: Query[Any], orders: Sequence[Order], values: Sequence[Any]) -> ColumnElement[bool]:
     """The condition that a row comes after the one with `values`, in `orders` with NULLs last."""
     columns = [query.column(name) for name, _ in orders]
     bound = [literal(v, c.type) for v, c in zip(values, columns, strict=True)]
@@ -93,20 +110,16 @@ def after(query: Query[Any], orders: Sequence[Order], values: Sequence[Any]) -> 
     branches: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for column, (_, descending), value in zip(columns, orders, bound, strict=True):
-        branches.append(and_(*equal, _beyond(column, descending, value)))
+        branches.append(and_(*equal, _further(column, descending, value)))
         equal.append(column.is_(None) if value.value is None else column == value)
     return or_(*branches)
 
 
-def _beyond(column: Any, descending: bool, value: Any) -> ColumnElement[bool]:
+def _further(column: Any, descending: bool, value: Any) -> ColumnElement[bool]:
     if value.value is None:
         return false()  # NULLs are last: nothing follows but by the next column
     further: ColumnElement[bool] = column < value if descending else column > value
     return or_(further, column.is_(None)) if column.expression.nullable else further
-
-
-def _signature(query: Query[Any], orders: Sequence[Order]) -> str:
-    return f"{query.model.__tablename__}:" + ",".join(f"-{name}" if descending else name for name, descending in orders)
 
 
 def _plain(value: Any) -> Any:

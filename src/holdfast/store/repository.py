@@ -11,7 +11,7 @@ from sqlalchemy import Select, Uuid, func, select, update
 from holdfast.errors import Conflict, InvalidValue, NotFound
 from holdfast.model import Model, Versioned
 from holdfast.store import bulk
-from holdfast.store.pages import Page, after, decode_cursor, encode_cursor, keyset_orders
+from holdfast.store.pages import Cursors, Page, beyond, keyset_orders
 from holdfast.store.query import Query
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ M = TypeVar("M", bound=Model)
 
 PAGE_SIZE = 50
 PAGE_LIMIT = 1_000  # rows a page may ask for: what comes from outside is bounded
+_LAST_PAGE = 10**9  # so that the rows before it are a number that every backend takes
 _IN_LIST = 500  # keys a statement: well under every backend's limit of parameters
 
 
@@ -88,30 +89,39 @@ class Repository(Generic[M]):
         self,
         query: Query[M] | None = None,
         *,
-        size: int = PAGE_SIZE,
-        after_cursor: str | None = None,
+        limit: int = PAGE_SIZE,
+        after: str | None = None,
+        number: int | None = None,
         total: bool = False,
     ) -> Page[M]:
-        """One page by keyset: the rows after `after_cursor` in the query's order, the key breaking ties.
+        """One page of the query in its order, the key breaking ties: by cursor, or by number.
+
+        A page by cursor costs the same wherever it is; one by number makes the database read all rows before it, and
+        rows written meanwhile move it.
 
         Args:
-            size: rows, 1 to 1,000.
-            after_cursor: `Page.next` of the page before; None for the first.
+            limit: rows, 1 to 1,000.
+            after: `Page.next` of the page before; None for the first.
+            number: which page of `limit` rows, from 1; it too has a `next`.
             total: also count all rows of the query.
 
         Raises:
-            InvalidValue: the size is out of bounds, the cursor is of another model or order, or the query has a
-                limit or an offset.
+            InvalidValue: an argument is out of bounds, both `after` and `number` are given, the cursor is of another
+                model, order or tenant or was changed, or the query has a limit or an offset.
+            ConfigurationError: in production there is no key to sign the cursor with.
         """
-        if not 1 <= size <= PAGE_LIMIT:
-            raise InvalidValue(f"a page has 1 to {PAGE_LIMIT} rows, not {size}")
+        if not 1 <= limit <= PAGE_LIMIT:
+            raise InvalidValue(f"a page has 1 to {PAGE_LIMIT} rows, not {limit}")
+        if after is not None and number is not None:
+            raise InvalidValue("a page is asked for by after=… or by number=…, not by both")
+        if number is not None and not 1 <= number <= _LAST_PAGE:
+            raise InvalidValue(f"pages are numbered from 1 to {_LAST_PAGE}, not {number}")
         query = query or self.query()
         if query.at_most is not None or query.skip:
             raise InvalidValue("a page has its own size and place; leave limit and offset out of its query")
         orders = keyset_orders(query)
-        narrowed = query
-        if after_cursor is not None:
-            narrowed = query.where(after(query, orders, decode_cursor(query, orders, after_cursor)))
+        cursors = Cursors(query, orders, self.unit.store.secrets, self.unit.tenant)
+        narrowed = query if after is None else query.where(beyond(query, orders, cursors.decode(after)))
         # The total comes along with the rows, as one more column: a statement of its own would be a round trip more.
         columns: list[Any] = [self.model]
         if total:
@@ -120,15 +130,16 @@ class Repository(Generic[M]):
             narrowed.filtered(select(*columns))
             .options(*query.options())
             .order_by(*query.order_terms(orders))
-            .limit(size + 1)  # one more tells whether there is a next page
+            .limit(limit + 1)  # one more tells whether there is a next page
         )
+        if number is not None and number > 1:
+            statement = statement.offset((number - 1) * limit)
         found: Sequence[Any] = (await self.unit.execute(statement)).all()
         rows = [row[0] for row in found]
         counted = None
         if total:
             counted = found[0][1] if found else await self.count(query)
-        more = len(rows) > size
-        return Page(rows[:size], encode_cursor(query, orders, rows[size - 1]) if more else None, counted)
+        return Page(rows[:limit], cursors.encode(rows[limit - 1]) if len(rows) > limit else None, counted)
 
     async def stream(self, query: Query[M] | None = None, *, batch: int = 1_000) -> AsyncIterator[M]:
         """Every row of the query in flat memory, fetched `batch` at a time.

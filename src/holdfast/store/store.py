@@ -17,6 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from holdfast.errors import StoreError, Unavailable
 from holdfast.logs import get_logger
+from holdfast.secrets import SecretKeys
 from holdfast.settings import Settings, hide_password
 from holdfast.store import postgres, slow_queries, sqlite
 from holdfast.store.cancellation import to_the_end
@@ -41,6 +42,7 @@ class Store:
         place: the URL fit for people, without password.
         dialect: "sqlite" or "postgresql".
         engine, read_engine: on SQLite one writing connection and a pool of readers; on PostgreSQL the same engine.
+        secrets: what signs page cursors.
         hooks: where higher floors join every writing unit.
     """
 
@@ -50,6 +52,7 @@ class Store:
         self.place = hide_password(settings.database_url)
         self.dialect = dialect_of(self.url)
         self.file = file_of(self.url)
+        self.secrets = SecretKeys.configured(settings.secret_key, production=settings.environment == "production")
         self.hooks = Hooks()
         if self.dialect == "sqlite":
             self.engine, self.read_engine = sqlite.create_engines(self.url, settings)

@@ -11,7 +11,7 @@ from holdfast.apps.agents.analytics import check_days
 from holdfast.apps.agents.models import X402Payment
 from holdfast.errors import InvalidValue
 from holdfast.store import Page, Query, Unit
-from holdfast.store.pages import decode_cursor, encode_cursor
+from holdfast.store.pages import Cursors
 from holdfast.store.repository import PAGE_LIMIT, PAGE_SIZE
 
 _ORDERS = (("block_time", True), ("id", True))
@@ -46,8 +46,8 @@ async def payments(
     if not 1 <= limit <= PAGE_LIMIT:
         raise InvalidValue(f"a page has 1 to {PAGE_LIMIT} rows, not {limit}")
     check_days(since, until)
-    query = Query(X402Payment)
-    seen = None if after is None else decode_cursor(query, _ORDERS, after)
+    cursors = Cursors(Query(X402Payment), _ORDERS, unit.store.secrets, unit.tenant)
+    seen = None if after is None else cursors.decode(after)
     named = {
         "agent_address": agent,
         "payer_address": payer,
@@ -61,8 +61,7 @@ async def payments(
         rows += (await unit.execute(_dated(base, since, until, seen, limit + 1))).scalars()
     if since is None and until is None and len(rows) <= limit:
         rows += (await unit.execute(_undated(base, seen, limit + 1 - len(rows)))).scalars()
-    more = len(rows) > limit
-    return Page(rows[:limit], encode_cursor(query, _ORDERS, rows[limit - 1]) if more else None, None)
+    return Page(rows[:limit], cursors.encode(rows[limit - 1]) if len(rows) > limit else None, None)
 
 
 def _dated(
