@@ -6,29 +6,36 @@ from holdfast.model import (
     NAMING,
     Amount,
     Aspect,
+    Attributed,
     Expose,
+    KeyedModel,
     Model,
     Policy,
+    SoftDeleted,
     Text,
     Timestamps,
     Total,
     UtcTime,
     Versioned,
     exact_sum,
+    live_unique,
     uuid7,
 )
 from holdfast.rollup import Count, Rollup, Sum
 from holdfast.settings import Settings
-from holdfast.store import Page, Query, Repository, Store, Unit
+from holdfast.store import ALL, Page, Query, Repository, Store, Unit
 
 __all__ = [
+    "ALL",
     "NAMING",
     "Amount",
     "Aspect",
+    "Attributed",
     "Count",
     "Expose",
     "Holdfast",
     "HoldfastError",
+    "KeyedModel",
     "Model",
     "Page",
     "Policy",
@@ -36,6 +43,7 @@ __all__ = [
     "Repository",
     "Rollup",
     "Settings",
+    "SoftDeleted",
     "Store",
     "Sum",
     "Text",
@@ -45,5 +53,6 @@ __all__ = [
     "UtcTime",
     "Versioned",
     "exact_sum",
+    "live_unique",
     "uuid7",
 ]

@@ -37,6 +37,10 @@ class Conflict(StoreError):
     """The row changed since it was read (its version differs), or a unique key is taken."""
 
 
+class WrongTenant(StoreError):
+    """A row of another tenant, or a tenanted model in a unit that names no tenant."""
+
+
 class LazyLoad(StoreError):
     """A relationship was read that had not been loaded; the message names the `include` to add."""
 

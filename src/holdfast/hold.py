@@ -17,7 +17,7 @@ from holdfast.operate import Examiner
 from holdfast.rollup import Rollups
 from holdfast.rollup import metadata as rollup_metadata
 from holdfast.settings import Settings
-from holdfast.store import Isolation, Store, Unit
+from holdfast.store import Isolation, Store, Tenant, Unit
 
 T = TypeVar("T")
 
@@ -109,14 +109,14 @@ class Holdfast:
         self,
         *,
         actor: str | None = None,
-        tenant: str | None = None,
+        tenant: Tenant = None,
         request_id: str | None = None,
         isolation: Isolation | None = None,
     ) -> AbstractAsyncContextManager[Unit]:
         """One transaction, committed when the block ends and rolled back when it raises; see `Store.unit`."""
         return self.store.unit(actor=actor, tenant=tenant, request_id=request_id, isolation=isolation)
 
-    def read(self, *, tenant: str | None = None) -> AbstractAsyncContextManager[Unit]:
+    def read(self, *, tenant: Tenant = None) -> AbstractAsyncContextManager[Unit]:
         """A unit that only reads."""
         return self.store.read(tenant=tenant)
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from holdfast import Holdfast
+from holdfast import ALL, Holdfast
 from holdfast.http import create_app
 from tests.http.library import Book, LibraryModel, Loan, Shelf
 
@@ -23,7 +23,7 @@ def client_of(app: Starlette) -> httpx.AsyncClient:
 async def library(database_url: str) -> AsyncIterator[Holdfast]:
     """A library of two shelves and five books, on each backend."""
     async with await Holdfast.open(database_url, metadata=LibraryModel.metadata, migrate=True) as hold:
-        async with hold.unit() as unit:
+        async with hold.unit(tenant=ALL) as unit:
             upper, lower = Shelf(room=1), Shelf(room=2)
             unit.add(upper, lower)
             await unit.flush()

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.journal import Change, Journal, retiring
 from holdfast.model import uuid7
-from holdfast.store import Store
+from holdfast.store import ALL, Store
 from tests.journal.conftest import Line, Note, Odd, Payment, Reader
 
 
@@ -75,10 +75,10 @@ async def test_a_changed_key_is_a_delete_and_an_insert(store: Store, reader: Rea
 async def test_a_row_that_changes_its_tenant_leaves_one_and_enters_the_other(store: Store, reader: Reader) -> None:
     one, two = uuid7(), uuid7()
     payment = Payment(owner=one, token="USDC")
-    async with store.unit() as unit:
+    async with store.unit(tenant=ALL) as unit:
         unit.add(payment)
     await reader.skip()
-    async with store.unit() as unit:
+    async with store.unit(tenant=ALL) as unit:
         payment = await unit[Payment].get(payment.id)
         payment.owner = two
     left, entered = await reader.changes()
@@ -136,7 +136,7 @@ async def test_facts_are_exact_and_the_same_on_every_backend(store: Store, reade
         blob=b"\x00\xff",
         extra={"a": [1, None, "x"]},
     )
-    async with store.unit() as unit:
+    async with store.unit(tenant=ALL) as unit:
         unit.add(payment)
     [change] = await reader.changes()
     new = dict(change.new or {})
@@ -155,7 +155,7 @@ async def test_facts_are_exact_and_the_same_on_every_backend(store: Store, reade
 
 
 async def test_a_missing_value_is_none_and_zero_is_zero(store: Store, reader: Reader) -> None:
-    async with store.unit() as unit:
+    async with store.unit(tenant=ALL) as unit:
         unit.add(Payment(owner=uuid7(), amount=0))
     [change] = await reader.changes()
     assert change.new is not None
@@ -164,10 +164,10 @@ async def test_a_missing_value_is_none_and_zero_is_zero(store: Store, reader: Re
 
 
 async def test_an_update_has_both_sides(store: Store, reader: Reader) -> None:
-    async with store.unit() as unit:
+    async with store.unit(tenant=ALL) as unit:
         unit.add(Payment(owner=uuid7(), token="a", amount=1))
     await reader.skip()
-    async with store.unit() as unit:
+    async with store.unit(tenant=ALL) as unit:
         await unit.execute("UPDATE payments SET token = 'b'")
         await unit.execute("DELETE FROM payments")
     updated, deleted = await reader.changes()
@@ -250,7 +250,7 @@ async def test_a_model_kept_out_of_the_journal_is_not_in_it(store: Store, reader
 
 
 async def test_only_the_tables_asked_for_are_read(store: Store, reader: Reader) -> None:
-    async with store.unit() as unit:
+    async with store.unit(tenant=ALL) as unit:
         unit.add(Note(), Payment(owner=uuid7()))
         await unit.emit("told")
         await unit.emit("untold")

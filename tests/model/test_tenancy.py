@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.errors import Conflict, ModelError
 from holdfast.model import NAMING, Model, Policy, check_foreign_keys, models_of, uuid7
+from holdfast.store import ALL
 from tests.store.opening import opened
 
 
@@ -119,11 +120,11 @@ async def test_the_database_refuses_a_row_that_points_at_another_tenants(databas
         },
     )
     async with opened(database_url, parent.metadata) as store:
-        async with store.unit() as unit:
+        async with store.unit(tenant=ALL) as unit:
             mine = await unit[note].add(note(org="mine"))
             await unit[page].add(page(org="mine", note_id=mine.id))
         with pytest.raises(Conflict, match="constraint"):
-            async with store.unit() as unit:
+            async with store.unit(tenant=ALL) as unit:
                 await unit[page].add(page(org="other", note_id=mine.id))
 
 
@@ -132,12 +133,12 @@ async def test_upserting_another_tenants_key_is_a_conflict_and_not_a_way_to_the_
     note = declare(parent, "Note", {"org": None, "title": None})
     key = uuid7()
     async with opened(database_url, parent.metadata) as store:
-        async with store.unit() as unit:
+        async with store.unit(tenant=ALL) as unit:
             await unit[note].add_many([{"id": key, "org": "mine", "title": "first"}])
         with pytest.raises(Conflict):
-            async with store.unit() as unit:
+            async with store.unit(tenant=ALL) as unit:
                 await unit[note].upsert_many([{"id": key, "org": "other", "title": "stolen"}])
-        async with store.unit() as unit:
+        async with store.unit(tenant=ALL) as unit:
             assert await unit[note].upsert_many([{"id": key, "org": "mine", "title": "second"}]) == 1
             row = await unit[note].get(key)
             assert (row.org, row.title) == ("mine", "second")

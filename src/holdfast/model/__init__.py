@@ -1,8 +1,9 @@
 """What a user declares: models, policies, aspects, column types, ids."""
 
-from holdfast.model.base import NAMING, Model, Timestamps, Versioned, models_of
+from holdfast.model.base import NAMING, KeyedModel, Model, model_of, models_of
 from holdfast.model.expose import Expose
 from holdfast.model.ids import uuid7
+from holdfast.model.mixins import Attributed, SoftDeleted, Timestamps, Versioned, live_unique
 from holdfast.model.policy import Aspect, Policy, require_columns
 from holdfast.model.tenancy import check_foreign_keys
 from holdfast.model.types import Amount, Text, Total, UtcTime, exact_sum, format_utc
@@ -11,9 +12,12 @@ __all__ = [
     "NAMING",
     "Amount",
     "Aspect",
+    "Attributed",
     "Expose",
+    "KeyedModel",
     "Model",
     "Policy",
+    "SoftDeleted",
     "Text",
     "Timestamps",
     "Total",
@@ -22,6 +26,8 @@ __all__ = [
     "check_foreign_keys",
     "exact_sum",
     "format_utc",
+    "live_unique",
+    "model_of",
     "models_of",
     "require_columns",
     "uuid7",

@@ -6,13 +6,12 @@ import datetime as dt
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DefaultClause, Integer, MetaData, Uuid, literal
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import BigInteger, Column, DefaultClause, Integer, MetaData, Table, Uuid, literal
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from holdfast.errors import ModelError
+from holdfast.model.defaults import database_id
 from holdfast.model.ids import uuid7
 from holdfast.model.policy import Policy
 from holdfast.model.tenancy import add_tenant_key, check_tenanted
@@ -28,40 +27,6 @@ NAMING = {
 
 
 _MODEL = "holdfast.model"  # of a table's info
-
-
-class _database_id(FunctionElement[UUID]):
-    """The id that the database gives a row written by raw SQL without one (random, not ordered by time)."""
-
-    type = Uuid()
-    inherit_cache = True
-
-
-class _database_now(FunctionElement[dt.datetime]):
-    """Now, in the form in which `UtcTime` is kept."""
-
-    type = UtcTime()
-    inherit_cache = True
-
-
-@compiles(_database_id)
-def _id_default(element: _database_id, compiler: Any, **options: Any) -> str:
-    return "gen_random_uuid()"
-
-
-@compiles(_database_id, "sqlite")
-def _id_default_sqlite(element: _database_id, compiler: Any, **options: Any) -> str:
-    return "(lower(hex(randomblob(16))))"
-
-
-@compiles(_database_now)
-def _now_default(element: _database_now, compiler: Any, **options: Any) -> str:
-    return "now()"
-
-
-@compiles(_database_now, "sqlite")
-def _now_default_sqlite(element: _database_now, compiler: Any, **options: Any) -> str:
-    return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
 
 
 class Model(DeclarativeBase):
@@ -81,7 +46,7 @@ class Model(DeclarativeBase):
     }
     __policy__: ClassVar[Policy] = Policy()
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7, server_default=_database_id(), sort_order=-100)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7, server_default=database_id(), sort_order=-100)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -96,36 +61,24 @@ class Model(DeclarativeBase):
         cls.__table__.info[_MODEL] = cls  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.__dict__.get('id', 'not flushed')}>"
+        key = [self.__dict__.get(str(c.key), "not flushed") for c in self.__mapper__.primary_key]
+        return f"<{type(self).__name__} {', '.join(map(str, key))}>"
 
 
-class Timestamps:
-    """Adds `created_at` and `updated_at` (UTC), kept by the library and defaulted by the database."""
+class KeyedModel(Model):
+    """A `Model` without `id`: its key is the columns that it declares with `primary_key=True`, one or several.
 
-    created_at: Mapped[dt.datetime] = mapped_column(
-        default=lambda: dt.datetime.now(dt.UTC), server_default=_database_now(), sort_order=90
-    )
-    updated_at: Mapped[dt.datetime] = mapped_column(
-        default=lambda: dt.datetime.now(dt.UTC),
-        onupdate=lambda: dt.datetime.now(dt.UTC),
-        server_default=_database_now(),
-        sort_order=91,
-    )
+    Example::
 
-
-class Versioned:
-    """Adds `version`, raised by every update but raw SQL's.
-
-    `update(…, expect=version)` refuses to overwrite a newer one, and so does the flush of a row that was
-    changed in Python: `Conflict`.
+        class Membership(KeyedModel):
+            __tablename__ = "memberships"
+            org: Mapped[str] = mapped_column(primary_key=True)
+            member: Mapped[UUID] = mapped_column(primary_key=True)
     """
 
-    version: Mapped[int] = mapped_column(default=1, server_default="1", sort_order=92)
+    __abstract__ = True
 
-    @declared_attr.directive
-    @classmethod
-    def __mapper_args__(cls) -> dict[str, Any]:
-        return {"version_id_col": cls.version}
+    id = None  # type: ignore[assignment]
 
 
 def _check(model: type[Model]) -> None:
@@ -158,6 +111,11 @@ def _forget(model: type[Model]) -> None:
     # SQLAlchemy takes back whole registries only; these two are where it keeps a single class.
     model.registry._dispose_cls(model)
     model.registry._managers.pop(model.__mapper__.class_manager, None)
+
+
+def model_of(table: Table) -> type[Model] | None:
+    """The model that `table` was declared by, or None."""
+    return table.info.get(_MODEL)
 
 
 def models_of(metadata: MetaData) -> list[type[Model]]:

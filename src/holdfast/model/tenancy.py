@@ -14,9 +14,10 @@ from holdfast.errors import ModelError
 
 
 def add_tenant_key(table: Table, tenant: str) -> None:
-    """Add UNIQUE (tenant, id), the target of composite foreign keys."""
-    wanted = (tenant, "id")
-    if tenant == "id":  # the table of the tenants themselves: its key says it all
+    """Add UNIQUE (tenant, key…), the target of composite foreign keys."""
+    key = tuple(str(c.name) for c in table.primary_key.columns)
+    wanted = (tenant, *key)
+    if tenant in key:  # the table of the tenants themselves, or a key that says whose it is
         return
     if not any(isinstance(c, UniqueConstraint) and _names(c) == wanted for c in table.constraints):
         table.append_constraint(UniqueConstraint(*wanted))
@@ -28,6 +29,9 @@ def check_tenanted(model: type[Any], tenant: str) -> None:
     where = f"{model.__name__} is tenanted by {tenant!r}"
     if table.columns[tenant].nullable:
         raise ModelError(f"{where}, but the column may be NULL; declare it Mapped[…] without None")
+    key = [str(c.name) for c in table.primary_key.columns]
+    if "id" not in key and tenant not in key:
+        raise ModelError(f"{where}, but its key ({', '.join(key)}) spans tenants; make {tenant!r} a part of it")
     for constraint in table.constraints:
         if isinstance(constraint, UniqueConstraint) and tenant not in _names(constraint):
             columns = ", ".join(_names(constraint))

@@ -1,11 +1,12 @@
 """Where rows live: engines, units of work, repositories, queries, pages."""
 
-from holdfast.store import lazy_loads  # noqa: F401  registers the guard on every model
+from holdfast.store import flushing, lazy_loads  # noqa: F401  they listen to every model
 from holdfast.store.hooks import Hooks
 from holdfast.store.pages import Page
 from holdfast.store.query import Query
 from holdfast.store.repository import Repository
+from holdfast.store.scope import ALL, Tenant
 from holdfast.store.store import Isolation, Store
 from holdfast.store.unit import Unit
 
-__all__ = ["Hooks", "Isolation", "Page", "Query", "Repository", "Store", "Unit"]
+__all__ = ["ALL", "Hooks", "Isolation", "Page", "Query", "Repository", "Store", "Tenant", "Unit"]

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Dialect,
     Insert,
     Table,
+    and_,
     bindparam,
     func,
     inspect,
@@ -30,20 +31,22 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from holdfast.errors import HoldfastError, InvalidValue
-from holdfast.model import Model
+from holdfast.model import Attributed, Model, SoftDeleted, Versioned, model_of
+from holdfast.store.flushing import other_tenant
+from holdfast.store.scope import Scope
 from holdfast.store.slow_queries import ROWS
 
 Row = dict[str, Any]
 
 _ROWS = 10_000  # a statement: bounds the memory of one round trip
 _PARAMETERS = 30_000  # a statement of VALUES: PostgreSQL's protocol takes 32,767
-_KEEP = ("id", "created_at", "version")  # what an update of an existing row leaves alone unless told
+_KEEP = ("created_at", "created_by", "version")  # beside the key what an update leaves alone unless told
 
 
-async def insert(session: AsyncSession, model: type[Model], rows: Sequence[Model | Row]) -> int:
+async def insert(session: AsyncSession, scope: Scope, model: type[Model], rows: Sequence[Model | Row]) -> int:
     """Insert `rows`; returns how many."""
     table: Table = model.__table__  # type: ignore[assignment]
-    values = _alike(table, _values(model, rows))
+    values = _alike(table, _owned(scope, model, _values(model, rows)))
     await session.flush()
     connection = await session.connection()
     for _, group in groupby(values, key=tuple):
@@ -54,6 +57,7 @@ async def insert(session: AsyncSession, model: type[Model], rows: Sequence[Model
 
 async def upsert(
     session: AsyncSession,
+    scope: Scope,
     model: type[Model],
     rows: Sequence[Model | Row],
     on: Sequence[str],
@@ -71,13 +75,34 @@ async def upsert(
         _check_column(table, name)
     if any(v.keys() != names for v in values):
         raise InvalidValue(f"the rows to upsert into {table.name} must all give the same columns")
-    changed = [n for n in names if n not in on and n not in _KEEP] if update_columns is None else list(update_columns)
+    keep = {*_KEEP, *(c.name for c in table.primary_key.columns), model.__policy__.tenant}
+    changed = [n for n in names if n not in on and n not in keep] if update_columns is None else list(update_columns)
+    if model.__policy__.tenant in changed:
+        raise InvalidValue(f"a row of {model.__name__} stays with its tenant; leave it out of update_columns")
+    values = _owned(scope, model, values)
     conflict = (tuple(on), tuple(changed))
     if changed:
         values = _last_by_key(values, on)
     await session.flush()
     connection = await session.connection()
     return sum([await _send(connection, table, part, conflict) for part in _parts(_with_defaults(table, values))])
+
+
+def _owned(scope: Scope, model: type[Model], rows: list[Row]) -> list[Row]:
+    """Rows with whose they are and who wrote them.
+
+    Raises:
+        WrongTenant: a row names another tenant than the unit, or the unit names none.
+    """
+    if issubclass(model, Attributed):
+        rows = [{"created_by": scope.actor, "updated_by": scope.actor, **row} for row in rows]
+    value = scope.tenant_of(model)
+    if value is None:
+        return rows
+    name = model.__policy__.tenant or ""
+    if any(row.get(name) not in (None, value) for row in rows):
+        raise other_tenant(model)
+    return [{**row, name: value} for row in rows]
 
 
 Conflict = tuple[tuple[str, ...], tuple[str, ...]]  # the columns of a unique key, the columns to overwrite
@@ -148,18 +173,33 @@ def _on_conflict(table: Table, statement: Any, conflict: Conflict | None) -> Ins
     if conflict is None:
         return statement  # type: ignore[no-any-return]
     on, changed = conflict
+    where = _index_condition(table, on)
     if not changed:
-        return statement.on_conflict_do_nothing(index_elements=on)  # type: ignore[no-any-return]
+        return statement.on_conflict_do_nothing(index_elements=on, index_where=where)  # type: ignore[no-any-return]
     new = statement.excluded
+    model = model_of(table) or Model
     # What an update sets by itself (updated_at) is set here too, and is no reason to update.
     touched = {c.name for c in table.columns if c.onupdate is not None and c.default is not None} - set(on)
+    if issubclass(model, Attributed):
+        touched.add("updated_by")
     updates: dict[str, Any] = {name: new[name] for name in {*changed, *touched}}
     differs = [table.c[name].is_distinct_from(new[name]) for name in changed if name not in touched]
-    if "version" in table.columns:
+    if issubclass(model, Versioned):
         updates["version"] = table.c.version + literal_column("1")
+    conditions = [or_(*differs)] if differs else []
+    if issubclass(model, SoftDeleted):
+        conditions.append(table.c.deleted_at.is_(None))
     return statement.on_conflict_do_update(  # type: ignore[no-any-return]
-        index_elements=on, set_=updates, where=or_(*differs) if differs else None
+        index_elements=on, index_where=where, set_=updates, where=and_(*conditions) if conditions else None
     )
+
+
+def _index_condition(table: Table, on: tuple[str, ...]) -> Any:
+    """The condition of the partial unique index on these columns, without which it is not recognised; or None."""
+    for index in table.indexes:
+        if index.unique and {c.name for c in index.columns} == set(on):
+            return index.dialect_options["postgresql"]["where"]
+    return None
 
 
 def _values(model: type[Model], rows: Sequence[Model | Row]) -> list[Row]:

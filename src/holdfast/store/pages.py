@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, and_, false, literal, or_, tuple_
 from holdfast.errors import InvalidValue
 from holdfast.model import Amount, Model, UtcTime
 from holdfast.secrets import TAG, SecretKeys
+from holdfast.store.keys import key_of
 from holdfast.store.query import Order, Query
 
 M = TypeVar("M", bound=Model)
@@ -41,9 +42,9 @@ class Page(Generic[M]):
 
 def keyset_orders(query: Query[Any]) -> tuple[Order, ...]:
     """The query's order, made total by the key in the direction of the last column."""
-    if any(name == "id" for name, _ in query.orders):
-        return query.orders
-    return (*query.orders, ("id", query.orders[-1][1] if query.orders else False))
+    named = {name for name, _ in query.orders}
+    descending = query.orders[-1][1] if query.orders else False
+    return (*query.orders, *((name, descending) for name in key_of(query.model).names if name not in named))
 
 
 class Cursors:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from holdfast.errors import MissingExtra
 from holdfast.settings import Settings
+from holdfast.store.scope import ScopedSession
 
 
 def create_engine(url: URL, settings: Settings) -> AsyncEngine:
@@ -75,7 +76,7 @@ async def connect(url: URL, settings: Settings, **arguments: Any) -> Any:
     return await asyncpg.connect(dsn, timeout=settings.connect_timeout, connection_class=Connection, **arguments)
 
 
-class ReadingSession(Session):
+class ReadingSession(ScopedSession):
     """A session whose transactions are READ ONLY, which the driver says with BEGIN."""
 
 

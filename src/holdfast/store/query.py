@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, Select, inspect, select
 from sqlalchemy.orm import load_only, selectinload
 
 from holdfast.errors import InvalidValue
-from holdfast.model import Model
+from holdfast.model import Model, SoftDeleted
+from holdfast.store.scope import DELETED
 
 M = TypeVar("M", bound=Model)
 
 Order = tuple[str, bool]  # column name, descending
+Deleted = Literal["without", "with", "only"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +35,7 @@ class Query(Generic[M]):
     selected: tuple[str, ...] = ()
     at_most: int | None = None
     skip: int = 0
+    deleted: Deleted = "without"
 
     def where(self, *conditions: ColumnElement[bool], **equal: Any) -> Query[M]:
         """Rows for which all hold: SQLAlchemy conditions, or `column=value` (None asks for NULL)."""
@@ -70,8 +73,16 @@ class Query(Generic[M]):
             raise InvalidValue(f"offset({rows}) must be 0 or more")
         return replace(self, skip=rows)
 
+    def with_deleted(self) -> Query[M]:
+        """Deleted rows too, also among what is included."""
+        return self._meaning("with")
+
+    def only_deleted(self) -> Query[M]:
+        """Only the rows that are deleted; what is included may be deleted or not."""
+        return self._meaning("only")
+
     def build(self) -> Select[tuple[M]]:
-        """The SQLAlchemy statement."""
+        """The SQLAlchemy statement; the unit that runs it adds its tenant, and leaves deleted rows out."""
         statement = self.filtered(select(self.model)).options(*self.options())
         if self.orders:
             statement = statement.order_by(*self.order_terms(self.orders))
@@ -81,6 +92,10 @@ class Query(Generic[M]):
 
     def filtered(self, statement: Select[Any]) -> Select[Any]:
         """`statement` with this query's conditions."""
+        if self.deleted != "without":
+            statement = statement.execution_options(**{DELETED: True})
+        if self.deleted == "only":
+            statement = statement.where(self.column("deleted_at").is_not(None))
         return statement.where(*self.conditions) if self.conditions else statement
 
     def options(self) -> tuple[Any, ...]:
@@ -112,6 +127,11 @@ class Query(Generic[M]):
                 terms.append(column.is_(None))
             terms.append(column.desc() if descending else column.asc())
         return terms
+
+    def _meaning(self, deleted: Deleted) -> Query[M]:
+        if not issubclass(self.model, SoftDeleted):
+            raise InvalidValue(f"rows of {self.model.__name__} are deleted for good; declare it with SoftDeleted")
+        return replace(self, deleted=deleted)
 
     def _linking_columns(self) -> set[str]:
         """The columns by which what is included is found."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
-from uuid import UUID
 
-from sqlalchemy import Select, Uuid, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, literal_column, select, update
 
 from holdfast.errors import Conflict, InvalidValue, NotFound
-from holdfast.model import Model, Versioned
+from holdfast.model import Attributed, Model, SoftDeleted, Versioned
 from holdfast.store import bulk
+from holdfast.store.keys import key_of
 from holdfast.store.pages import Cursors, Page, beyond, keyset_orders
 from holdfast.store.query import Query
+from holdfast.store.scope import DELETED
 
 if TYPE_CHECKING:
     from holdfast.store.unit import Unit
@@ -28,21 +30,22 @@ _IN_LIST = 500  # keys a statement: well under every backend's limit of paramete
 class Repository(Generic[M]):
     """Read and write the rows of `model`. Made by `unit[Model]`."""
 
-    __slots__ = ("model", "unit")
+    __slots__ = ("_key", "model", "unit")
 
     def __init__(self, unit: Unit, model: type[M]) -> None:
         self.unit = unit
         self.model = model
+        self._key = key_of(model)
 
     def query(self) -> Query[M]:
         """All rows, to be narrowed."""
         return Query(self.model)
 
     async def get(self, key: Any, *, include: Sequence[str] = ()) -> M:
-        """The row with this key, a UUID or its text.
+        """The row with this key: a UUID or its text; of a model with another key its value, a tuple or a dictionary.
 
         Raises:
-            NotFound: there is none. InvalidValue: it is no key.
+            NotFound: there is none, it is another tenant's, or it is deleted. InvalidValue: it is no key.
         """
         row = await self.find(key, include=include)
         if row is None:
@@ -51,25 +54,28 @@ class Repository(Generic[M]):
 
     async def find(self, key: Any, *, include: Sequence[str] = ()) -> M | None:
         """The row with this key, or None. A row that this unit has read already costs no statement."""
-        key = self._key(key)
+        key = self._key.parse(key)
         if include:  # as a statement: the session's own `get` leaves a row it holds without them
-            statement = (
-                select(self.model).where(self.model.id == key).options(*self.query().include(*include).options())
-            )
+            options = self.query().include(*include).options()
+            statement = select(self.model).where(self._key.equals(key)).options(*options)
             return (await self.unit.execute(statement)).scalars().first()
         with self.unit.translated():
-            return await self.unit.session.get(self.model, key)
+            row = await self.unit.session.get(self.model, key)
+        # What the session holds it gives without asking.
+        if isinstance(row, SoftDeleted) and row.deleted_at is not None:
+            return None
+        return row
 
     async def get_many(self, keys: Iterable[Any], *, include: Sequence[str] = ()) -> dict[Any, M]:
-        """The rows that exist among `keys`, by key, in the order of `keys`."""
-        wanted = list(dict.fromkeys(map(self._key, keys)))
+        """The rows that exist among `keys`, by key, in the order of `keys`; a key of several columns is a tuple."""
+        wanted = list(dict.fromkeys(map(self._key.parse, keys)))
         options = self.query().include(*include).options()
         found: dict[Any, M] = {}
         for start in range(0, len(wanted), _IN_LIST):
             part = wanted[start : start + _IN_LIST]
-            statement = select(self.model).where(self.model.id.in_(part)).options(*options)
+            statement = select(self.model).where(self._key.among(part)).options(*options)
             for row in (await self.unit.execute(statement)).scalars():
-                found[row.id] = row
+                found[self._key.of(row)] = row
         return {key: found[key] for key in wanted if key in found}
 
     async def first(self, query: Query[M]) -> M | None:
@@ -84,6 +90,11 @@ class Repository(Generic[M]):
     async def count(self, query: Query[M] | None = None) -> int:
         """How many rows the query has, its limit and offset left aside."""
         return cast(int, (await self.unit.execute(self._counting(query or self.query()))).scalar_one())
+
+    async def exists(self, query: Query[M] | None = None) -> bool:
+        """Whether the query has a row."""
+        statement = (query or self.query()).filtered(select(literal_column("1")).select_from(self.model)).limit(1)
+        return (await self.unit.execute(statement)).first() is not None
 
     async def page(
         self,
@@ -178,29 +189,32 @@ class Repository(Generic[M]):
         """
         self.unit.must_write("add_many")
         with self.unit.translated():
-            return await bulk.insert(self.unit.session, self.model, rows)
+            return await bulk.insert(self.unit.session, self.unit.scope, self.model, rows)
 
     async def upsert_many(
         self,
         rows: Sequence[M | dict[str, Any]],
         *,
-        on: Sequence[str] = ("id",),
+        on: Sequence[str] | None = None,
         update_columns: Sequence[str] | None = None,
     ) -> int:
         """Insert rows, or update those whose `on` columns are there already; returns the rows written.
 
+        A row that would not change is not written at all, and one that is deleted is left alone.
+
         Args:
-            on: the columns of a unique constraint; on a tenanted model `id` means the tenant and `id`, so that
-                the key of another tenant's row is a `Conflict` and not a way to it.
-            update_columns: what to overwrite; None means every column given but `on`, `id` and `created_at`;
-                empty leaves existing rows alone. A row that would not change is not written at all.
+            on: the columns of a unique constraint; None means the key. On a tenanted model the tenant goes without
+                saying, so that the key of another tenant's row is a `Conflict` and not a way to it.
+            update_columns: what to overwrite; None means every column given but `on`, the key, and what says when
+                and by whom the row was created; empty leaves existing rows alone.
         """
         self.unit.must_write("upsert_many")
+        on = self._key.columns if on is None else tuple(on)
         tenant = self.model.__policy__.tenant
-        if tenant not in (None, "id") and tuple(on) == ("id",):
-            on = (tenant, "id")
+        if tenant is not None and tenant not in on and on != (tenant,):
+            on = (tenant, *on)
         with self.unit.translated():
-            return await bulk.upsert(self.unit.session, self.model, rows, on, update_columns)
+            return await bulk.upsert(self.unit.session, self.unit.scope, self.model, rows, on, update_columns)
 
     async def update(self, key: Any, *, expect: int | None = None, **values: Any) -> M:
         """Change columns of one row in one statement and return the row as it is now.
@@ -209,43 +223,98 @@ class Repository(Generic[M]):
             expect: the version that the caller has seen; the model must be `Versioned`.
 
         Raises:
-            NotFound: there is no such row. Conflict: its version is not `expect`; the message has both.
+            NotFound: there is no such row, or it is deleted. Conflict: its version is not `expect`; the message has
+                both.
         """
         self.unit.must_write("update")
         if not values:
             raise InvalidValue("update(…) is given nothing to change; write column=value")
-        key, versioned = self._key(key), issubclass(self.model, Versioned)
         for name in values:
             self.query().column(name)
-        if expect is not None and not versioned:
-            raise InvalidValue(f"{self.model.__name__} has no version to expect; declare it with Versioned")
-        if versioned and "version" in values:
+        if issubclass(self.model, Versioned) and "version" in values:
             raise InvalidValue("the version is raised by the library; give the one that you have seen as expect=…")
-        statement = update(self.model).where(self.model.id == key)
-        if versioned:
-            values["version"] = self.model.version + 1  # type: ignore[attr-defined]
-            if expect is not None:
-                statement = statement.where(self.model.version == expect)  # type: ignore[attr-defined]
+        return await self._change(self._key.parse(key), expect, values)
+
+    async def delete(self, key: Any, *, expect: int | None = None) -> None:
+        """Delete one row: softly where the model is `SoftDeleted`, else for good.
+
+        What points at a row that is deleted softly still does; it is left out where it would be included.
+
+        Raises:
+            NotFound: there is no such row, or it is deleted already. Conflict: its version is not `expect`, or another
+                row needs it.
+        """
+        if not issubclass(self.model, SoftDeleted):
+            await self.purge(key, expect=expect)
+            return
+        self.unit.must_write("delete")
+        values: dict[str, Any] = {"deleted_at": dt.datetime.now(dt.UTC)}
+        if hasattr(self.model, "deleted_by"):
+            values["deleted_by"] = self.unit.actor
+        await self._change(self._key.parse(key), expect, values)
+
+    async def restore(self, key: Any, *, expect: int | None = None) -> M:
+        """Take back a soft deletion; returns the row.
+
+        Raises:
+            NotFound: no deleted row has this key. Conflict: its version is not `expect`, or what it had to itself is
+                taken (`live_unique`). InvalidValue: the model is not `SoftDeleted`.
+        """
+        self.unit.must_write("restore")
+        self.query().only_deleted()
+        values: dict[str, Any] = {"deleted_at": None}
+        if hasattr(self.model, "deleted_by"):
+            values["deleted_by"] = None
+        return await self._change(self._key.parse(key), expect, values, deleted=True)
+
+    async def purge(self, key: Any, *, expect: int | None = None) -> None:
+        """Delete one row for good, whether it is deleted softly or not.
+
+        Raises:
+            NotFound: there is no such row. Conflict: its version is not `expect`, or another row needs it.
+        """
+        self.unit.must_write("purge")
+        key = self._key.parse(key)
+        gone = delete(self.model).where(self._key.equals(key), *self._expected(expect))
+        done: Any = await self.unit.execute(gone.execution_options(**{DELETED: True}))
+        if not done.rowcount:
+            raise await self._missed(key, expect, select(self.model).execution_options(**{DELETED: True}))
+
+    async def _change(self, key: Any, expect: int | None, values: dict[str, Any], *, deleted: bool = False) -> M:
+        """Write `values` into the row with this key; into a deleted one where `deleted`."""
+        among: Select[Any] = select(self.model)
+        statement = update(self.model).where(self._key.equals(key), *self._expected(expect))
+        if deleted:
+            condition = self.query().column("deleted_at").is_not(None)
+            statement = statement.where(condition).execution_options(**{DELETED: True})
+            among = among.where(condition).execution_options(**{DELETED: True})
+        if issubclass(self.model, Versioned):
+            values["version"] = self.model.version + 1
+        if issubclass(self.model, Attributed):
+            values["updated_by"] = self.unit.actor
         changed = statement.values(**values).returning(self.model).execution_options(populate_existing=True)
         row = (await self.unit.execute(changed)).scalars().first()
-        if row is not None:
-            return cast(M, row)
-        found = select(self.model.version if versioned else self.model.id).where(self.model.id == key)  # type: ignore[attr-defined]
+        if row is None:
+            raise await self._missed(key, expect, among)
+        return cast(M, row)
+
+    def _expected(self, expect: int | None) -> tuple[ColumnElement[bool], ...]:
+        if expect is None:
+            return ()
+        if not issubclass(self.model, Versioned):
+            raise InvalidValue(f"{self.model.__name__} has no version to expect; declare it with Versioned")
+        return (self.model.version == expect,)
+
+    async def _missed(self, key: Any, expect: int | None, among: Select[Any]) -> NotFound | Conflict:
+        """Why a statement met no row with this key."""
+        version = self.query().column("version") if expect is not None else literal_column("1")
+        found = among.with_only_columns(version).select_from(self.model).where(self._key.equals(key))
         current = (await self.unit.execute(found)).first()
         if current is None:
-            raise NotFound(f"there is no {self.model.__name__} with the key {key}")
-        raise Conflict(
+            return NotFound(f"there is no {self.model.__name__} with the key {key}")
+        return Conflict(
             f"{self.model.__name__} {key} is at version {current[0]}, not {expect} any more; read it again and retry"
         )
 
     def _counting(self, query: Query[M]) -> Select[tuple[int]]:
         return query.filtered(select(func.count()).select_from(self.model))
-
-    def _key(self, key: Any) -> Any:
-        if isinstance(key, UUID) or not isinstance(self.model.__table__.c.id.type, Uuid):
-            return key
-        try:
-            return UUID(key)
-        except (ValueError, TypeError, AttributeError):
-            shown = repr(key) if len(repr(key)) <= 80 else f"{repr(key)[:77]}…"
-        raise InvalidValue(f"{shown} is no key of {self.model.__name__}; a key is a UUID")

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
-from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import greenlet_spawn
 
@@ -24,6 +23,7 @@ from holdfast.store.cancellation import to_the_end
 from holdfast.store.failures import Translated, is_connection_loss, is_of_the_driver, is_retryable
 from holdfast.store.hooks import Hooks
 from holdfast.store.open_units import OpenUnits
+from holdfast.store.scope import ScopedSession, Tenant, checked_tenant
 from holdfast.store.unit import Unit
 from holdfast.store.urls import dialect_of, file_of, parse_url
 
@@ -56,7 +56,7 @@ class Store:
         self.hooks = Hooks()
         if self.dialect == "sqlite":
             self.engine, self.read_engine = sqlite.create_engines(self.url, settings)
-            self._reading_session: type[Session] = Session
+            self._reading_session: type[ScopedSession] = ScopedSession
         else:
             self.engine = self.read_engine = postgres.create_engine(self.url, settings)
             self._reading_session = postgres.ReadingSession
@@ -112,7 +112,7 @@ class Store:
         self,
         *,
         actor: str | None = None,
-        tenant: str | None = None,
+        tenant: Tenant = None,
         request_id: str | None = None,
         isolation: Isolation | None = None,
     ) -> AsyncIterator[Unit]:
@@ -121,15 +121,19 @@ class Store:
         A cancellation that comes during COMMIT waits for its outcome, and for `after_commit`.
 
         Args:
-            actor, tenant, request_id: who acts, for whom, in which request; the journal carries them.
+            actor, request_id: who acts, in which request; the journal carries them.
+            tenant: whose rows of tenanted models are read and written; `ALL` for those of every tenant.
             isolation: stricter than the database's own; SQLite is serializable anyway. Use it with `run`.
 
         Raises:
             Conflict, InvalidValue, Unavailable, StoreError: as the database says, at the call or at commit.
         """
         with self._units.one(alone=self.dialect == "sqlite"):
-            session = AsyncSession(self.engine, expire_on_commit=False, close_resets_only=False)
-            unit = Unit(self, session, actor=actor, tenant=tenant, request_id=request_id)
+            confined = checked_tenant(tenant)
+            session = AsyncSession(
+                self.engine, sync_session_class=ScopedSession, expire_on_commit=False, close_resets_only=False
+            )
+            unit = Unit(self, session, actor=actor, tenant=confined, request_id=request_id)
             options = {"isolation_level": isolation.upper()} if isolation and self.dialect != "sqlite" else None
             try:
                 with self._translated:
@@ -149,13 +153,14 @@ class Store:
                 raise
 
     @asynccontextmanager
-    async def read(self, *, tenant: str | None = None) -> AsyncIterator[Unit]:
+    async def read(self, *, tenant: Tenant = None) -> AsyncIterator[Unit]:
         """A unit that only reads; on SQLite it neither waits for the writer nor blocks it.
 
         Raises:
             StoreError: something was written, or a row was changed in Python, which would be lost.
         """
         with self._units.one(alone=self.dialect == "sqlite" and self.engine is self.read_engine):
+            confined = checked_tenant(tenant)
             session = AsyncSession(
                 self.read_engine,
                 sync_session_class=self._reading_session,
@@ -163,7 +168,7 @@ class Store:
                 autoflush=False,
                 close_resets_only=False,
             )
-            unit = Unit(self, session, tenant=tenant, read_only=True)
+            unit = Unit(self, session, tenant=confined, read_only=True)
             try:
                 yield unit
                 known = session.sync_session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import Executable, Result, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -13,6 +13,7 @@ from holdfast.errors import StoreError
 from holdfast.model import Model
 from holdfast.store.failures import Translated, is_of_the_driver
 from holdfast.store.repository import Repository
+from holdfast.store.scope import AllTenants, Scope, ScopedSession
 
 if TYPE_CHECKING:
     from holdfast.store.store import Store
@@ -24,12 +25,24 @@ class Unit:
     """One transaction and who acts in it. Made by `Store.unit()` and `Store.read()`, not by hand.
 
     Attributes:
-        actor, tenant, request_id: written to the journal with every change of this unit.
+        actor, request_id: written to the journal with every change of this unit.
+        tenant: whose rows it reads and writes, where models are tenanted; None for nobody's, and for `ALL`.
+        scope: what its statements are confined to.
         read_only: whether writes are refused (they would go to a reading connection).
         session: the SQLAlchemy session, for what the repository does not cover.
     """
 
-    __slots__ = ("_after_commit", "_translated", "actor", "read_only", "request_id", "session", "store", "tenant")
+    __slots__ = (
+        "_after_commit",
+        "_translated",
+        "actor",
+        "read_only",
+        "request_id",
+        "scope",
+        "session",
+        "store",
+        "tenant",
+    )
 
     def __init__(
         self,
@@ -37,14 +50,16 @@ class Unit:
         session: AsyncSession,
         *,
         actor: str | None = None,
-        tenant: str | None = None,
+        tenant: str | AllTenants | None = None,
         request_id: str | None = None,
         read_only: bool = False,
     ) -> None:
         self.store = store
         self.session = session
         self.actor = actor
-        self.tenant = tenant
+        self.tenant = None if isinstance(tenant, AllTenants) else tenant
+        self.scope = Scope(tenant, actor)
+        cast(ScopedSession, session.sync_session).set_scope(self.scope)
         self.request_id = request_id
         self.read_only = read_only
         self._after_commit: list[Callable[[], Awaitable[None] | None]] = []
@@ -92,7 +107,10 @@ class Unit:
     ) -> Result[Any]:
         """Run a statement in this transaction; text takes `:name` parameters, bound, never formatted in.
 
+        A statement on models is confined to the unit's tenant and to rows that are not deleted; text is not.
+
         Raises:
+            WrongTenant: it cannot be confined.
             Conflict: a unique or foreign key is broken. InvalidValue: the table or its columns refuse a value.
             Unavailable: the database is gone, full or read-only. StoreError: anything else it says.
         """

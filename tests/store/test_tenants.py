@@ -1,0 +1,343 @@
+"""No row crosses tenants: whatever is done, by whichever way, in whatever context."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, exists, func, insert, literal, select, text, union, update
+from sqlalchemy.orm import aliased, joinedload
+
+from holdfast.errors import HoldfastError, InvalidValue, NotFound, WrongTenant
+from holdfast.model import uuid7
+from holdfast.store import ALL, Query, Store, Unit
+from tests.store.office import Base, Country, Folder, Membership, Sheet
+from tests.store.opening import opened
+
+OWN, OTHER = "t1", "t2"
+GARBAGE = ["", " ", " t1", "t1\n", "t\0", "x" * 256, 5, b"t1", ["t1"], "t\u200b"]
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    async with opened(database_url, Base.metadata) as store:
+        yield store
+
+
+Keys = dict[str, Any]
+
+
+async def fill(store: Store) -> Keys:
+    """One country; per tenant a folder with a sheet, a deleted folder and a membership."""
+    keys: Keys = {"country": uuid7(), "member": uuid7()}
+    async with store.unit(tenant=ALL) as unit:
+        for table in ("sheets", "folders", "memberships", "countries"):
+            await unit.execute(f"DELETE FROM {table}")
+        await unit[Country].add(Country(id=keys["country"], name="shared"))
+        for org in (OWN, OTHER):
+            for title in ("kept", "deleted"):
+                folder = Folder(org=org, title=f"{title} {org}", country_id=keys["country"])
+                keys[f"{title} {org}"] = (await unit[Folder].add(folder)).id
+            sheet = Sheet(org=org, folder_id=keys[f"kept {org}"], text=f"sheet {org}")
+            keys[f"sheet {org}"] = (await unit[Sheet].add(sheet)).id
+            await unit[Membership].add(Membership(org=org, member=keys["member"], role=f"role {org}"))
+            await unit[Folder].delete(keys[f"deleted {org}"])
+    return keys
+
+
+async def snapshot(store: Store) -> list[Any]:
+    """Every row of the other tenant, as the database has it."""
+    async with store.unit(tenant=ALL) as unit:
+        return [
+            sorted(map(str, (await unit.execute(f"SELECT * FROM {table} WHERE org = :org", {"org": OTHER})).all()))
+            for table in ("folders", "sheets", "memberships")
+        ]
+
+
+@pytest.fixture
+async def keys(store: Store) -> Keys:
+    return await fill(store)
+
+
+Operation = Callable[[Unit, Keys, str], Awaitable[Any]]
+
+
+async def _stream(unit: Unit, keys: Keys, org: str) -> Any:
+    return [row.title async for row in unit[Folder].stream(Query(Folder).with_deleted())]
+
+
+async def _all_pages(unit: Unit, keys: Keys, org: str) -> Any:
+    query = Query(Folder).with_deleted().order_by("title")
+    page = await unit[Folder].page(query, limit=1, total=True)
+    seen = [page.items, page.total]
+    while page.next:
+        page = await unit[Folder].page(query, limit=1, after=page.next, total=True)
+        seen += [page.items, page.total]
+    return seen
+
+
+async def _included(unit: Unit, keys: Keys, org: str) -> Any:
+    country = await unit[Country].get(keys["country"], include=("folders.sheets",))
+    return [(folder.title, [sheet.text for sheet in folder.sheets]) for folder in country.folders]
+
+
+async def _joined(unit: Unit, keys: Keys, org: str) -> Any:
+    statement = select(Country).options(joinedload(Country.folders).joinedload(Folder.sheets))
+    (country,) = (await unit.execute(statement)).unique().scalars()
+    return [(folder.title, [sheet.text for sheet in folder.sheets]) for folder in country.folders]
+
+
+async def _lazily(unit: Unit, keys: Keys, org: str) -> Any:
+    country = await unit[Country].get(keys["country"])
+    return await unit.session.run_sync(lambda session: [folder.title for folder in country.folders])
+
+
+async def _attached(unit: Unit, keys: Keys, org: str) -> Any:
+    """A row of `org` that was read elsewhere, changed in this unit."""
+    async with unit.store.read(tenant=ALL) as reading:
+        row = await reading[Folder].get(keys[f"kept {org}"])
+    unit.session.add(row)
+    row.pages = 99
+    await unit.flush()
+
+
+async def _moved(unit: Unit, keys: Keys, org: str) -> Any:
+    row = await unit[Folder].first(Query(Folder))
+    if row is not None:
+        row.org = org
+        await unit.flush()
+
+
+async def _removed(unit: Unit, keys: Keys, org: str) -> Any:
+    async with unit.store.read(tenant=ALL) as reading:
+        row = await reading[Sheet].get(keys[f"sheet {org}"])
+    await unit.session.delete(row)
+    await unit.flush()
+
+
+async def _merged(unit: Unit, keys: Keys, org: str) -> None:
+    await unit.session.merge(Folder(id=keys[f"kept {org}"], org=org, title="merged"))
+
+
+def _run(make: Callable[[Keys, str], Any]) -> Operation:
+    async def operation(unit: Unit, keys: Keys, org: str) -> Any:
+        result: Any = await unit.execute(make(keys, org))
+        return result.all() if getattr(result, "returns_rows", True) else None
+
+    return operation
+
+
+FOLDERS = Query(Folder)
+READS: dict[str, Operation] = {
+    "get": lambda u, k, o: u[Folder].get(k[f"kept {o}"]),
+    "get with include": lambda u, k, o: u[Folder].get(k[f"kept {o}"], include=("sheets",)),
+    "find": lambda u, k, o: u[Folder].find(k[f"kept {o}"]),
+    "get_many": lambda u, k, o: u[Folder].get_many([k[f"kept {o}"], k[f"deleted {o}"]]),
+    "get by a key of several": lambda u, k, o: u[Membership].find((o, k["member"])),
+    "list": lambda u, k, o: u[Folder].list(FOLDERS.with_deleted()),
+    "list where": lambda u, k, o: u[Folder].list(FOLDERS.where(Folder.org == o)),
+    "first": lambda u, k, o: u[Folder].first(FOLDERS.where(org=o)),
+    "count": lambda u, k, o: u[Folder].count(FOLDERS.where(org=o)),
+    "exists": lambda u, k, o: u[Folder].exists(FOLDERS.where(org=o)),
+    "only deleted": lambda u, k, o: u[Folder].list(FOLDERS.only_deleted()),
+    "pages": _all_pages,
+    "stream": _stream,
+    "include": _included,
+    "has": lambda u, k, o: u[Country].count(Query(Country).where(Country.folders.any(org=o))),
+    "joinedload": _joined,
+    "lazily": _lazily,
+    "select": _run(lambda k, o: select(Folder)),
+    "select columns": _run(lambda k, o: select(Folder.title).where(Folder.org == o)),
+    "select an alias": _run(lambda k, o: select(aliased(Folder).title)),
+    "sum": _run(lambda k, o: select(func.sum(Folder.pages), func.count()).where(Folder.org == o)),
+    "subquery": _run(lambda k, o: select(select(Folder.title).subquery())),
+    "scalar subquery": _run(lambda k, o: select(literal(1), select(func.count(Folder.id)).scalar_subquery())),
+    "in a subquery": _run(lambda k, o: select(Country.name).where(Country.id.in_(select(Folder.country_id)))),
+    "exists around": _run(lambda k, o: select(exists().where(Folder.org == o))),
+    "union": _run(lambda k, o: union(select(Folder.title), select(Sheet.text))),
+    "cte": _run(lambda k, o: select(select(Folder.title).cte())),
+    "join": _run(lambda k, o: select(Country.name, Folder.title).join(Country.folders)),
+    "join on": _run(lambda k, o: select(Country.name, Sheet.text).join(Sheet, Sheet.org == o)),
+    "join an alias": _run(lambda k, o: select(Country.name).join(Country.folders.of_type(aliased(Folder)))),
+    "core": _run(lambda k, o: select(Folder.__table__)),
+    "core inside": _run(lambda k, o: select(Country.name).where(Country.id.in_(select(Folder.__table__.c.country_id)))),
+    "upsert that only looks": lambda u, k, o: u[Folder].upsert_many(
+        [{"id": k[f"kept {o}"], "title": "x"}], update_columns=()
+    ),
+}
+WRITES: dict[str, Operation] = {
+    "add": lambda u, k, o: u[Folder].add(Folder(org=o, title="new")),
+    "add_many": lambda u, k, o: u[Folder].add_many([{"title": "mine"}, {"org": o, "title": "theirs"}]),
+    "add many instances": lambda u, k, o: u[Folder].add_many([Folder(org=o, title="theirs")]),
+    "upsert": lambda u, k, o: u[Folder].upsert_many([{"id": k[f"kept {o}"], "org": o, "title": "x"}]),
+    "upsert without": lambda u, k, o: u[Folder].upsert_many([{"id": k[f"kept {o}"], "title": "x"}]),
+    "upsert moving": lambda u, k, o: u[Folder].upsert_many([{"title": "x", "org": o}], update_columns=("org",)),
+    "upsert members": lambda u, k, o: u[Membership].upsert_many([{"org": o, "member": k["member"], "role": "x"}]),
+    "update": lambda u, k, o: u[Folder].update(k[f"kept {o}"], pages=5),
+    "update moving": lambda u, k, o: u[Folder].update(k[f"kept {OWN}"], org=o),
+    "delete": lambda u, k, o: u[Folder].delete(k[f"kept {o}"]),
+    "delete by a key of several": lambda u, k, o: u[Membership].delete((o, k["member"])),
+    "restore": lambda u, k, o: u[Folder].restore(k[f"deleted {o}"]),
+    "purge": lambda u, k, o: u[Folder].purge(k[f"deleted {o}"]),
+    "attach": _attached,
+    "move": _moved,
+    "session.delete": _removed,
+    "merge": _merged,
+    "update statement": _run(lambda k, o: update(Folder).values(pages=7)),
+    "update statement where": _run(lambda k, o: update(Folder).where(Folder.org == o).values(pages=7)),
+    "update statement moving": _run(lambda k, o: update(Folder).values(org=o)),
+    "delete statement": _run(lambda k, o: delete(Sheet)),
+    "insert statement": _run(lambda k, o: insert(Folder).values(id=uuid7(), org=o, title="new")),
+    "core update": _run(lambda k, o: update(Folder.__table__).values(pages=7)),
+    "core delete": _run(lambda k, o: delete(Sheet.__table__)),
+    "bulk update": lambda u, k, o: u.session.execute(update(Folder), [{"id": k[f"kept {o}"], "pages": 8}]),
+    "bulk insert": lambda u, k, o: u.session.run_sync(
+        lambda s: s.bulk_insert_mappings(Folder, [{"id": uuid7(), "org": o, "title": "new"}])  # type: ignore[arg-type]
+    ),
+}
+OPERATIONS = {**READS, **WRITES}
+NOTHING = {"count": 0, "exists": False, "has": 0, "sum": [(None, 0)]}
+CONTEXTS: list[Any] = [OWN, None, "nobody", *GARBAGE]
+
+
+def flat(found: Any) -> str:
+    """Everything that a caller could have seen of what an operation gave."""
+    if isinstance(found, Base):
+        return str({name: flat(value) for name, value in found.__dict__.items() if not name.startswith("_sa")})
+    if isinstance(found, dict):
+        return str([(str(key), flat(value)) for key, value in found.items()])
+    if isinstance(found, list | tuple) or type(found).__name__ == "Row":
+        return str([flat(value) for value in found])
+    return str(found)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(OPERATIONS)), context=st.sampled_from(CONTEXTS), target=st.sampled_from([OWN, OTHER])
+)
+async def test_no_row_crosses(store: Store, name: str, context: Any, target: str) -> None:
+    await check(store, name, context, target)
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+async def test_no_operation_reaches_another_tenants_rows(store: Store, name: str) -> None:
+    await check(store, name, OWN, OTHER)
+
+
+async def check(store: Store, name: str, context: Any, target: str) -> None:
+    keys = await fill(store)
+    before, found, refusal = await snapshot(store), None, None
+    try:
+        async with store.unit(tenant=context) as unit:
+            found = await OPERATIONS[name](unit, keys, target)
+    except HoldfastError as error:
+        refusal = error
+    seen = flat(found)
+    assert await snapshot(store) == before
+    assert OTHER not in seen, seen
+    if target == OTHER and refusal is None and name in NOTHING:
+        assert found == NOTHING[name]
+    if name == "scalar subquery" and refusal is None:
+        assert found == [(1, int(context == OWN))]
+    if context in (None, *GARBAGE):
+        assert refusal is not None, f"{name} was let through with tenant={context!r}"
+    if any(context is garbage for garbage in GARBAGE):
+        assert isinstance(refusal, InvalidValue)
+    if context == OWN and target == OWN and name in READS:
+        assert refusal is None or isinstance(refusal, WrongTenant), refusal
+
+
+async def test_another_tenants_row_is_as_if_it_were_not(store: Store, keys: Keys) -> None:
+    theirs = keys[f"kept {OTHER}"]
+    async with store.unit(tenant=OWN) as unit:
+        folders = unit[Folder]
+        for asked in (
+            folders.get(theirs),
+            folders.update(theirs, pages=1),
+            folders.delete(theirs),
+            folders.purge(theirs),
+            folders.restore(keys[f"deleted {OTHER}"]),
+        ):
+            with pytest.raises(NotFound, match="there is no Folder with the key"):
+                await asked
+
+
+async def test_what_is_inserted_is_the_units(store: Store, keys: Keys) -> None:
+    async with store.unit(tenant=OWN) as unit:
+        one = await unit[Folder].add(Folder(title="one"))
+        await unit[Folder].add_many([{"title": "two"}, {"title": "three", "org": OWN}, Folder(title="four")])
+        await unit[Folder].upsert_many([{"title": "five"}])
+        assert one.org == OWN
+        assert {row.org for row in await unit[Folder].list()} == {OWN}
+        assert await unit[Folder].count() == 6
+    for write in (
+        lambda unit: unit[Folder].add(Folder(title="x", org=OTHER)),
+        lambda unit: unit[Folder].add_many([{"title": "x", "org": OTHER}]),
+        lambda unit: unit[Folder].upsert_many([{"title": "x", "org": OTHER}]),
+    ):
+        with pytest.raises(WrongTenant, match="a row of Folder names another tenant than its unit; leave org out"):
+            async with store.unit(tenant=OWN) as unit:
+                await write(unit)
+
+
+async def test_a_unit_without_a_tenant_has_no_way_to_tenanted_rows_but_says_so(store: Store, keys: Keys) -> None:
+    told = r"Folder is tenanted, and this unit names no tenant; open it with hold\.unit\(tenant=…\), or with tenant=ALL"
+    async with store.unit() as unit:
+        for ask in (unit[Folder].list, unit[Folder].count, lambda: unit[Folder].add_many([{"title": "x", "org": OWN}])):
+            with pytest.raises(WrongTenant, match=told):
+                await ask()
+        with pytest.raises(WrongTenant, match=told):
+            await unit[Country].list(Query(Country).include("folders"))
+        assert await unit[Country].count() == 1  # what is everybody's is everybody's
+        country = await unit[Country].get(keys["country"])
+        country.name = "renamed"
+
+
+async def test_all_tenants_is_for_who_asks_for_it(store: Store, keys: Keys) -> None:
+    async with store.unit(tenant=ALL) as unit:
+        assert await unit[Folder].count() == 2
+        assert {row.org for row in await unit[Folder].list()} == {OWN, OTHER}
+        await unit[Folder].add_many([{"title": "x", "org": "t3"}])
+        await unit[Folder].update(keys[f"kept {OTHER}"], pages=3)
+        with pytest.raises(InvalidValue, match="breaks a rule of its table"):
+            async with unit.savepoint():
+                await unit[Folder].add(Folder(title="nobody's"))
+        assert unit.tenant is None  # the journal names none
+        assert repr(ALL) == "ALL"
+
+
+async def test_a_cursor_is_of_one_tenant(store: Store, keys: Keys) -> None:
+    async with store.unit(tenant=ALL) as unit:
+        await unit[Folder].add_many([{"title": f"{n}", "org": org} for org in (OWN, OTHER) for n in range(3)])
+    async with store.read(tenant=OTHER) as unit:
+        cursor = (await unit[Folder].page(limit=2)).next
+        assert cursor is not None
+    for tenant in (OWN, ALL):
+        async with store.read(tenant=tenant) as unit:
+            with pytest.raises(InvalidValue, match="is not a page cursor of this query"):
+                await unit[Folder].page(limit=2, after=cursor)
+
+
+@pytest.mark.parametrize("tenant", GARBAGE)
+async def test_what_can_be_no_tenant_is_refused(store: Store, tenant: Any) -> None:
+    for opening in (store.unit, store.read):
+        with pytest.raises(InvalidValue, match="tenant"):
+            async with opening(tenant=tenant):
+                raise AssertionError("the block is not entered")
+
+
+async def test_text_is_not_confined(store: Store, keys: Keys) -> None:
+    async with store.read(tenant=OWN) as unit:
+        assert (await unit.execute(text("SELECT count(*) FROM folders"))).scalar_one() == 4
+
+
+async def test_a_row_loaded_for_one_tenant_loads_nothing_of_its_own_in_a_unit_of_another(
+    store: Store, keys: Keys
+) -> None:
+    async with store.read(tenant=OTHER) as unit:
+        country = await unit[Country].get(keys["country"])
+    async with store.unit(tenant=OWN) as unit:
+        unit.session.add(country)
+        titles = await unit.session.run_sync(lambda session: [folder.title for folder in country.folders])
+    assert all(OTHER not in title for title in titles)
