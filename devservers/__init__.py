@@ -1,4 +1,4 @@
-"""Real PostgreSQL, Redis and Chromium for tests, torture runs and benchmarks.
+"""Real PostgreSQL, pgbouncer, Redis, sqld and Chromium for tests, torture runs and benchmarks.
 
 Nothing here is shipped in the wheel. Every server listens on 127.0.0.1 only, keeps its data in a
 temporary folder, and ends with the process that started it, however that process ends.
@@ -10,17 +10,28 @@ temporary folder, and ends with the process that started it, however that proces
 """
 
 from devservers.errors import ServerError
-from devservers.find import find_chromium, find_postgres, find_redis
+from devservers.find import find_chromium, find_pgbouncer, find_postgres, find_redis, find_sqld
+from devservers.install import ensure_pgbouncer, ensure_sqld
+from devservers.pgbouncer import PgbouncerServer, start_pgbouncer
 from devservers.postgres import PostgresServer, start_postgres
 from devservers.redis import RedisServer, start_redis
+from devservers.sqld import SqldServer, start_sqld
 
 __all__ = [
+    "PgbouncerServer",
     "PostgresServer",
     "RedisServer",
     "ServerError",
+    "SqldServer",
+    "ensure_pgbouncer",
+    "ensure_sqld",
     "find_chromium",
+    "find_pgbouncer",
     "find_postgres",
     "find_redis",
+    "find_sqld",
+    "start_pgbouncer",
     "start_postgres",
     "start_redis",
+    "start_sqld",
 ]

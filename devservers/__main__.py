@@ -1,4 +1,4 @@
-"""`python -m devservers`: find PostgreSQL, Redis and Chromium, or install what is missing.
+"""`python -m devservers`: find the servers and the browser of the tests, or install what is missing.
 
 Exit 0 when all are there; 1 with what to install when one is not.
 """
@@ -6,13 +6,21 @@ Exit 0 when all are there; 1 with what to install when one is not.
 import sys
 
 from devservers.errors import ServerError
-from devservers.install import ensure_chromium, ensure_postgres, ensure_redis
+from devservers.install import ensure_chromium, ensure_pgbouncer, ensure_postgres, ensure_redis, ensure_sqld
+
+NEEDED = {
+    "PostgreSQL": ensure_postgres,
+    "pgbouncer": ensure_pgbouncer,
+    "Redis": ensure_redis,
+    "sqld": ensure_sqld,
+    "Chromium": ensure_chromium,
+}
 
 
 def main() -> int:
     """Ensure each server in turn, so that one run names everything that is missing."""
     missing = 0
-    for name, ensure in (("PostgreSQL", ensure_postgres), ("Redis", ensure_redis), ("Chromium", ensure_chromium)):
+    for name, ensure in NEEDED.items():
         try:
             print(f"{name:<11} {ensure()}")
         except ServerError as error:

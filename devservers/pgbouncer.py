@@ -1,14 +1,9 @@
-"""A pgbouncer in front of a PostgreSQL, pooling by transaction, in a temporary folder.
-
-It is optional: `find_pgbouncer` says None where it is not installed (Debian: the package `pgbouncer`).
-"""
+"""A pgbouncer in front of a PostgreSQL, pooling by transaction, in a temporary folder."""
 
 import os
-import shutil
 import socket
-from pathlib import Path
 
-from devservers.errors import ServerError
+from devservers.find import find_pgbouncer
 from devservers.postgres import SUPERUSER, PostgresServer
 from devservers.process import NOBODY, Server, free_port, temporary_folder
 
@@ -21,14 +16,6 @@ class PgbouncerServer(Server):
         return f"postgresql://{user}@{self.host}:{self.port}/{database}"
 
 
-def find_pgbouncer() -> Path | None:
-    """The program, or None. `HOLDFAST_TEST_PGBOUNCER` names one to prefer."""
-    found = (
-        os.environ.get("HOLDFAST_TEST_PGBOUNCER") or shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
-    )
-    return Path(found) if found else None
-
-
 def start_pgbouncer(postgres: PostgresServer, *, connections: int = 2) -> PgbouncerServer:
     """Start a pgbouncer that hands each transaction any of `connections` connections to `postgres`.
 
@@ -36,8 +23,6 @@ def start_pgbouncer(postgres: PostgresServer, *, connections: int = 2) -> Pgboun
     does not start.
     """
     binary = find_pgbouncer()
-    if binary is None:
-        raise ServerError("no pgbouncer was found: install it, or set HOLDFAST_TEST_PGBOUNCER to its path")
     uid = NOBODY if hasattr(os, "geteuid") and os.geteuid() == 0 else None
     folder = temporary_folder("pgbouncer", uid)
     port = free_port()

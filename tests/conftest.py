@@ -8,9 +8,20 @@ import pytest
 from hypothesis import settings
 from playwright.async_api import Browser, async_playwright
 
-from devservers import PostgresServer, RedisServer, find_chromium, start_postgres, start_redis
-
-BACKENDS = ("sqlite", "postgres")
+from devservers import (
+    PgbouncerServer,
+    PostgresServer,
+    RedisServer,
+    SqldServer,
+    ensure_pgbouncer,
+    ensure_sqld,
+    find_chromium,
+    start_pgbouncer,
+    start_postgres,
+    start_redis,
+    start_sqld,
+)
+from tests.backends import BACKENDS, POOLED
 
 # How long an example takes says nothing on a machine that does other things too.
 settings.register_profile("holdfast", deadline=None, print_blob=True)
@@ -36,6 +47,37 @@ def postgres_server() -> Iterator[PostgresServer]:
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """`postgresql://holdfast@127.0.0.1:PORT/DB` of an empty database, dropped after the test."""
     with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_server(postgres_server: PostgresServer) -> Iterator[PgbouncerServer]:
+    """One pgbouncer for the session, which hands each transaction any connection to the PostgreSQL of the session."""
+    ensure_pgbouncer()
+    with start_pgbouncer(postgres_server, connections=20) as server:
+        yield server
+
+
+@pytest.fixture
+def pgbouncer_url(pgbouncer_server: PgbouncerServer, postgres_server: PostgresServer) -> Iterator[str]:
+    """`postgresql://…` of an empty database behind pgbouncer; open it with the setting `pooler="transaction"`."""
+    name = postgres_server.create_database()
+    yield f"{pgbouncer_server.database_url(name)}?{POOLED}"
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def sqld_server() -> Iterator[SqldServer]:
+    """One sqld for the session (one per worker under xdist), with namespaces."""
+    ensure_sqld()
+    with start_sqld() as server:
+        yield server
+
+
+@pytest.fixture
+def sqld_url(sqld_server: SqldServer) -> Iterator[str]:
+    """`libsql+http://127.0.0.1:PORT?namespace=…` of an empty database, dropped after the test."""
+    with sqld_server.database() as url:
         yield url
 
 

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from holdfast import journal
 from holdfast.journal import Batch, Change, Journal
 from holdfast.model import Amount, Aspect, Model, Policy
-from holdfast.settings import Settings
 from holdfast.store import Store
+from tests.backends import EVERY_BACKEND, settings_for
 
 
 class Facts(Aspect):
@@ -98,10 +98,17 @@ async def make_tables(store: Store, models: Iterable[type[Model]] = MODELS) -> N
         await journal.install(connection, models)
 
 
+@pytest.fixture(params=EVERY_BACKEND)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database on each backend in turn, the ones of this room's own included."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[Store]:
     """A store with the models' tables, captured."""
-    store = Store(Settings(database_url=database_url, poll_interval=0.05))
+    store = Store(settings_for(database_url, poll_interval=0.05))
     await make_tables(store)
     yield store
     await store.close()

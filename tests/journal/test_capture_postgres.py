@@ -15,8 +15,8 @@ from holdfast import journal
 from holdfast.errors import JournalError
 from holdfast.journal import Change, Journal
 from holdfast.model import Model, Policy, uuid7
-from holdfast.settings import Settings
 from holdfast.store import Store
+from tests.backends import settings_for
 from tests.journal.conftest import Facts, Reader
 
 
@@ -54,7 +54,7 @@ MODELS: list[type[Model]] = [Event, Keyed, Timed]
 
 @pytest.fixture
 async def store(postgres_url: str) -> AsyncIterator[Store]:
-    store = Store(Settings(database_url=postgres_url, poll_interval=0.05))
+    store = Store(settings_for(postgres_url, poll_interval=0.05))
     async with store.engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
         await connection.exec_driver_sql("CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (10)")

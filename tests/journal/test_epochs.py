@@ -13,15 +13,15 @@ import pytest
 from devservers import PostgresServer, find_postgres
 from holdfast.journal import EVERYTHING, Journal, Position
 from holdfast.journal.witness import Witness
-from holdfast.settings import Settings
 from holdfast.store import Store
+from tests.backends import settings_for
 from tests.journal.conftest import Note, Taken, make_tables, until
 from tests.logs import capture_logs
 
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[tuple[Store, Journal]]:
-    store = Store(Settings(database_url=url, poll_interval=0.05))
+    store = Store(settings_for(url, poll_interval=0.05))
     log = Journal(store, lease=1.0)
     try:
         yield store, log

@@ -15,8 +15,8 @@ from holdfast.errors import ConfigurationError, JournalError, Unavailable
 from holdfast.journal import EVERYTHING, Batch, Journal, Position
 from holdfast.journal.leases import Leases, LostLease
 from holdfast.model import uuid7
-from holdfast.settings import Settings
 from holdfast.store import Store, Unit
+from tests.backends import settings_for
 from tests.journal.conftest import Note, Taken, make_tables, until
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ async def others(store: Store) -> AsyncIterator[Callable[[], Journal]]:
     made: list[tuple[Journal, Store]] = []
 
     def make() -> Journal:
-        other = Store(Settings(database_url=store.settings.database_url, poll_interval=0.05))
+        other = Store(settings_for(store.settings.database_url, poll_interval=0.05))
         made.append((Journal(other, lease=1.0), other))
         return made[-1][0]
 
@@ -397,11 +397,10 @@ async def test_a_position_is_text_and_back(log: Journal) -> None:
 VICTIM = """
 import asyncio, sys
 from holdfast.journal import Journal
-from holdfast.settings import Settings
 from holdfast.store import Store
 
 async def main(url, transactional):
-    store = Store(Settings(database_url=url, poll_interval=0.02))
+    store = Store(settings_for(url, poll_interval=0.02))
     log = Journal(store, lease=0.5)
 
     async def inside(batch, unit):
@@ -470,7 +469,7 @@ async def test_killing_a_follower_loses_nothing_and_repeats_no_transactional_eff
 
 
 async def test_followers_survive_a_database_that_cuts_their_connections(postgres_url: str) -> None:
-    store = Store(Settings(database_url=postgres_url, poll_interval=0.05))
+    store = Store(settings_for(postgres_url, poll_interval=0.05))
     await make_tables(store)
     log = Journal(store, lease=1.0)
     durable, local = Taken(), Taken()
@@ -501,7 +500,7 @@ async def test_followers_survive_a_database_that_cuts_their_connections(postgres
 
 
 async def test_a_default_isolation_that_is_stricter_does_no_harm(postgres_url: str) -> None:
-    store = Store(Settings(database_url=postgres_url, poll_interval=0.05))
+    store = Store(settings_for(postgres_url, poll_interval=0.05))
     await make_tables(store)
     async with store.engine.connect() as connection:
         name = (await connection.execute(text("SELECT current_database()"))).scalar()

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import text
 
 from holdfast.journal import Journal, Position
-from holdfast.settings import Settings
 from holdfast.store import Store
+from tests.backends import settings_for
 from tests.journal.conftest import Note, Taken, make_tables, until
 
 
@@ -97,7 +97,7 @@ async def test_a_follower_that_lives_in_its_process_rebuilds_when_it_was_overtak
 
 
 async def test_the_journal_of_sqlite_keeps_its_last_row_and_its_numbers(sqlite_url: str) -> None:
-    store = Store(Settings(database_url=sqlite_url))
+    store = Store(settings_for(sqlite_url))
     await make_tables(store)
     log = Journal(store)
     await log.make_tick()
@@ -114,7 +114,7 @@ async def test_the_journal_of_sqlite_keeps_its_last_row_and_its_numbers(sqlite_u
 
 
 async def test_an_open_writer_keeps_its_slot_and_delays_nobody(postgres_url: str) -> None:
-    store = Store(Settings(database_url=postgres_url))
+    store = Store(settings_for(postgres_url))
     await make_tables(store)
     log = Journal(store)
     start = await log.make_tick()
@@ -139,7 +139,7 @@ async def test_an_open_writer_keeps_its_slot_and_delays_nobody(postgres_url: str
 
 
 async def test_an_old_snapshot_that_writes_into_an_emptied_slot_is_still_read(postgres_url: str) -> None:
-    store = Store(Settings(database_url=postgres_url))
+    store = Store(settings_for(postgres_url))
     await make_tables(store)
     log = Journal(store)
     async with store.raw() as old:
@@ -164,7 +164,7 @@ async def test_an_old_snapshot_that_writes_into_an_emptied_slot_is_still_read(po
 
 
 async def test_pruning_gives_way_to_whoever_uses_a_slot(postgres_url: str) -> None:
-    store = Store(Settings(database_url=postgres_url))
+    store = Store(settings_for(postgres_url))
     await make_tables(store)
     log = Journal(store)
     await add(store)
@@ -209,7 +209,7 @@ async def test_pruning_while_everybody_writes_and_reads_loses_nothing(store: Sto
 
 
 async def test_a_failure_to_prune_is_told_and_tried_again(postgres_url: str) -> None:
-    store = Store(Settings(database_url=postgres_url))
+    store = Store(settings_for(postgres_url))
     await make_tables(store)
     log = Journal(store, keep=0)
     await log.start()

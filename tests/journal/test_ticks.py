@@ -13,12 +13,13 @@ from holdfast.journal.epoch import Epochs
 from holdfast.journal.feed_postgres import PostgresFeed
 from holdfast.settings import Settings
 from holdfast.store import Store
+from tests.backends import settings_for
 from tests.journal.conftest import Reader, make_tables
 
 
 @pytest.fixture
 async def store(postgres_url: str) -> AsyncIterator[Store]:
-    store = Store(Settings(database_url=postgres_url))
+    store = Store(settings_for(postgres_url))
     await make_tables(store)
     yield store
     await store.close()
@@ -278,7 +279,7 @@ def test_a_feed_can_be_made_without_a_database() -> None:
 
 
 async def test_a_database_without_a_journal_says_so(database_url: str) -> None:
-    store = Store(Settings(database_url=database_url))
+    store = Store(settings_for(database_url))
     log = Journal(store)
     with pytest.raises(JournalError, match="migrate up"):
         await log.make_tick()

@@ -12,8 +12,8 @@ from holdfast.errors import StoreError, Unavailable
 from holdfast.journal import Journal
 from holdfast.journal.epoch import Epochs
 from holdfast.journal.link import Link
-from holdfast.settings import Settings
 from holdfast.store import Store
+from tests.backends import settings_for
 from tests.journal.conftest import Note, Taken, make_tables, until
 
 LONG = 600.0  # a poll that no test waits for
@@ -21,7 +21,7 @@ LONG = 600.0  # a poll that no test waits for
 
 @contextlib.asynccontextmanager
 async def opened(url: str, **settings: Any) -> AsyncIterator[tuple[Store, Journal]]:
-    store = Store(Settings(database_url=url, **settings))
+    store = Store(settings_for(url, **settings))
     log = Journal(store)
     try:
         yield store, log

@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from holdfast.errors import HoldfastError
 from holdfast.model import uuid7
 from holdfast.store import Store
-from tests.store.opening import opened, settings_for
+from tests.backends import settings_for
+from tests.store.opening import opened
 from tests.store.shop import Base, Maker
 
 NOBODY = 65534

@@ -8,8 +8,16 @@ import pytest
 from sqlalchemy import event
 
 from holdfast.store import Store
+from tests.backends import EVERY_BACKEND
 from tests.store.opening import opened
 from tests.store.shop import Base
+
+
+@pytest.fixture(params=EVERY_BACKEND)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database on each backend in turn, the ones of this room's own included."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture

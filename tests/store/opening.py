@@ -6,13 +6,8 @@ from typing import Any
 
 from sqlalchemy import MetaData
 
-from holdfast.settings import Settings
 from holdfast.store import Store
-
-
-def settings_for(url: str, **overrides: Any) -> Settings:
-    """Settings that come from nowhere else, so that the environment of whoever runs the tests has no part."""
-    return Settings.from_environment({}, database_url=url, **overrides)
+from tests.backends import settings_for
 
 
 @asynccontextmanager

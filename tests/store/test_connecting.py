@@ -12,7 +12,8 @@ import pytest
 from devservers.process import free_port
 from holdfast.errors import ConfigurationError, HoldfastError, StoreError, Unavailable
 from holdfast.store import Store
-from tests.store.opening import opened, settings_for
+from tests.backends import settings_for
+from tests.store.opening import opened
 from tests.store.shop import Base, Maker
 
 

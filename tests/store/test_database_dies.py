@@ -11,8 +11,9 @@ from sqlalchemy import select
 
 from holdfast.errors import HoldfastError, Unavailable
 from holdfast.store import Store
+from tests.backends import settings_for
 from tests.store.killable import KillablePostgres
-from tests.store.opening import opened, settings_for
+from tests.store.opening import opened
 from tests.store.shop import Base, Maker, Part
 
 

@@ -15,7 +15,8 @@ from sqlalchemy import event
 from holdfast.errors import ConfigurationError, InvalidValue
 from holdfast.secrets import SecretKeys
 from holdfast.store import Page, Query, Store
-from tests.store.opening import opened, settings_for
+from tests.backends import settings_for
+from tests.store.opening import opened
 from tests.store.shop import Base, Maker, Part
 
 U256 = 2**256 - 1

@@ -16,7 +16,8 @@ from holdfast.settings import Settings, hide_password
 from holdfast.store import Query, Store, Unit
 from holdfast.store.failures import DriverError
 from holdfast.store.urls import parse_url
-from tests.store.opening import opened, settings_for
+from tests.backends import settings_for
+from tests.store.opening import opened
 from tests.store.shop import Maker, Part, Review
 
 SECRET = "Zx9-s3cr3t-Qq7"

@@ -7,7 +7,7 @@ import pytest
 from holdfast.errors import ConfigurationError
 from holdfast.store import Store
 from holdfast.store.urls import dialect_of, file_of, parse_url
-from tests.store.opening import settings_for
+from tests.backends import settings_for
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ async def opened(
     settings = Settings.from_environment(database_url=database, **overrides)
     kept = metadata_of(settings) if metadata is None else metadata
     hold = Holdfast(settings, metadata=kept)
-    if hold.store.dialect == "sqlite" and hold.store.file is None:
+    if hold.store.in_memory:
         raise ConfigurationError(
             f"{settings.database_url} is a database in memory, which is gone when the command ends; name a file, as in"
             " sqlite:///holdfast.db"

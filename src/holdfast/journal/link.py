@@ -22,7 +22,6 @@ class Link:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.connections = 0
-        self._in_memory = store.dialect == "sqlite" and store.file is None
         self._lock = asyncio.Lock()
         self._stack: AsyncExitStack | None = None
         self._connection: Any = None
@@ -38,7 +37,7 @@ class Link:
         """
         async with self._lock:
             try:
-                if self._in_memory:
+                if self.store.in_memory:
                     # A database in memory has one connection, and everybody takes turns.
                     async with self.store.engine.connect() as shared:
                         yield (await shared.get_raw_connection()).driver_connection

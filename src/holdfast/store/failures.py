@@ -24,6 +24,23 @@ _NO_DATABASE = "3D000"
 _UNFIT = {"23502", "23514"}  # not_null_violation, check_violation: the row cannot be kept, whatever the others are
 _VALUE = "22"  # class 22: data exception (NUL byte in text, value out of range, …)
 _SQLITE_UNFIT = {"SQLITE_CONSTRAINT_NOTNULL", "SQLITE_CONSTRAINT_CHECK", "SQLITE_CONSTRAINT_DATATYPE"}
+_LIBSQL: dict[str, tuple[type[StoreError], str]] = {  # what a libSQL server answers beyond SQLite's own codes
+    "LIBSQL_AUTH": (
+        Unavailable,
+        "refuses the token ({reason}); set HOLDFAST_DATABASE_AUTH_TOKEN to one that is valid for this database",
+    ),
+    "LIBSQL_NO_DATABASE": (
+        Unavailable,
+        "does not exist ({reason}); create it, or name it as the first label of the host or with ?namespace=",
+    ),
+    "LIBSQL_TRANSACTION_ENDED": (
+        Unavailable,
+        "ended the transaction ({reason}): it may stay open for some 5 s while others wait; nothing of this unit was"
+        " kept; make it shorter, and run it through hold.run(…)",
+    ),
+    "LIBSQL_TOO_SLOW": (StoreError, "ended a statement that took too long ({reason}); see HOLDFAST_STATEMENT_TIMEOUT"),
+    "LIBSQL_TOO_LARGE": (StoreError, "refuses so much at once ({reason}); read pages, or write fewer rows a time"),
+}
 _DRIVERS = ("asyncpg", "aiosqlite", "sqlite3")
 _SHORTEST = 3  # characters of a bound value that are looked for in a message; shorter ones tell nothing
 
@@ -61,7 +78,7 @@ def is_retryable(error: BaseException) -> bool:
     """Whether running the whole transaction again may succeed: serialization failure, deadlock, a busy file."""
     if sqlstate(error) in _RETRY:
         return True
-    return (sqlite_code(error) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    return (sqlite_code(error) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "LIBSQL_TRANSACTION_ENDED"))
 
 
 def is_connection_loss(error: BaseException) -> bool:
@@ -183,6 +200,9 @@ def _meaning(error: BaseException, place: str) -> HoldfastError | None:
         return StoreError(f"{place} is no usable SQLite database ({reason}); restore it from a backup")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Unavailable(f"{place} is locked by another writer for too long ({reason}); try again")
+    if name in _LIBSQL:
+        kind, words = _LIBSQL[name]
+        return kind(f"{place} {words.format(reason=reason)}")
     if state in _LOGIN:
         return Unavailable(f"{place} refuses the login ({reason}); check user and password")
     if state == _NO_DATABASE:

@@ -18,14 +18,14 @@ from holdfast.errors import StoreError, Unavailable
 from holdfast.logs import get_logger
 from holdfast.secrets import SecretKeys
 from holdfast.settings import Settings, hide_password
-from holdfast.store import postgres, slow_queries, sqlite
+from holdfast.store import libsql, postgres, slow_queries, sqlite
 from holdfast.store.cancellation import to_the_end
 from holdfast.store.failures import Translated, is_connection_loss, is_of_the_driver, is_retryable
 from holdfast.store.hooks import Hooks
 from holdfast.store.open_units import OpenUnits
 from holdfast.store.scope import ScopedSession, Tenant, checked_tenant
 from holdfast.store.unit import Unit
-from holdfast.store.urls import dialect_of, file_of, parse_url
+from holdfast.store.urls import dialect_of, file_of, is_remote, parse_url
 
 T = TypeVar("T")
 Isolation = Literal["repeatable read", "serializable"]
@@ -40,7 +40,10 @@ class Store:
     Attributes:
         url: the engine's URL (may hold a password: log `place` instead).
         place: the URL fit for people, without password.
-        dialect: "sqlite" or "postgresql".
+        dialect: "sqlite" or "postgresql"; libSQL is SQLite.
+        file: where a SQLite database lies; None when it lies in no file of this machine.
+        is_remote: whether it is a libSQL database over HTTP.
+        in_memory: whether it is a SQLite database in memory, which has one connection.
         engine, read_engine: on SQLite one writing connection and a pool of readers; on PostgreSQL the same engine.
         secrets: what signs page cursors.
         hooks: where higher floors join every writing unit.
@@ -52,11 +55,16 @@ class Store:
         self.place = hide_password(settings.database_url)
         self.dialect = dialect_of(self.url)
         self.file = file_of(self.url)
+        self.is_remote = is_remote(self.url)
+        self.in_memory = self.dialect == "sqlite" and self.file is None and not self.is_remote
         self.secrets = SecretKeys.configured(settings.secret_key, production=settings.environment == "production")
         self.hooks = Hooks()
-        if self.dialect == "sqlite":
-            self.engine, self.read_engine = sqlite.create_engines(self.url, settings)
+        if self.is_remote:
+            self.engine, self.read_engine = libsql.create_engines(self.url, settings)
             self._reading_session: type[ScopedSession] = ScopedSession
+        elif self.dialect == "sqlite":
+            self.engine, self.read_engine = sqlite.create_engines(self.url, settings)
+            self._reading_session = ScopedSession
         else:
             self.engine = self.read_engine = postgres.create_engine(self.url, settings)
             self._reading_session = postgres.ReadingSession
@@ -204,7 +212,7 @@ class Store:
     async def raw(self) -> AsyncIterator[Any]:
         """A driver connection outside the pools, for LISTEN, COPY or a data_version watch; closed at the end.
 
-        Yields an `asyncpg.Connection` or an `aiosqlite.Connection` in autocommit.
+        Yields an `asyncpg.Connection` or an `aiosqlite.Connection` (or what has its face) in autocommit.
 
         Raises:
             Unavailable: the database cannot be reached.
@@ -258,6 +266,8 @@ class Store:
     async def _connect_raw(self) -> Any:
         if self.dialect == "postgresql":
             return await postgres.connect(self.url, self.settings)
+        if self.is_remote:
+            return libsql.connect(self.url, self.settings)
         if self.file is None:
             raise StoreError("a database in memory has one connection only; name a file")
         return await sqlite.connect(str(self.file))
