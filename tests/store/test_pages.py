@@ -340,7 +340,8 @@ async def test_a_page_begins_where_the_one_before_ended_by_one_range_of_an_index
             await unit.execute("CREATE INDEX ix_parts_stock ON parts (stock, id)")
             await unit[Part].add_many([{"title": f"{n}", "stock": n} for n in range(3_000)])
         async with store.unit() as unit:
-            await unit.execute("ANALYZE parts")
+            if not store.is_remote:  # which takes no ANALYZE
+                await unit.execute("ANALYZE parts")
         seen: list[tuple[str, Any]] = []
         engine = store.read_engine.sync_engine
         event.listen(engine, "before_cursor_execute", lambda c, cursor, text, values, *_: seen.append((text, values)))

@@ -1,39 +1,21 @@
 """Behind a pooler that hands each transaction another connection: nothing is kept in the session."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from devservers import PostgresServer
-from devservers.pgbouncer import find_pgbouncer, start_pgbouncer
 from holdfast.errors import Conflict, StoreError
 from holdfast.store import Query, Store
 from tests.store.opening import opened
 from tests.store.shop import Base, Maker, Part
 
-# Without a pgbouncer on this machine the same is shown on PostgreSQL alone: there are no named statements.
-POOLERS = ["none", *(["pgbouncer"] if find_pgbouncer() else [])]
-
-
-@pytest.fixture(scope="module", params=POOLERS)
-def pooler(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> Iterator[Any]:
-    with contextlib.ExitStack() as stack:
-        if request.param == "pgbouncer":
-            yield stack.enter_context(start_pgbouncer(postgres_server, connections=3))
-        else:
-            yield postgres_server
-
 
 @pytest.fixture
-async def store(pooler: Any, postgres_server: PostgresServer) -> Any:
-    name = postgres_server.create_database()
-    url = pooler.database_url(name)
-    async with opened(url, Base.metadata, pooler="transaction", statement_timeout=5, pool_max=20) as store:
+async def store(pgbouncer_url: str) -> AsyncIterator[Store]:
+    async with opened(pgbouncer_url, Base.metadata, statement_timeout=5, pool_max=20) as store:
         yield store
-    postgres_server.drop_database(name)
 
 
 async def test_units_work_whatever_connection_they_are_given(store: Store) -> None:
@@ -78,10 +60,8 @@ async def test_nothing_stays_behind_in_the_servers_session(store: Store) -> None
     assert {timeout for _, timeout, _ in seen} == {"5s"}
 
 
-async def test_the_limit_of_a_statement_ends_with_its_transaction(
-    store: Store, pooler: Any, postgres_server: PostgresServer
-) -> None:
-    async with opened(store.settings.database_url, pooler="transaction", statement_timeout=0.1) as limited:
+async def test_the_limit_of_a_statement_ends_with_its_transaction(store: Store) -> None:
+    async with opened(store.settings.database_url, statement_timeout=0.1) as limited:
         with pytest.raises(StoreError, match="took too long"):
             async with limited.unit() as unit:
                 await unit.execute("SELECT pg_sleep(3)")

@@ -20,6 +20,7 @@ log = get_logger("holdfast.journal")
 
 PAGE = 512  # rows of the journal
 BATCH = 1_000  # changes a handler gets at most
+LONGEST_PAUSE = 5.0  # seconds between two attempts after failures
 IDLE_CHECKPOINT = 1.0  # seconds between checkpoints which only say that nothing of interest came
 
 
@@ -67,7 +68,7 @@ class Follower:
                     log.warning(
                         "follower_interrupted", follower=self.subscription.name, error=repr(error), again=failures
                     )
-                await asyncio.sleep(random.uniform(0.5, 1.0) * min(5.0, 0.1 * 2 ** min(failures, 10)))
+                await asyncio.sleep(random.uniform(0.5, 1.0) * min(LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
                 failures += 1
             finally:
                 await self._leave()

@@ -32,6 +32,7 @@ _CLASSES: dict[str, type[sqlite3.Error]] = {
 _NAMES = {
     "SQLITE_UNKNOWN": "SQLITE_ERROR",
     "SQL_PARSE_ERROR": "SQLITE_ERROR",
+    "SQL_INPUT_ERROR": "SQLITE_ERROR",
     "TRANSACTION_TIMEOUT": "LIBSQL_TRANSACTION_ENDED",
     "TRANSACTION_BUSY": "SQLITE_BUSY",
     "STREAM_EXPIRED": "LIBSQL_TRANSACTION_ENDED",
@@ -113,8 +114,20 @@ class DescribedReply(msgspec.Struct):
 Statement = tuple[str, Sequence[Any]]
 """SQL with `?`, and its parameters."""
 
+
+class Entry(msgspec.Struct):
+    """A line of the answer to `cursor`: the first has the baton, the others what a step gives as it goes."""
+
+    baton: str | None = None
+    type: str = ""
+    cols: list[Column] = []
+    row: list[dict[str, Any]] = []
+    error: Problem | None = None
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Reply).decode
+read_entry = msgspec.json.Decoder(Entry).decode
 _decode_described = msgspec.json.Decoder(DescribedReply).decode
 
 
@@ -129,6 +142,18 @@ def pipeline(statements: Sequence[Statement], baton: str | None, *, close: bool,
     Raises:
         sqlite3.Error, OverflowError, UnicodeEncodeError: a parameter cannot be sent.
     """
+    steps = _steps(statements, answers_from)
+    requests: list[dict[str, Any]] = [{"type": "batch", "batch": {"steps": steps}}] if steps else []
+    requests.append({"type": "close"} if close else {"type": "get_autocommit"})
+    return _encode({"baton": baton, "requests": requests})
+
+
+def cursor(statements: Sequence[Statement], baton: str | None) -> bytes:
+    """The body of a request that runs `statements` until one fails, and answers row by row: see `entries`."""
+    return _encode({"baton": baton, "batch": {"steps": _steps(statements, 0)}})
+
+
+def _steps(statements: Sequence[Statement], answers_from: int) -> list[dict[str, Any]]:
     steps = []
     for number, (sql, parameters) in enumerate(statements):
         step: dict[str, Any] = {"stmt": {"sql": sql, "want_rows": number >= answers_from}}
@@ -137,9 +162,7 @@ def pipeline(statements: Sequence[Statement], baton: str | None, *, close: bool,
         if number:
             step["condition"] = {"type": "ok", "step": number - 1}
         steps.append(step)
-    requests: list[dict[str, Any]] = [{"type": "batch", "batch": {"steps": steps}}] if steps else []
-    requests.append({"type": "close"} if close else {"type": "get_autocommit"})
-    return _encode({"baton": baton, "requests": requests})
+    return steps
 
 
 def description(sql: str) -> bytes:
@@ -160,12 +183,17 @@ def is_reading(body: bytes) -> bool:
 
 def rows(result: Result) -> list[tuple[Any, ...]]:
     """The rows as Python values."""
-    return [tuple(_received(value) for value in row) for row in result.rows]
+    return [row(values) for values in result.rows]
+
+
+def row(values: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
+    """One row as Python values."""
+    return tuple(_received(value) for value in values)
 
 
 def error(problem: Problem) -> sqlite3.Error:
     """The exception that sqlite3 would raise for what the server says; a code of its own where SQLite has none."""
-    message = problem.message.removeprefix("SQLite error: ").removeprefix("SQLite input error: ")
+    message = problem.message.removeprefix("SQLite error: ").removeprefix("SQL input error: ")
     code = problem.code or "SQLITE_ERROR"
     name = _NAMES.get(code, code)
     if code == "SQL_PARSE_ERROR" and "unsupported statement" in message:

@@ -7,15 +7,19 @@ stream and its transaction on the server.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import ssl
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from sqlalchemy import URL, event
 from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite, SQLiteExecutionContext_aiosqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -25,7 +29,10 @@ from holdfast.store import hrana
 from holdfast.store.urls import LIBSQL
 
 ANSWER = 120.0  # seconds to wait for an answer, unless statements have a limit of their own
+_GRACE = 0.1  # seconds that a cancellation waits for the answer to what was sent
 _STEPS = 5_000  # statements in one request
+_LOST = hrana.Problem("the connection of this transaction was lost", "STREAM_EXPIRED")
+_ENDS = ("TRANSACTION_TIMEOUT", "STREAM_EXPIRED")
 _READING = ("SELECT", "VALUES", "EXPLAIN", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "END")
 
 
@@ -86,7 +93,7 @@ class Connection:
         import httpcore
 
         secure = url.query.get("tls") != "0"
-        self._url = f"{'https' if secure else 'http'}://{url.host}:{url.port or (443 if secure else 80)}/v3/pipeline"
+        self._url = f"{'https' if secure else 'http'}://{url.host}:{url.port or (443 if secure else 80)}"
         self._headers = [(b"Content-Type", b"application/json"), *_headers(url, settings.database_auth_token)]
         answer = settings.statement_timeout or ANSWER
         patience = settings.connect_timeout
@@ -98,7 +105,9 @@ class Connection:
         self._begin: str | None = None  # said, and not sent yet
         self._ended: hrana.Problem | None = None  # why the server ended the transaction that we are in
         self._known_to_read: set[str] = set()
+        self.streaming: Cursor | None = None
         self.in_transaction = False
+        self.stream_next = False  # the next statement's rows are fetched as they are asked for
 
     @property
     def _connection(self) -> Connection:
@@ -153,6 +162,8 @@ class Connection:
         Raises:
             sqlite3.Error: what the server says, with `sqlite_errorname`; from a ConnectionError when it is gone.
         """
+        if self.streaming is not None:
+            await self.streaming.take_all()  # the stream does one thing at a time
         first = statements[0][0].lstrip()[:9].upper()
         if first.startswith("BEGIN"):
             return self._begun(statements[0][0])
@@ -164,20 +175,62 @@ class Connection:
         if ends and (self._begin is not None or self._baton is None):
             self._forget()  # the server knows nothing of it
             return [hrana.Result()]
-        if self._ended is not None:
-            raise hrana.error(self._ended)
-        if self._read_only:
-            await self._check_reads(statements[0][0])
-        before: list[hrana.Statement] = []
-        if self._baton is None:
-            before.append(("PRAGMA foreign_keys=ON", ()))
-            if self._begin is not None:
-                before.append((self._begin, ()))
+        before = await self._prepared(statements[0][0])
         results = await self._send([*before, *statements], close=ends or not self._opens(first), skip=len(before))
-        self._begin = None
         if ends:
             self._forget()
         return results
+
+    @asynccontextmanager
+    async def rows_of(self, sql: str, parameters: Sequence[Any], by: Cursor) -> AsyncIterator[AsyncIterator[Any]]:
+        """The entries of one statement in a transaction, as they come; leaving the block early ends it."""
+        import httpcore
+
+        before = await self._prepared(sql)
+        body = hrana.cursor([*before, (sql, parameters)], self._baton)
+        self.streaming = by
+        try:
+            async with self._pool.stream(
+                "POST", f"{self._url}/v3/cursor", headers=self._headers, content=body, extensions=self._timeouts
+            ) as answer:
+                if answer.status != 200:
+                    raise _raised(_refusal(answer.status, bytes(await answer.aread())))
+                yield self._entries(answer.aiter_stream(), len(before))
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+            self._lose(_LOST)
+            raise _raised(ConnectionError(str(error) or type(error).__name__)) from None
+        except asyncio.CancelledError:
+            self._lose(_LOST)
+            raise
+        finally:
+            self.streaming = None
+
+    async def _entries(self, chunks: AsyncIterator[bytes], skip: int) -> AsyncIterator[Any]:
+        rest, step = b"", -1
+        async for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                entry = hrana.read_entry(line)
+                if entry.error is not None:
+                    if entry.error.code in _ENDS:
+                        self._lose(entry.error)
+                    raise hrana.error(entry.error)
+                if not entry.type:
+                    self._baton, self._begin = entry.baton, None
+                step += entry.type == "step_begin"
+                if step == skip and entry.type in ("step_begin", "row"):
+                    yield entry
+
+    async def _prepared(self, sql: str) -> list[hrana.Statement]:
+        """What must run before `sql`, the first statement of a request."""
+        if self._ended is not None:
+            raise hrana.error(self._ended)
+        if self._read_only:
+            await self._check_reads(sql)
+        if self._baton is not None:
+            return []
+        begin: list[hrana.Statement] = [] if self._begin is None else [(self._begin, ())]
+        return [("PRAGMA foreign_keys=ON", ()), *begin]
 
     def _begun(self, sql: str) -> list[hrana.Result]:
         if self.in_transaction:
@@ -200,11 +253,14 @@ class Connection:
     async def _send(self, statements: Sequence[hrana.Statement], *, close: bool, skip: int = 0) -> list[hrana.Result]:
         body = hrana.pipeline(statements, self._baton, close=close, answers_from=skip)
         try:
-            reply = hrana.read_reply(await self._post(body))
+            reply = hrana.read_reply(await self._settled(body))
+        except msgspec.DecodeError as error:
+            self._lose(_LOST)
+            raise sqlite3.OperationalError(f"the answer is not a libSQL server's: {error}") from None
         except BaseException:
-            self._lose(hrana.Problem("the connection of this transaction was lost", "TRANSACTION_TIMEOUT"))
+            self._lose(_LOST)
             raise
-        self._baton = reply.baton
+        self._baton, self._begin = reply.baton, None
         problem = next((outcome.error for outcome in reply.results if outcome.error is not None), None)
         answers = reply.results[0].response.result if statements and reply.results[0].response else None
         if answers is not None:
@@ -218,13 +274,31 @@ class Connection:
             raise hrana.error(problem)
         return [result for result in answers.step_results[skip:] if result is not None] if answers else []
 
+    async def _settled(self, body: bytes) -> bytes:
+        """The answer to `body`. A cancellation takes back what was done: else a lock would stay for seconds.
+
+        A request that is cut off ends its statement, but not the stream of one that was answered meanwhile.
+        """
+        request = asyncio.ensure_future(self._post(body))
+        try:
+            return await asyncio.shield(request)
+        except asyncio.CancelledError:
+            await asyncio.wait({request}, timeout=_GRACE)
+            if not request.done():
+                request.cancel()
+            elif not request.cancelled() and request.exception() is None:
+                self._baton = hrana.read_reply(request.result()).baton
+                if self._baton is not None:
+                    await self._post(hrana.pipeline([], self._baton, close=True))
+            raise
+
     async def _post(self, body: bytes) -> bytes:
         import httpcore
 
         problem: Exception
         try:
             answer = await self._pool.request(
-                "POST", self._url, headers=self._headers, content=body, extensions=self._timeouts
+                "POST", f"{self._url}/v3/pipeline", headers=self._headers, content=body, extensions=self._timeouts
             )
         except httpcore.ReadTimeout:
             if self._limit:
@@ -237,12 +311,10 @@ class Connection:
             if answer.status == 200:
                 return bytes(answer.content)
             problem = _refusal(answer.status, bytes(answer.content))
-            if isinstance(problem, sqlite3.Error):
-                raise problem
-        raise sqlite3.OperationalError(str(problem)) from problem
+        raise _raised(problem)
 
     def _lose(self, why: hrana.Problem) -> None:
-        """The stream is gone, and with it the transaction: refuse whatever would come after, until it is rolled back."""
+        """The stream is gone, and with it the transaction: refuse what comes after, until it is rolled back."""
         was_open = self.in_transaction
         self._forget()
         if was_open:
@@ -254,18 +326,19 @@ class Connection:
 
 
 class Cursor:
-    """The rows of a statement, all of which are there."""
+    """The rows of a statement: all of them, or as they are fetched when the connection was told to stream."""
 
     def __init__(self, connection: Connection) -> None:
         self._of = connection
-        self._rows: list[Any] = []
-        self._next = 0
+        self._rows: deque[Any] = deque()
+        self._open: AsyncExitStack | None = None
+        self._coming: AsyncIterator[Any] | None = None
         self.description: tuple[tuple[Any, ...], ...] | None = None
         self.rowcount = -1
         self.lastrowid: int | None = None
         self.arraysize = 1
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[None, None, Cursor]:
         yield from ()
         return self  # SQLAlchemy 2.0 awaits a cursor
 
@@ -276,11 +349,16 @@ class Cursor:
         await self.close()
 
     async def execute(self, sql: str, parameters: Iterable[Any] = ()) -> Cursor:
-        [result] = await self._of.run([(sql, tuple(parameters))])
-        self._rows, self._next = hrana.rows(result), 0
-        self.description = tuple((c.name, *[None] * 6) for c in result.cols) or None
-        writes = sql.lstrip()[:8].upper().startswith(("INSERT", "UPDATE", "DELETE", "REPLACE"))
-        self.rowcount = result.affected_row_count if writes else -1
+        of, values = self._of, tuple(parameters)
+        stream, of.stream_next = of.stream_next and of.in_transaction, False
+        if stream:
+            await self._stream(sql, values)
+            return self
+        [result] = await of.run([(sql, values)])
+        self._rows = deque(hrana.rows(result))
+        self.description = _described(result.cols)
+        is_write = sql.lstrip()[:8].upper().startswith(("INSERT", "UPDATE", "DELETE", "REPLACE"))
+        self.rowcount = result.affected_row_count if is_write else -1
         self.lastrowid = int(result.last_insert_rowid) if result.last_insert_rowid else None
         return self
 
@@ -297,15 +375,58 @@ class Cursor:
         return next(iter(await self.fetchmany(1)), None)
 
     async def fetchmany(self, size: int | None = None) -> list[Any]:
-        start, self._next = self._next, self._next + (size or self.arraysize)
-        return self._rows[start : self._next]
+        size = size or self.arraysize
+        while len(self._rows) < size and self._coming is not None:
+            await self._take_one()
+        return [self._rows.popleft() for _ in range(min(size, len(self._rows)))]
 
     async def fetchall(self) -> list[Any]:
-        start, self._next = self._next, len(self._rows)
-        return self._rows[start:]
+        await self.take_all()
+        found = list(self._rows)
+        self._rows.clear()
+        return found
+
+    async def take_all(self) -> None:
+        """Keep the rows that are still to come, so that the connection is free."""
+        while self._coming is not None:
+            await self._take_one()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Let go of rows that are still to come."""
+        stack, self._open, self._coming = self._open, None, None
+        if stack is not None:
+            await stack.aclose()
+
+    async def _stream(self, sql: str, values: Sequence[Any]) -> None:
+        async with AsyncExitStack() as stack:
+            if self._of.streaming is not None:
+                await self._of.streaming.take_all()
+            self._coming = await stack.enter_async_context(self._of.rows_of(sql, values, self))
+            self.description = _described((await anext(self._coming)).cols)
+            self._open = stack.pop_all()
+
+    async def _take_one(self) -> None:
+        assert self._coming is not None
+        try:
+            entry = await anext(self._coming)
+        except StopAsyncIteration:
+            await self.close()
+        except BaseException as error:
+            stack, self._open, self._coming = self._open, None, None
+            if stack is not None and not await stack.__aexit__(type(error), error, error.__traceback__):
+                raise
+        else:
+            self._rows.append(hrana.row(entry.row))
+
+
+def _described(columns: Iterable[hrana.Column]) -> tuple[tuple[Any, ...], ...] | None:
+    return tuple((column.name, *[None] * 6) for column in columns) or None
+
+
+class _ExecutionContext(SQLiteExecutionContext_aiosqlite):
+    def create_server_side_cursor(self) -> Any:
+        self._dbapi_connection.driver_connection.stream_next = True  # type: ignore[union-attr]
+        return super().create_server_side_cursor()
 
 
 class Dialect(SQLiteDialect_aiosqlite):
@@ -313,6 +434,7 @@ class Dialect(SQLiteDialect_aiosqlite):
 
     driver = "libsql"
     supports_statement_cache = True
+    execution_ctx_cls = _ExecutionContext
 
     def create_connect_args(self, url: URL) -> Any:
         return [], {}
@@ -346,6 +468,15 @@ def _headers(url: URL, token: str | None) -> list[tuple[bytes, bytes]]:
     if token:
         headers.append((b"Authorization", f"Bearer {token}".encode()))
     return headers
+
+
+def _raised(problem: Exception) -> sqlite3.Error:
+    """What is raised for `problem`: a lost connection is an error of SQLite's that was caused by it."""
+    if isinstance(problem, sqlite3.Error):
+        return problem
+    lost = sqlite3.OperationalError(str(problem))
+    lost.__cause__ = problem
+    return lost
 
 
 def _refusal(status: int, body: bytes) -> Exception:
