@@ -57,7 +57,9 @@ class SqldServer(Server):
             raise ServerError(f"sqld's admin API: {method} {path} failed: {error}") from None
 
 
-def start_sqld(*, auth_key: str | None = None, data: Path | None = None, port: int | None = None) -> SqldServer:
+def start_sqld(
+    *, auth_key: str | None = None, data: Path | None = None, port: int | None = None, namespaces: bool = True
+) -> SqldServer:
     """Start an sqld; it takes about a tenth of a second.
 
     Args:
@@ -65,6 +67,7 @@ def start_sqld(*, auth_key: str | None = None, data: Path | None = None, port: i
             unless given.
         data: the folder of its databases, which is kept; else one of its own, which is removed.
         port: where it listens; any free one unless given.
+        namespaces: whether it keeps many databases, or one, under whatever name it is called.
 
     Raises `ServerError` when there is none or it does not start.
     """
@@ -73,7 +76,8 @@ def start_sqld(*, auth_key: str | None = None, data: Path | None = None, port: i
     for _ in range(3):  # another process may take the free port first
         folder = temporary_folder("sqld")
         http, admin = port or free_port(), free_port()
-        command = [str(binary), "--db-path", str(data or folder / "data"), "--no-welcome", "--enable-namespaces"]
+        command = [str(binary), "--db-path", str(data or folder / "data"), "--no-welcome"]
+        command += ["--enable-namespaces"] if namespaces else []
         command += ["--http-listen-addr", f"127.0.0.1:{http}", "--admin-listen-addr", f"127.0.0.1:{admin}"]
         if auth_key is not None:
             (folder / "key").write_text(auth_key)

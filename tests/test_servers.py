@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -12,7 +13,7 @@ import pytest
 import redis as redis_client
 from playwright.async_api import Browser
 
-from devservers import PostgresServer, ServerError, find_redis
+from devservers import PostgresServer, ServerError, find_redis, find_sqld
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,7 +66,7 @@ async def test_a_browser_opens_a_page(browser: Browser) -> None:
     assert await page.inner_text("#moved") == "42"
 
 
-@pytest.mark.parametrize("backend", ["postgres", "redis"])
+@pytest.mark.parametrize("backend", ["postgres", "redis", "sqld"])
 def test_a_server_and_its_files_are_gone_when_its_owner_is_killed(backend: str) -> None:
     code = (
         f"import devservers, time; s = devservers.start_{backend}(); print(s.pid, s.folder, flush=True); time.sleep(99)"
@@ -85,9 +86,13 @@ def test_a_server_and_its_files_are_gone_when_its_owner_is_killed(backend: str) 
         os.kill(int(pid), 0)
 
 
-def test_a_missing_server_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("find", [find_redis, find_sqld])
+def test_a_missing_server_is_an_error_that_says_what_to_do(
+    find: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.delenv("HOLDFAST_TEST_REDIS", raising=False)
+    for name in ("HOLDFAST_TEST_REDIS", "HOLDFAST_TEST_SQLD"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("devservers.find.VENV", Path("/nonexistent"))
     with pytest.raises(ServerError, match="make servers"):
-        find_redis()
+        find()

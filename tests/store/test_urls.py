@@ -50,7 +50,7 @@ def test_a_url_names_a_database(written: str, dialect: str, file: str | None) ->
         ("mysql://u:p@h/db", "'mysql' is not a supported database"),
         ("mongodb://h/db", "'mongodb' is not a supported database"),
         ("https://example.org/db", "'https' is not a supported database"),
-        ("libsql://h", "'libsql' is not a supported database"),
+        ("oracle://h", "'oracle' is not a supported database"),
         ("postgresql+psycopg://h/db", r"'postgresql\+psycopg' is not a supported database"),
         ("sqlite+pysqlite:///a.db", r"'sqlite\+pysqlite' is not a supported database"),
         ("sqlite://holdfast.db", "names a host; a SQLite path has three slashes"),
