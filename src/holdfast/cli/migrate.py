@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import typer
 
+from holdfast.cli.migrate_lint import lint
 from holdfast.cli.models import metadata_of
 from holdfast.cli.output import Database, Json, help_of, print_json, say
 
@@ -33,6 +34,7 @@ def up(database: Database = None, as_json: Json = False) -> None:
 
 
 app.command("up", help=help_of(up))(up)
+app.command("lint", help=help_of(lint))(lint)
 
 
 async def _up(database: str | None, as_json: bool) -> None:

@@ -1,0 +1,55 @@
+"""Rules that a comment allows: where it holds, and what it must say."""
+
+import pytest
+
+from holdfast.migrate.lint import lint_sql
+
+
+def rules(text: str) -> list[tuple[int, str]]:
+    return [(finding.line, finding.rule) for finding in lint_sql(text)]
+
+
+def test_a_comment_allows_a_rule_for_the_statement_after_it_alone() -> None:
+    text = "SELECT 1;\n-- holdfast: allow drop-table because it is empty\nDROP TABLE a;\nDROP TABLE b;\n"
+    assert rules(text) == [(4, "drop-table")]
+
+
+def test_above_the_first_statement_it_holds_for_that_and_before_a_blank_line_for_the_file() -> None:
+    comment = "-- holdfast: allow drop-table because both are empty\n"
+    assert rules(comment + "DROP TABLE a;\nDROP TABLE b;\n") == [(3, "drop-table")]
+    assert rules(comment + "\nDROP TABLE a;\nDROP TABLE b;\n") == []
+    assert rules("SELECT 1;\n" + comment + "\nDROP TABLE a;\nDROP TABLE b;\n") == [(5, "drop-table")]
+
+
+def test_several_rules_and_block_comments() -> None:
+    text = "/* Holdfast: ALLOW drop-column, set-not-null\n BECAUSE it is empty */\n"
+    text += "ALTER TABLE a DROP b, ALTER c SET NOT NULL"
+    assert rules(text) == []
+
+
+def test_another_rule_is_still_found() -> None:
+    text = "-- holdfast: allow drop-column because nobody reads it\nALTER TABLE a DROP b, ALTER c SET NOT NULL"
+    assert rules(text) == [(2, "set-not-null")]
+
+
+@pytest.mark.parametrize(
+    ("comment", "said"),
+    [
+        ("-- holdfast: allow drop-table", "drop-table is allowed without a reason"),
+        ("-- holdfast: allow drop-table because", "drop-table is allowed without a reason"),
+        ("-- holdfast: allow drop-tables because it is empty", "there is no rule drop-tables"),
+        ("-- holdfast: ignore drop-table", "not understood: holdfast: ignore drop-table"),
+        ("-- holdfast:", "not understood: holdfast: "),
+    ],
+)
+def test_a_bad_suppression_is_an_error_and_allows_nothing(comment: str, said: str) -> None:
+    found = lint_sql(f"SELECT 1;\n{comment}\nDROP TABLE a;")
+    assert [(finding.line, finding.rule, finding.level) for finding in found] == [
+        (2, "bad-suppression", "error"),
+        (3, "drop-table", "error"),
+    ]
+    assert found[0].message == said
+
+
+def test_a_comment_inside_of_a_string_is_no_suppression() -> None:
+    assert rules("SELECT '\n-- holdfast: allow nonsense\n';") == []
