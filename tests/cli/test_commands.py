@@ -17,6 +17,7 @@ COMMANDS = [
     "query",
     "query transfers",
     "migrate",
+    "migrate lint",
     "migrate up",
     "journal",
     "journal status",

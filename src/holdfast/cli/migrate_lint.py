@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"error": "red", "warning": "yellow"}
 
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="SQL files, Alembic revisions, folders of them.")]
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="SQL files, Alembic revisions, folders.")]
 Dialect = Annotated[str, typer.Option("--dialect", metavar="postgresql|sqlite", help="Whose SQL it is.")]
 Squawk = Annotated[
     bool | None,
