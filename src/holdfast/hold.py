@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import MetaData
 
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.index import rejected
-from holdfast.journal import Journal
-from holdfast.migrate import Difference, migrate_up, pending
+from holdfast.journal import Journal, verify
+from holdfast.migrate import Difference, Limits, Migrations, migrate_up, pending
 from holdfast.model import Model, check_foreign_keys, models_of
 from holdfast.operate import Examiner
 from holdfast.rollup import Rollups
@@ -47,7 +48,8 @@ class Holdfast:
         self.store = Store(settings)
         self.journal = Journal(self.store)
         self.rollups = Rollups(self.store, self.journal, self.models)
-        self._metadatas = (*metadatas, rollup_metadata, rejected.metadata)
+        self._metadatas = metadatas
+        self._house = (rollup_metadata, rejected.metadata)
 
     @classmethod
     async def open(
@@ -125,8 +127,15 @@ class Holdfast:
         return await self.store.run(work, **options)
 
     async def migrate(self) -> Difference:
-        """Make what the models have and the database lacks; returns what was made."""
-        made = await migrate_up(self.store, self._metadatas, self.models)
+        """Run the migrations of the folder, or without any make what the models have and the database lacks.
+
+        Returns what was made: revisions, or tables, columns and indexes.
+        """
+        migrations = self.migrations()
+        if migrations.files():
+            made = Difference(migrations=[done.revision for done in await migrations.up()])
+        else:
+            made = await migrate_up(self.store, (*self._metadatas, *self._house), self.models)
         if made:
             # The first epoch begins here, so that a position means something before anybody follows.
             await self.journal.make_tick()
@@ -134,7 +143,36 @@ class Holdfast:
 
     async def pending(self) -> Difference:
         """What `migrate` would make."""
-        return await pending(self.store, self._metadatas, self.models)
+        migrations = self.migrations()
+        if not migrations.files():
+            return await pending(self.store, (*self._metadatas, *self._house), self.models)
+        waiting = [file.revision for file in await migrations.pending()]
+        return Difference(migrations=waiting, capture=[] if waiting else await self._capture_problems())
+
+    async def _capture_problems(self) -> list[str]:
+        async with self.store.connect() as connection:
+            return await verify(connection, self.models)
+
+    def migrations(self, folder: Path | None = None, *, wait: float = 600.0) -> Migrations:
+        """The migrations of `folder`, else of `settings.migrations`, and this database.
+
+        Args:
+            wait: seconds to wait for another process that migrates it.
+        """
+        limits = Limits(
+            lock_timeout=self.settings.migration_lock_timeout,
+            statement_timeout=self.settings.migration_statement_timeout,
+            give_up=self.settings.migration_give_up,
+        )
+        return Migrations(
+            self.store,
+            folder or Path(self.settings.migrations),
+            metadatas=self._metadatas,
+            models=self.models,
+            house=self._house,
+            limits=limits,
+            wait=wait,
+        )
 
     def examiner(self) -> Examiner:
         """Who looks at whether everything is as it must be."""

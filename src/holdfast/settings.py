@@ -37,6 +37,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     statement_timeout: float = 0.0  # 0: the server's own; set per transaction, so that poolers are safe
     slow_query: float = 0.1  # queries over this are logged
     pooler: Literal["none", "transaction"] = "none"  # "transaction": no prepared statements, no LISTEN
+    migrations: str = "migrations"  # the folder of the migrations; without one, what is missing is made
+    migration_lock_timeout: float = 1.0  # how long a migration may wait for locks, and so make others wait
+    migration_statement_timeout: float = 30.0  # how long one of its statements may take that holds locks; 0: for ever
+    migration_give_up: float = 300.0  # how long locks that are not had are tried for again
     poll_interval: float = 0.25  # how often the journal is looked at for changes by other programs
 
     def __post_init__(self) -> None:
@@ -105,6 +109,10 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "statement_timeout": (("HOLDFAST_STATEMENT_TIMEOUT",), float),
     "slow_query": (("HOLDFAST_SLOW_QUERY",), float),
     "pooler": (("HOLDFAST_DATABASE_POOLER",), str),
+    "migrations": (("HOLDFAST_MIGRATIONS",), str),
+    "migration_lock_timeout": (("HOLDFAST_MIGRATION_LOCK_TIMEOUT",), float),
+    "migration_statement_timeout": (("HOLDFAST_MIGRATION_STATEMENT_TIMEOUT",), float),
+    "migration_give_up": (("HOLDFAST_MIGRATION_GIVE_UP",), float),
     "poll_interval": (("HOLDFAST_POLL_INTERVAL",), float),
 }
 
@@ -118,6 +126,9 @@ _LOWEST: dict[str, float] = {
     "start_timeout": 0,
     "statement_timeout": 0,
     "slow_query": 0,
+    "migration_lock_timeout": 0.001,
+    "migration_statement_timeout": 0,
+    "migration_give_up": 0,
     "poll_interval": 0.001,
 }
 

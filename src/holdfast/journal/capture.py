@@ -82,15 +82,27 @@ async def install(connection: AsyncConnection, models: Iterable[type[Model]]) ->
         JournalError: the database was written by a newer version, or a table has no way to be captured.
     """
     await schema.install(connection)
-    tables = captured_tables(models)
-    for table in tables:
-        number = await _shape_number(connection, table.shape)
-        if connection.dialect.name == "sqlite":
-            statements = await capture_sqlite.statements(connection, table, number)
-        else:
-            statements = await capture_postgres.statements(connection, table, number)
-        for statement in statements:
-            await connection.exec_driver_sql(statement)
+    for table in captured_tables(models):
+        await install_table(connection, table)
+
+
+async def install_table(connection: AsyncConnection, table: CapturedTable) -> None:
+    """Make or replace the triggers of one table; the journal's own tables are there already.
+
+    Raises:
+        JournalError: the table does not exist, or has no way to be captured.
+    """
+    number = await _shape_number(connection, table.shape)
+    dialect: Any = capture_sqlite if connection.dialect.name == "sqlite" else capture_postgres
+    for statement in await dialect.statements(connection, table, number):
+        await connection.exec_driver_sql(statement)
+
+
+async def release_table(connection: AsyncConnection, name: str) -> None:
+    """Remove the triggers of the table `name`: its writes are in no journal from then on."""
+    dialect: Any = capture_sqlite if connection.dialect.name == "sqlite" else capture_postgres
+    for statement in await dialect.removal(connection, name):
+        await connection.exec_driver_sql(statement)
 
 
 async def verify(connection: AsyncConnection, models: Iterable[type[Model]]) -> list[str]:

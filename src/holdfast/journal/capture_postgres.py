@@ -80,6 +80,14 @@ async def statements(connection: AsyncConnection, table: CapturedTable, shape: i
     return made
 
 
+async def removal(connection: AsyncConnection, table: str) -> list[str]:
+    """What removes the capture of `table`, the function with it."""
+    schema = await quoted_schema(connection)
+    rows = (await connection.exec_driver_sql(PARTITIONS, (quote(table),))).all()
+    made = [f"DROP TRIGGER IF EXISTS {trigger} ON {row[0]}" for row in rows for trigger in TRIGGERS]
+    return [*made, f"DROP FUNCTION IF EXISTS {schema}.{quote(function_name(table))}()"]
+
+
 async def verify(connection: AsyncConnection, table: CapturedTable, shape: int) -> list[str]:
     """What is wrong with the capture of `table`, a sentence each."""
     relations = await _relations(connection, table)

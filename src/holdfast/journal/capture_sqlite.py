@@ -44,6 +44,11 @@ async def statements(connection: AsyncConnection, table: CapturedTable, shape: i
     return made + [sql for name, sql in wanted.items() if there.get(name) != sql]
 
 
+async def removal(connection: AsyncConnection, table: str) -> list[str]:
+    """What removes the capture of `table`."""
+    return [f"DROP TRIGGER {quote(name)}" for name in await _installed(connection, table)]
+
+
 async def verify(connection: AsyncConnection, table: CapturedTable, shape: int) -> list[str]:
     """What is wrong with the capture of `table`, a sentence each."""
     if not await _columns(connection, table.name):

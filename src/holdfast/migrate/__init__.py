@@ -1,5 +1,19 @@
-"""How the schema moves. First form: what the models have and the database lacks is made."""
+"""How the schema moves: by migrations where there are some, else by making what is missing."""
 
-from holdfast.migrate.runner import Difference, migrate_up, pending
+from holdfast.migrate.additive import Difference, make_missing, migrate_up, pending
+from holdfast.migrate.hooks import Planned, before_migrate
+from holdfast.migrate.limits import Limits
+from holdfast.migrate.runner import Done, Migrations, Status
 
-__all__ = ["Difference", "migrate_up", "pending"]
+__all__ = [
+    "Difference",
+    "Done",
+    "Limits",
+    "Migrations",
+    "Planned",
+    "Status",
+    "before_migrate",
+    "make_missing",
+    "migrate_up",
+    "pending",
+]

@@ -1,156 +1,374 @@
-"""Brings a database to where the models are: what is missing is made, nothing is dropped or altered."""
+"""`Migrations`: the migrations of a folder and one database."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import asyncio
+import getpass
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from sqlalchemy import (
-    BindParameter,
-    Column,
-    Connection,
-    DefaultClause,
-    Index,
-    MetaData,
-    Table,
-    inspect,
-    literal,
-    select,
-    text,
-)
-from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.schema import CreateIndex, CreateTable
+import msgspec
+from sqlalchemy import Connection, MetaData
 
 from holdfast import journal
 from holdfast.errors import MigrationError
+from holdfast.journal import schema as journal_schema
+from holdfast.logs import get_logger
+from holdfast.migrate import files, history, hooks, schema
+from holdfast.migrate.additive import make_missing
+from holdfast.migrate.execution import Stepped, keeping_triggers, run_script, writing
+from holdfast.migrate.files import Direction, MigrationFile, Phase
+from holdfast.migrate.history import Applied, Event, Problem
+from holdfast.migrate.limits import Limits, LockBudget, is_worth_another_try, pause
+from holdfast.migrate.turns import turn
 from holdfast.model import Model
 from holdfast.store import Store
+from holdfast.store.failures import translate
 
-_LOCK = 0x686F6C64  # "hold": one runner at a time on PostgreSQL; SQLite has one writer anyway
+log = get_logger("holdfast.migrate")
+
+State = Literal["applied", "pending", "interrupted"]
 
 
-@dataclass(slots=True)
-class Difference:
-    """What the models have and the database lacks."""
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One migration and one database.
 
-    tables: list[str] = field(default_factory=list)
-    indexes: list[str] = field(default_factory=list)
-    columns: list[str] = field(default_factory=list)  # `table.column`
-    capture: list[str] = field(default_factory=list)  # what is wrong with it, a sentence each
+    Attributes:
+        at: when it was applied, None when it was not.
+        steps: how many steps of an interrupted one are done.
+    """
 
-    def __bool__(self) -> bool:
-        return bool(self.tables or self.indexes or self.columns or self.capture)
+    revision: str
+    title: str
+    phase: Phase
+    state: State
+    at: Any = None
+    steps: int = 0
 
-    def lines(self) -> list[str]:
-        """One line a difference."""
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """A migration that was run: which, in which direction, and how long it took in seconds."""
+
+    revision: str
+    direction: Direction
+    seconds: float
+
+
+Told = Callable[[str, str], None]
+
+
+class Migrations:
+    """Brings one database along the migrations of a folder.
+
+    Args:
+        house: the metadata of Holdfast's own tables, which are made when they are missing.
+        before: awaited before anything is run; those given to `before_migrate` unless others are.
+        wait: seconds to wait for another runner.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        *,
+        metadatas: Sequence[MetaData] = (),
+        models: Sequence[type[Model]] = (),
+        house: Sequence[MetaData] = (),
+        limits: Limits | None = None,
+        before: Sequence[hooks.Before] | None = None,
+        wait: float = 600.0,
+    ) -> None:
+        self.store = store
+        self.folder = folder
+        self.metadatas = tuple(metadatas)
+        self.models = list(models)
+        self._house = (*house, history.metadata)
+        self._limits = limits or Limits()
+        self._before = hooks.registered if before is None else list(before)
+        self.wait = wait
+
+    def files(self) -> list[MigrationFile]:
+        """The migrations, first to newest. MigrationError: they do not stand in one line, or one is no migration."""
+        return files.read_folder(self.folder)
+
+    async def events(self) -> list[Event]:
+        """What was done to the database, oldest first."""
+        async with self.store.connect() as connection:
+            return await connection.run_sync(history.read)
+
+    async def status(self) -> list[Status]:
+        """Each migration of the folder, and those that the database has without a file."""
+        have = {one.revision: one for one in history.applied(await self.events())}
+        found = [_status(file, have.pop(file.revision, None)) for file in self.files()]
         return [
-            *(f"table {name} is missing" for name in self.tables),
-            *(f"column {name} is missing" for name in self.columns),
-            *(f"index {name} is missing" for name in self.indexes),
-            *self.capture,
+            *found,
+            *(
+                Status(revision=a.revision, title="(no file)", phase="pre", state="applied", at=a.at)
+                for a in have.values()
+            ),
         ]
 
+    async def problems(self) -> list[Problem]:
+        """Why nothing may run: files that were edited, are missing or were put into another order."""
+        return history.problems(self.files(), history.applied(await self.events()))
 
-async def pending(store: Store, metadatas: Sequence[MetaData], models: Sequence[type[Model]]) -> Difference:
-    """What `migrate_up` would do now."""
-    async with store.connect() as connection:
-        difference = await connection.run_sync(_difference, metadatas)
-        if not difference.tables:
-            difference.capture = await journal.verify(connection, models)
-        return difference
+    async def pending(self) -> list[MigrationFile]:
+        """What `up` would run, in order.
 
+        Raises:
+            MigrationError: the files are not what was applied.
+        """
+        known = self.files()
+        have = history.applied(await self.events())
+        _raise_for(history.problems(known, have))
+        whole = {one.revision for one in have if one.interrupted is None}
+        return [file for file in known if file.revision not in whole]
 
-async def migrate_up(store: Store, metadatas: Sequence[MetaData], models: Sequence[type[Model]]) -> Difference:
-    """Make what is missing, in one transaction, and return what was made. Doing it again changes nothing.
+    async def up(self, *, phase: Phase | None = None, to: str | None = None, told: Told | None = None) -> list[Done]:
+        """Run what is pending, and make sure that Holdfast's own tables and the capture are whole.
 
-    Raises:
-        MigrationError: a table lacks a column that cannot be added without a value for the rows that are there.
-        Unavailable: the database cannot be reached, or is read-only or full.
-    """
-    async with store.connect(write=True) as connection:
-        if store.dialect == "postgresql":
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        made = await connection.run_sync(_make, metadatas)
-        made.capture = await _capture(connection, models)
-        return made
+        Args:
+            phase: "pre" stops before the first that is to run after the deployment; "post" runs those only.
+            to: the last revision to run.
+            told: called with a revision and its title before each.
 
+        Raises:
+            MigrationError: the files are not what was applied, a migration failed, or the phase cannot be run yet.
+            Unavailable: another runner is at work, or the database cannot be reached.
+        """
+        self.known(to)
+        async with turn(self.store, wait=self.wait):
+            await self.prepare()
+            done = await self._finish_down(told)
+            pending = of_phase(await self.pending(), phase)
+            if to is not None:
+                names = [file.revision for file in pending]
+                pending = pending[: names.index(to) + 1] if to in names else []
+            await self._announce("up", pending)
+            for file in pending:
+                done.append(await self._run(file, "up", told))
+            await self.make_capture_whole()
+        return done
 
-async def _capture(connection: AsyncConnection, models: Sequence[type[Model]]) -> list[str]:
-    problems = await journal.verify(connection, models)
-    if problems:
-        await journal.install(connection, models)
-    return problems
+    async def down(self, *, to: str | None = None, steps: int = 1, told: Told | None = None) -> list[Done]:
+        """Take back the newest `steps` migrations, or all after `to`; `to="base"` takes back all.
 
+        Raises:
+            MigrationError: one is irreversible (nothing is then taken back), was interrupted, or failed.
+        """
+        if to != "base":
+            self.known(to)
+        async with turn(self.store, wait=self.wait):
+            await self.prepare()
+            done = await self._finish_down(told)
+            known = {file.revision: file for file in self.files()}
+            have = history.applied(await self.events())
+            _raise_for(history.problems(list(known.values()), have))
+            back = _to_take_back(have, to, steps)
+            for one in back:
+                known[one.revision].script("down")
+                if one.interrupted is not None:
+                    raise MigrationError(f"{one.revision} was interrupted; finish it with `holdfast migrate up` first")
+            await self._announce("down", [known[one.revision] for one in back])
+            for one in back:
+                done.append(await self._run(known[one.revision], "down", told))
+        return done
 
-def _make(connection: Connection, metadatas: Sequence[MetaData]) -> Difference:
-    difference = _difference(connection, metadatas)
-    missing = set(difference.tables)
-    for metadata in metadatas:
-        for table in metadata.sorted_tables:
-            if table.name in missing:
-                connection.execute(CreateTable(table))
-                for index in table.indexes:
-                    connection.execute(CreateIndex(index))
-            else:
-                _complete(connection, table, difference)
-    return difference
-
-
-def _complete(connection: Connection, table: Table, difference: Difference) -> None:
-    for column in table.columns:
-        if f"{table.name}.{column.name}" in difference.columns:
-            if not column.nullable and column.server_default is None:
-                raise MigrationError(
-                    f"{table.name}.{column.name} is new and NOT NULL, but the rows that are there have no value for it;"
-                    " declare it nullable or with a server_default"
-                )
-            _add_column(connection, table, column)
-    for index in table.indexes:
-        if index.name in difference.indexes:
-            connection.execute(CreateIndex(index))
-
-
-def _add_column(connection: Connection, table: Table, column: Column[Any]) -> None:
-    compiler: Any = connection.dialect.ddl_compiler(connection.dialect, None)  # type: ignore[arg-type]
-    specification = compiler.get_column_specification(column)
-    # A negative literal stands in parentheses as well, and is constant.
-    is_computed = "DEFAULT (" in specification and not isinstance(_default_of(column), BindParameter)
-    if is_computed and connection.dialect.name == "sqlite":
-        rows = connection.execute(select(literal(1)).select_from(table).limit(1)).first()
-        if rows is not None:
+    def known(self, revision: str | None) -> None:
+        """Raise `MigrationError` when the folder has no such migration."""
+        names = [file.revision for file in self.files()]
+        if revision is not None and revision not in names:
             raise MigrationError(
-                f"{table.name}.{column.name} is new and has a computed default, which SQLite cannot give to the rows"
-                " that are there; declare it nullable or with a constant server_default"
+                f"there is no migration {revision!r} in {self.folder}; it has {', '.join(names) or 'none'}"
             )
-    # Not as text(…), which takes ":word" in a default for a parameter.
-    connection.exec_driver_sql(f"ALTER TABLE {_quoted(connection, table.name)} ADD COLUMN {specification}")
+
+    async def prepare(self) -> None:
+        """Make Holdfast's own tables where they are missing."""
+        async with self.store.connect(write=True) as connection:
+            await connection.run_sync(make_missing, self._house)
+            await journal_schema.install(connection)
+
+    async def _announce(self, direction: Direction, pending: Sequence[MigrationFile]) -> None:
+        if not pending:
+            return
+        planned = hooks.Planned(
+            place=self.store.place, direction=direction, revisions=tuple(file.revision for file in pending)
+        )
+        for hook in self._before:
+            await hook(self.store, planned)
+
+    async def _finish_down(self, told: Told | None) -> list[Done]:
+        """Finish what was being taken back when it was killed: halfway, neither program fits."""
+        known = {file.revision: file for file in self.files()}
+        return [
+            await self._run(known[one.revision], "down", told)
+            for one in history.applied(await self.events())
+            if one.interrupted is not None and one.interrupted.kind == "down" and one.revision in known
+        ]
+
+    async def _run(self, file: MigrationFile, direction: Direction, told: Told | None) -> Done:
+        if told is not None:
+            told(file.revision, file.title)
+        log.info("migration_begins", place=self.store.place, revision=file.revision, direction=direction)
+        began = time.monotonic()
+        try:
+            if file.transactional or self.store.dialect == "sqlite":
+                await self._in_one_transaction(file, direction)
+            else:
+                await self._in_steps(file, direction)
+        except MigrationError:
+            raise
+        except Exception as error:
+            raise failed(file, direction, error, self.store.place) from error
+        seconds = round(time.monotonic() - began, 3)
+        log.info("migration_ended", place=self.store.place, revision=file.revision, seconds=seconds)
+        return Done(revision=file.revision, direction=direction, seconds=seconds)
+
+    async def _in_one_transaction(self, file: MigrationFile, direction: Direction) -> None:
+        began = time.monotonic()
+        attempt = 0
+        while True:
+            try:
+                async with writing(self.store) as connection:
+                    await connection.run_sync(self._transaction, file, direction)
+                return
+            except Exception as error:
+                if not is_worth_another_try(error):
+                    raise
+                waited = time.monotonic() - began
+                if waited >= self._limits.give_up:
+                    raise MigrationError(
+                        f"{file.revision} did not get its locks in {waited:.0f} s, and nothing of it was done: a long"
+                        " transaction holds a table (see pg_stat_activity); end it, or try again at a quieter time"
+                    ) from error
+                log.info("locks_not_had", revision=file.revision, attempt=attempt + 1, waited=round(waited, 1))
+            await asyncio.sleep(pause(attempt))
+            attempt += 1
+
+    def _transaction(self, connection: Connection, file: MigrationFile, direction: Direction) -> None:
+        have = {one.revision for one in history.applied(history.read(connection)) if one.interrupted is None}
+        if (file.revision in have) == (direction == "up"):
+            return  # another process was faster
+        if connection.dialect.name == "sqlite":
+            with keeping_triggers(connection):
+                run_script(connection, file, direction, plainly=True)
+        else:
+            with LockBudget(connection, self._limits, statement_timeout=file.statement_timeout):
+                run_script(connection, file, direction, plainly=direction == "down")
+        history.note(connection, file.revision, file.checksum, direction, actor())
+
+    async def _in_steps(self, file: MigrationFile, direction: Direction) -> None:
+        async with self.store.connect(write=True) as connection:
+            event, done = await connection.run_sync(_begin_or_resume, file, direction)
+        if done:
+            log.info("migration_resumes", revision=file.revision, step=done + 1)
+        stepped = Stepped(self.store, event, done, self._limits, timeout=file.statement_timeout)
+        await stepped.run(file, direction)
+        async with self.store.connect(write=True) as connection:
+            await connection.run_sync(history.end, event)
+
+    async def make_capture_whole(self) -> None:
+        """Install what is missing or of an older version of the models' capture, once all migrations are applied."""
+        have = history.applied(await self.events())
+        if len(have) < len(self.files()):
+            return
+        async with self.store.connect() as connection:
+            names = set(await connection.run_sync(lambda c: schema.read(c).tables))
+            models = [model for model in self.models if model.__tablename__ in names]
+            if not await journal.verify(connection, models):
+                return
+        await self._retried(models)
+
+    async def _retried(self, models: Sequence[type[Model]]) -> None:
+        attempt = 0
+        while True:
+            try:
+                async with self.store.connect(write=True) as connection:
+                    if self.store.dialect == "postgresql":
+                        with LockBudget(connection.sync_connection, self._limits):  # type: ignore[arg-type]
+                            await journal.install(connection, models)
+                    else:
+                        await journal.install(connection, models)
+                return
+            except Exception as error:
+                if not is_worth_another_try(error) or attempt > 60:
+                    raise
+            await asyncio.sleep(pause(attempt))
+            attempt += 1
 
 
-def _default_of(column: Column[Any]) -> Any:
-    default = column.server_default
-    return default.arg if isinstance(default, DefaultClause) else None
+def _status(file: MigrationFile, have: Applied | None) -> Status:
+    state: State = "pending" if have is None else "applied" if have.interrupted is None else "interrupted"
+    steps = have.interrupted.steps if have is not None and have.interrupted is not None else 0
+    return Status(
+        revision=file.revision,
+        title=file.title,
+        phase=file.phase,
+        state=state,
+        at=have.at if have is not None else None,
+        steps=steps,
+    )
 
 
-def _difference(connection: Connection, metadatas: Sequence[MetaData]) -> Difference:
-    inspector = inspect(connection)
-    present = set(inspector.get_table_names())
-    difference = Difference()
-    for metadata in metadatas:
-        for table in metadata.sorted_tables:
-            if table.name not in present:
-                difference.tables.append(str(table.name))
-                continue
-            columns = {c["name"] for c in inspector.get_columns(table.name)}
-            difference.columns.extend(f"{table.name}.{c.name}" for c in table.columns if c.name not in columns)
-            indexes = {i["name"] for i in inspector.get_indexes(table.name)}
-            difference.indexes.extend(str(i.name) for i in _sorted(table.indexes) if i.name not in indexes)
-    return difference
+def _raise_for(problems: Sequence[Problem]) -> None:
+    if problems:
+        told = "; ".join(f"{problem.message}: {problem.fix}" for problem in problems[:3])
+        raise MigrationError(told + (f"; and {len(problems) - 3} more" if problems[3:] else ""))
 
 
-def _sorted(indexes: set[Index]) -> list[Index]:
-    return sorted(indexes, key=lambda i: str(i.name))
+def of_phase(pending: Sequence[MigrationFile], phase: Phase | None) -> list[MigrationFile]:
+    """What of `pending` a phase may run. MigrationError: one of the other phase comes first."""
+    if phase is None:
+        return list(pending)
+    run: list[MigrationFile] = []
+    for file in pending:
+        if file.phase != phase:
+            break
+        run.append(file)
+    if not run and any(file.phase == phase for file in pending):
+        first = pending[0]
+        raise MigrationError(
+            f"{first.revision} is of the phase {first.phase!r} and comes first;"
+            f" run `holdfast migrate up --phase {first.phase}` when its time has come"
+        )
+    return run
 
 
-def _quoted(connection: Connection, name: str) -> str:
-    return connection.dialect.identifier_preparer.quote(name)
+def _to_take_back(have: Sequence[Applied], to: str | None, steps: int) -> list[Applied]:
+    newest_first = list(reversed(have))
+    if to == "base":
+        return newest_first
+    if to is None:
+        return newest_first[: max(0, steps)]
+    names = [one.revision for one in newest_first]
+    if to not in names:
+        raise MigrationError(f"{to!r} is not applied, so nothing can be taken back to it")
+    return newest_first[: names.index(to)]
+
+
+def _begin_or_resume(connection: Connection, file: MigrationFile, direction: Direction) -> tuple[int, int]:
+    have = {one.revision: one for one in history.applied(history.read(connection))}
+    there = have.get(file.revision)
+    if there is not None and there.interrupted is not None and there.interrupted.kind == direction:
+        history.resumed(connection, there.interrupted.id, file.checksum)
+        return there.interrupted.id, there.interrupted.steps
+    return history.begin(connection, file, direction, actor()), 0
+
+
+def failed(file: MigrationFile, direction: Direction, error: Exception, place: str) -> MigrationError:
+    """What to raise for `error`, which stopped `file`."""
+    meaning = translate(error, place)
+    told = str(meaning) if meaning is not None else f"{type(error).__name__}: {error}"
+    kept = "nothing of it was done" if file.transactional else "its steps so far stand, and `up` goes on from there"
+    return MigrationError(f"{file.revision} ({direction}) failed, {kept}: {told}")
+
+
+def actor() -> str:
+    """Who runs this: `user@machine`."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):
+        return f"unknown@{socket.gethostname()}"

@@ -1,6 +1,7 @@
 """What a user declares: models, policies, aspects, column types, ids."""
 
 from holdfast.model.base import NAMING, KeyedModel, Model, model_of, models_of
+from holdfast.model.defaults import database_actor, database_id, database_now
 from holdfast.model.expose import Expose
 from holdfast.model.ids import uuid7
 from holdfast.model.mixins import Attributed, SoftDeleted, Timestamps, Versioned, live_unique
@@ -24,6 +25,9 @@ __all__ = [
     "UtcTime",
     "Versioned",
     "check_foreign_keys",
+    "database_actor",
+    "database_id",
+    "database_now",
     "exact_sum",
     "format_utc",
     "live_unique",

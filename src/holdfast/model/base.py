@@ -92,7 +92,7 @@ def _check(model: type[Model]) -> None:
     for column in model.__table__.columns:
         _default_in_the_database(column)  # type: ignore[arg-type]
         if isinstance(column.type, Amount):
-            for check in column.type.checks(column):  # type: ignore[arg-type]
+            for check in column.type.checks(str(column.name)):
                 model.__table__.append_constraint(check)  # type: ignore[attr-defined]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Column, Dialect, Numeric, String, and_, case, func, not_, type_coerce
+from sqlalchemy import CheckConstraint, Dialect, Numeric, String, and_, case, func, not_, type_coerce
+from sqlalchemy import column as sql_column
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import ColumnElement
@@ -17,6 +18,7 @@ from sqlalchemy.types import DateTime, TypeDecorator, TypeEngine
 from holdfast.errors import InvalidValue
 
 U256_MAX = 2**256 - 1
+AMOUNT_CHECK = "holdfast.amount"  # of a constraint's info: the column, its digits, the dialect
 _U256_DIGITS = 78
 _TOTAL_DIGITS = 96
 _LIMB = 9  # decimal digits a limb: sums of up to 9 * 10**9 rows stay inside SQLite's 64-bit integers
@@ -97,19 +99,24 @@ class Amount(TypeDecorator[int]):
         quote = "'" if dialect.name == "sqlite" else ""
         return lambda value: f"{quote}{self.process_bind_param(value, dialect)}{quote}"
 
-    def checks(self, column: Column[Any]) -> list[CheckConstraint]:
-        """What keeps raw SQL from writing into `column` what could not be read, ordered or summed."""
-        text, number = type_coerce(column, String()), type_coerce(column, Numeric(self.digits, 0))
+    def checks(self, column: str) -> list[CheckConstraint]:
+        """What keeps raw SQL from writing into `column` what could not be read, ordered or summed; one a dialect."""
+        given: ColumnElement[Any] = sql_column(column)
+        text, number = type_coerce(given, String()), type_coerce(given, Numeric(self.digits, 0))
         as_text = and_(
             func.length(text) == self.digits,
             not_(text.op("GLOB", is_comparison=True)("*[^0-9]*")),
             text <= str(self.maximum),
         )
         as_number = and_(number >= Decimal(0), number <= Decimal(self.maximum))
-        return [
-            CheckConstraint(as_text, name=f"{column.name}_is_{self.digits}_digits").ddl_if(dialect="sqlite"),
-            CheckConstraint(as_number, name=f"{column.name}_in_range").ddl_if(dialect="postgresql"),
-        ]
+        checks = {
+            "sqlite": CheckConstraint(as_text, name=f"{column}_is_{self.digits}_digits"),
+            "postgresql": CheckConstraint(as_number, name=f"{column}_in_range"),
+        }
+        for dialect, check in checks.items():
+            check.ddl_if(dialect=dialect)
+            check.info[AMOUNT_CHECK] = (column, self.digits, dialect)
+        return list(checks.values())
 
 
 def Total() -> Amount:

@@ -134,13 +134,14 @@ def _schema(difference: Difference, captured: int) -> list[Finding]:
         *(f"table {name}" for name in difference.tables),
         *(f"column {name}" for name in difference.columns),
         *(f"index {name}" for name in difference.indexes),
+        *(f"migration {name}" for name in difference.migrations),
     ]
     if lacking:
         detail = f"the database lacks {_first(lacking, ', ')}"
         found = [Finding(check="migrations", state="wrong", detail=detail, do=_MIGRATE)]
     else:
         found = [Finding(check="migrations", state="ok", detail="none pending")]
-    if difference.tables:
+    if difference.tables or difference.migrations:
         return found  # what is not there cannot be captured either
     if difference.capture:
         detail = f"{_first(difference.capture, '; ')}; changes made meanwhile are in no journal"

@@ -1,0 +1,130 @@
+"""`holdfast migrate new`: from what the models have and the migrations lack to files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from alembic.operations import ops
+from sqlalchemy import Connection
+
+from holdfast.journal.capture import captured_tables
+from holdfast.migrate import files, generate, phases
+from holdfast.migrate.inspection import replay, undeclared
+from holdfast.migrate.runner import Migrations
+from holdfast.migrate.scratch import scratch
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written.
+
+    Attributes:
+        paths: the new files, in the order in which they are to be run.
+        unfilled: `table.column` of columns for whose rows a person must say the value, in a file that refuses to run.
+        rewrites: `table.column` of columns whose change of type rewrites the table on PostgreSQL.
+        left: differences from the models that the files do not remove, a line each.
+    """
+
+    paths: tuple[Path, ...]
+    unfilled: tuple[str, ...] = ()
+    rewrites: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+async def write_empty(migrations: Migrations, title: str) -> Written:
+    """Write a migration that does nothing yet."""
+    known = migrations.files()
+    name = files.next_name(known, title)
+    text = generate.text_of(
+        name, title, _newest(known), phase="pre", transactional=True, up="    pass", down="    pass", used=set()
+    )
+    return Written(paths=(generate.write(migrations.folder, name, text),))
+
+
+async def write_new(migrations: Migrations, title: str) -> Written:
+    """Write what brings the migrations to the models, in up to four files; none when nothing differs.
+
+    Raises:
+        MigrationError: a migration that is there fails in the scratch.
+    """
+    known = migrations.files()
+    async with scratch(migrations.store) as connection:
+        captured = await replay(connection, known)
+        drafts, plan = await connection.run_sync(_drafts, migrations, captured)
+    paths: list[Path] = []
+    newest = _newest(known)
+    names: list[Any] = list(known)
+    for draft in drafts:
+        name = files.next_name(names, f"{title}{draft.suffix if len(drafts) > 1 else ''}")
+        text = generate.text_of(
+            name,
+            title,
+            newest,
+            phase=draft.phase,
+            transactional=draft.transactional,
+            up=draft.up,
+            down=draft.down,
+            used=draft.used,
+        )
+        paths.append(generate.write(migrations.folder, name, text))
+        names.append(files.read_file(paths[-1]))
+        newest = name
+    left = [] if plan.unfilled or not paths else await undeclared(migrations)
+    return Written(paths=tuple(paths), unfilled=tuple(plan.unfilled), rewrites=tuple(plan.rewrites), left=tuple(left))
+
+
+class _Draft(msgspec.Struct, kw_only=True):
+    suffix: str
+    phase: files.Phase
+    transactional: bool
+    up: str
+    down: str
+    used: set[str]
+
+
+def _drafts(connection: Connection, migrations: Migrations, captured: Any) -> tuple[list[_Draft], phases.Plan]:
+    found = generate.compare(connection, migrations.metadatas)
+    plan = phases.arrange(found)
+    generate.amounts_of(plan)
+    generate.unchecks(connection, plan)
+    dropped = [operation.table_name for operation in found if isinstance(operation, ops.DropTableOp)]
+    plan.expand += generate.capture_changes(captured, captured_tables(migrations.models), dropped)
+    parts: list[tuple[str, files.Phase, bool, Sequence[ops.MigrateOperation]]] = [
+        ("", "pre", True, plan.expand),
+        (" build", "pre", False, plan.build),
+        (" contract", "post", True, plan.contract),
+        (" drop indexes", "post", False, plan.drop_indexes),
+    ]
+    drafts = []
+    for suffix, phase, transactional, operations in parts:
+        if not operations:
+            continue
+        up, used = generate.render(operations, connection)
+        down, used_down = generate.render(generate.reversed_operations(operations), connection)
+        if suffix == " build":
+            up = _fill(plan.unfilled) + up
+        drafts.append(
+            _Draft(
+                suffix=suffix,
+                phase=phase,
+                transactional=transactional,
+                up=up,
+                down=down,
+                used=used | used_down,
+            )
+        )
+    return drafts, plan
+
+
+def _fill(columns: Sequence[str]) -> str:
+    return "".join(
+        f"    # The rows that are there have no {column}: fill them (`holdfast.migrate.backfill`), then remove this.\n"
+        f'    raise NotImplementedError("fill {column} before it is made NOT NULL")\n'
+        for column in columns
+    )
+
+
+def _newest(known: Sequence[files.MigrationFile]) -> str | None:
+    return known[-1].revision if known else None

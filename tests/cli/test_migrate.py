@@ -1,0 +1,132 @@
+"""`holdfast migrate` as a person runs it: models in a module, files in a folder, an own history."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.command import Outcome, Shell
+
+MODELS = """
+from sqlalchemy import MetaData
+from sqlalchemy.orm import Mapped
+from holdfast import Model
+from holdfast.migrate import before_migrate
+from holdfast.model import NAMING
+
+
+class Base(Model):
+    __abstract__ = True
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    title: Mapped[str]
+"""
+BODY = "    body: Mapped[str | None]\n"
+
+
+class Notes:
+    """The models of a folder, and one database."""
+
+    def __init__(self, shell: Shell, url: str) -> None:
+        self.shell = shell
+        self.environment = {"HOLDFAST_MODELS": "notes_models", "HOLDFAST_DATABASE_URL": url}
+        self.declare()
+
+    def declare(self, more: str = "") -> None:
+        (self.shell.folder / "notes_models.py").write_text(MODELS + more)
+
+    def migrate(self, *arguments: str) -> Outcome:
+        return self.run("migrate", *arguments)
+
+    def run(self, *arguments: str) -> Outcome:
+        return self.shell.run(*arguments, **self.environment)
+
+
+@pytest.fixture
+def notes(shell: Shell, sqlite_url: str) -> Notes:
+    return Notes(shell, sqlite_url)
+
+
+def test_from_a_model_to_a_table_and_on(shell: Shell, database_url: str) -> None:
+    notes = Notes(shell, database_url)
+    assert notes.migrate("new", "Begin").out == "wrote migrations/0001_begin.py\n"
+    status = notes.migrate("status")
+    assert "0001_begin" in status.out
+    assert "pending" in status.out
+    assert "CREATE TABLE notes" in notes.migrate("plan").out
+    assert "0001_begin  Begin" in notes.migrate("up").out
+    assert notes.migrate("up").out == f"{database_url}: nothing to do\n"
+    assert notes.migrate("new", "Nothing").out == "the migrations make what the models have; nothing to write\n"
+    assert notes.migrate("check").code == 0
+    notes.declare(BODY)
+    check = notes.migrate("check", "--json")
+    assert check.code == 1
+    assert check.json["undeclared"] == ["notes: column body is missing (VARCHAR)"]
+    written = notes.migrate("new", "Bodies", "--json").json
+    assert written["paths"] == ["migrations/0002_bodies.py"]
+    assert [one["revision"] for one in notes.migrate("up", "--json").json["applied"]] == ["0002_bodies"]
+    assert notes.migrate("check").code == 0
+    assert notes.migrate("down").out == "0002_bodies  Bodies\ntook back 1\n"
+    events = notes.migrate("history", "--json").lines
+    assert [(event["kind"], event["revision"]) for event in events] == [
+        ("up", "0001_begin"),
+        ("up", "0002_bodies"),
+        ("down", "0002_bodies"),
+    ]
+    doctor = notes.run("doctor")
+    assert "the database lacks migration 0002_bodies" in doctor.out + doctor.err
+
+
+def test_an_edited_file_stops_everything_and_says_the_way_out(notes: Notes) -> None:
+    notes.migrate("new", "Begin")
+    notes.migrate("up")
+    path = notes.shell.folder / "migrations" / "0001_begin.py"
+    path.write_text(path.read_text() + "# a word\n")
+    for command in ("up", "down", "plan"):
+        refused = notes.migrate(command)
+        assert refused.code == 1
+        assert "0001_begin.py was edited after it was applied" in refused.err
+        assert "holdfast migrate repair --accept 0001_begin" in refused.err
+    status = notes.migrate("status")
+    assert status.code == 1
+    assert "repair --accept" in status.out
+    assert notes.migrate("repair", "--accept", "0001_begin").out == "accepted 0001_begin\n"
+    assert notes.migrate("status").code == 0
+
+
+def test_production_takes_nothing_back_unless_told_twice(notes: Notes) -> None:
+    notes.environment["HOLDFAST_ENV"] = "production"
+    notes.migrate("new", "Begin")
+    notes.migrate("up")
+    refused = notes.migrate("down")
+    assert refused.code == 1
+    assert "say --yes" in refused.err
+    assert notes.migrate("down", "--yes").code == 0
+
+
+def test_a_hook_of_the_models_module_runs_before_migrations(notes: Notes) -> None:
+    notes.declare("\n\n@before_migrate\nasync def note(store, planned):\n    print('before', *planned.revisions)\n")
+    notes.migrate("new", "Begin")
+    assert notes.migrate("up").out.startswith("before 0001_begin\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("new", "***"), 2, "has no letters to make a name of"),
+        (("repair",), 2, "say one of --accept, --forget, --move and --adopt"),
+        (("repair", "--accept", "a", "--forget", "b"), 2, "say one of"),
+        (("repair", "--forget", "a"), 1, "does not have 'a'"),
+        (("repair", "--move", "a"), 1, "there is no file of 'a'"),
+        (("repair", "--adopt", "a"), 1, "there is no migration 'a'"),
+        (("up", "--to", "a"), 1, "there are no migrations in migrations; write one with `holdfast migrate new`"),
+        (("up", "--phase", "later"), 2, "later"),
+        (("down", "--to", "a"), 1, "there is no migration 'a'"),
+    ],
+)
+def test_bad_input_is_told(notes: Notes, arguments: tuple[str, ...], code: int, said: str) -> None:
+    run = notes.migrate(*arguments)
+    assert run.code == code
+    assert said in run.err
