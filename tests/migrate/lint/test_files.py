@@ -112,6 +112,23 @@ def test_revisions_are_read_along_their_history(tmp_path: Path) -> None:
     assert found(tmp_path) == [("b_third.py", 11, "alter-column-type")]
 
 
+def test_the_type_that_a_revision_says_a_column_had_is_believed(tmp_path: Path) -> None:
+    body = """op.alter_column("b", "t", existing_type=sa.String(10), type_=sa.String(20), schema="shop")
+op.alter_column("b", "u", existing_type=sa.String(20), type_=sa.String(10))
+op.alter_column("b", "v", existing_type=sa.Integer(), nullable=True)"""
+    assert found(revision(tmp_path, "one", body)) == [("one.py", 12, "alter-column-type")]
+
+
+def test_a_revision_may_import_what_it_stands_beside_and_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "names_of_tables.py").write_text('BOOKS = "books"\n')
+    monkeypatch.chdir(tmp_path)
+    body = "import names_of_tables\nprint('hello')\nop.drop_table(names_of_tables.BOOKS)"
+    assert found(revision(tmp_path, "one", body)) == [("one.py", 13, "drop-table")]
+    assert capsys.readouterr().out == ""
+
+
 def test_adding_and_validating_in_one_revision_is_one_transaction(tmp_path: Path) -> None:
     body = """op.create_check_constraint("c", "b", "n > 0", postgresql_not_valid=True)
 op.execute("ALTER TABLE b VALIDATE CONSTRAINT c")"""

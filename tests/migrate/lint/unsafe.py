@@ -125,6 +125,7 @@ CASES: dict[str, list[str]] = {
         "DROP TABLE books",
         "drop table if exists shop.books cascade;",
         'DROP TABLE "a", b',
+        "DROP FOREIGN TABLE f",
         "DROP TABLE IF EXISTS books CASCADE; CREATE TABLE books (id bigint PRIMARY KEY)",
         "DO $do$ BEGIN IF EXISTS (SELECT 1) THEN DROP TABLE books; END IF; END $do$;",
         "DO $$ BEGIN EXECUTE 'DROP TABLE books'; END $$",

@@ -10,15 +10,20 @@ import importlib.util
 import io
 import sys
 import tokenize
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from holdfast.errors import MissingExtra
 from holdfast.migrate.lint.finding import Dialect, Finding
 from holdfast.migrate.lint.lint import Known, lint_sql
+
+if TYPE_CHECKING:
+    from alembic.migration import MigrationContext
+    from alembic.operations.ops import AlterColumnOp
 
 _DIRECTIVE = "holdfast:"
 
@@ -94,6 +99,7 @@ def _run(path: Path, dialect: Dialect, rendered: Rendered) -> BaseException | No
     try:
         from alembic.migration import MigrationContext
         from alembic.operations import Operations
+        from alembic.operations.ops import AlterColumnOp, MigrateOperation
     except ImportError:
         raise MissingExtra("Alembic revisions need Alembic: pip install alembic") from None
     context = MigrationContext.configure(
@@ -105,17 +111,39 @@ def _run(path: Path, dialect: Dialect, rendered: Rendered) -> BaseException | No
         return ImportError(str(path))
     module = importlib.util.module_from_spec(spec)
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    # As Alembic's own configuration has it: a revision may import the application that it stands beside.
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     rendered.write("BEGIN;\n")
     try:
-        with Operations.context(context):
+        # What it prints must not get among the findings.
+        with redirect_stdout(sys.stderr), Operations.context(context) as operations:
+            invoke = operations.invoke
+
+            def telling(operation: MigrateOperation) -> Any:
+                if isinstance(operation, AlterColumnOp):
+                    rendered.write(_old_type(operation, context))
+                return invoke(operation)
+
+            # What only Alembic knows, the type that a column had, is rendered too.
+            setattr(operations, "invoke", telling)  # noqa: B010 - an assignment to a method has no type
             spec.loader.exec_module(module)
             module.upgrade()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's code may raise anything
         return error
     finally:
+        sys.path.remove(here)
         sys.dont_write_bytecode = writes_bytecode
         rendered.write("COMMIT;\n")
     return None
+
+
+def _old_type(operation: AlterColumnOp, context: MigrationContext) -> str:
+    if operation.existing_type is None:
+        return ""
+    schema = f"{operation.schema}." if operation.schema else ""
+    kind = operation.existing_type.compile(dialect=context.dialect)
+    return f"-- {_DIRECTIVE} {schema}{operation.table_name}.{operation.column_name} was {kind}\n"
 
 
 class Rendered(io.TextIOBase):
@@ -140,6 +168,8 @@ class Rendered(io.TextIOBase):
 
     def write(self, piece: str, /) -> int:
         """Take a piece of SQL."""
+        if not piece:
+            return 0
         line = self._asking(sys._getframe(1))
         above = line - 1
         said = []

@@ -26,7 +26,7 @@ from holdfast.migrate.lint.syntax import (
 _CREATED = (
     "view", "materialized view", "recursive view", "type", "domain", "schema", "sequence", "function", "procedure",
     "constraint trigger", "trigger", "event trigger", "extension", "policy", "rule", "role", "user", "publication",
-    "database", "aggregate", "foreign table",
+    "database", "aggregate",
 )  # fmt: skip
 _DROPPED = (
     "table", "foreign table", "materialized view", "view", "index", "schema", "database", "sequence", "type",
@@ -50,7 +50,7 @@ def _create(reader: Reader) -> Record:
     reader.accept("or replace")
     temporary = bool(reader.accept("global temporary", "local temporary", "temporary", "temp", "unlogged") or "")
     unlogged = reader.peek(-1).value == "unlogged"
-    if reader.accept("table"):
+    if reader.accept("table", "foreign table"):
         return _create_table(reader, temporary and not unlogged)
     unique = bool(reader.accept("unique"))
     if reader.accept("index"):
@@ -220,6 +220,14 @@ def _with(reader: Reader) -> Record:
 
 
 def _select(reader: Reader) -> Record:
+    start = reader.at
+    reader.until("into", "from")
+    if reader.accept("into"):
+        temporary = bool(reader.accept("temporary", "temp"))
+        reader.accept("unlogged")
+        reader.accept("table")
+        return CreateTable(reader.name(), temporary=temporary)
+    reader.at = start
     tokens = reader.rest()
     return Write("select", NO_NAME, reads=_sources(tokens), limited=has_word(tokens, "limit", "fetch"))
 

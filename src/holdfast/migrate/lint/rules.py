@@ -70,7 +70,7 @@ add-column-foreign-key add-column-not-constant add-column-not-null add-column-st
 add-column-unique add-column-volatile-default add-exclusion-constraint add-foreign-key add-primary-key
 add-unique-constraint alter-column-type alter-domain-constraint attach-partition bad-suppression cluster
 concurrently-in-transaction create-index delete-all-rows detach-partition disable-trigger drop-cascade
-drop-column drop-database drop-foreign drop-index drop-owned drop-primary-key drop-schema drop-table
+drop-column drop-database drop-index drop-owned drop-primary-key drop-schema drop-table
 enum-value-in-transaction json-column lock-table lock-taken migration-not-rendered nested-transaction
 pragma-in-transaction primary-key-on-nullable rebuild-with-foreign-keys refresh-materialized-view reindex
 rename-attribute rename-column rename-enum-value rename-schema rename-table rename-view set-access-method

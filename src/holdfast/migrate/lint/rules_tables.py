@@ -21,10 +21,11 @@ def drop(record: Drop, situation: Situation) -> Iterator[Problem]:
         if fresh:
             continue
         if record.what in _BREAKING:
+            rule = "drop-table" if record.what == "foreign table" else f"drop-{record.what.split()[0]}"
             yield Problem(
-                f"drop-{record.what.split()[0]}",
+                rule,
                 f"{name.text} and what is in it are gone, and the application that runs now may still use it",
-                f"-- holdfast: allow drop-{record.what.split()[0]} because no released code uses {name.text}\n"
+                f"-- holdfast: allow {rule} because no released code uses {name.text}\n"
                 f"DROP {what} {name.text}; -- in a release after the one that stopped using it, with a backup",
             )
         elif record.cascade:
