@@ -100,6 +100,12 @@ def test_lines_inside_of_a_do_block_are_those_of_the_file() -> None:
     assert [finding.line for finding in lint_sql(text)] == [5, 6]
 
 
+@pytest.mark.parametrize("kind", ["text", "character varying", "numeric"])
+def test_lifting_a_limit_of_an_unknown_type_is_a_warning(kind: str) -> None:
+    [finding] = lint_sql(f"ALTER TABLE books ALTER COLUMN a TYPE {kind}")
+    assert (finding.rule, finding.level) == ("alter-column-type", "warning")
+
+
 def fix_of(sql: str) -> str:
     finding: Finding
     [finding] = lint_sql(sql)

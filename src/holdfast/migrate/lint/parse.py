@@ -20,6 +20,7 @@ from holdfast.migrate.lint.syntax import (
     Record,
     Rename,
     Setting,
+    Tokens,
     Write,
 )
 
@@ -239,8 +240,10 @@ def _insert(reader: Reader) -> Record:
     return Write("insert", table, reads=_sources(tokens), limited=has_word(tokens, "limit", "fetch"))
 
 
-def _sources(tokens: tuple[object, ...]) -> tuple[Name, ...]:
-    reader = Reader(tokens)  # type: ignore[arg-type]
+def _sources(tokens: Tokens) -> tuple[Name, ...]:
+    if not has_word(tokens, *_READERS):
+        return ()
+    reader = Reader(tokens)
     found = []
     while not reader.done:
         if reader.next().value in _READERS and reader.peek(-1).kind == "word":

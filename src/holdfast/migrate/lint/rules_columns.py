@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from holdfast.migrate.lint.finding import Problem
 from holdfast.migrate.lint.reader import Name, Reader, written
 from holdfast.migrate.lint.situation import Situation
-from holdfast.migrate.lint.sql_types import holds_any_text, is_plain_cast, is_serial, keeps_rows
+from holdfast.migrate.lint.sql_types import is_plain_cast, is_serial, is_unlimited, keeps_rows
 from holdfast.migrate.lint.syntax import Action, Alter, Column
 from holdfast.migrate.lint.volatility import volatile_call
 
@@ -126,8 +126,8 @@ def alter_column_type(alter: Alter, action: Action, situation: Situation) -> Ite
         f"ALTER TABLE {table} ADD COLUMN {fresh} {new.text};\n"
         f"-- write both columns (by a trigger or in the application), fill {fresh} in batches, "
         f"move reads to {fresh}, then drop {column}",
-        # Most often it was varchar(n), and then nothing happens.
-        "warning" if old is None and action.using is None and holds_any_text(new) else "error",
+        # Most often a limit is lifted, and then nothing happens.
+        "warning" if old is None and action.using is None and is_unlimited(new) else "error",
     )
 
 

@@ -40,6 +40,8 @@ def rename(alter: Alter, action: Action, situation: Situation) -> Iterator[Probl
     """RENAME TO: the running application knows the old name."""
     if alter.what not in ("table", "foreign table", "view", "materialized view", "schema"):
         return
+    if alter.name.last.endswith("_seq") and action.new_name.last.endswith("_seq"):
+        return  # a sequence, which ALTER TABLE renames too; its column knows it by number
     if alter.name.key in situation.views_later or f"schema {alter.name.key}" in situation.fresh:
         return
     what, old, new = alter.what, alter.name.text, action.new_name.text

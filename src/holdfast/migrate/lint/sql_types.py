@@ -73,18 +73,18 @@ def keeps_rows(old: SqlType, new: SqlType, utc: bool = False) -> bool:
         return not new.sizes or (bool(old.sizes) and new.sizes[0] >= old.sizes[0])
     if old.name == new.name and old.name in _TIMES:
         return (new.sizes or _MICROSECONDS)[0] >= (old.sizes or _MICROSECONDS)[0]
-    if old.name == new.name == "varbit":
+    if old.name in ("bit", "varbit") and new.name == "varbit":
         return not new.sizes or (bool(old.sizes) and new.sizes[0] >= old.sizes[0])
     if {old.name, new.name} == {"timestamp", "timestamptz"}:
         return utc and (not new.sizes or new.sizes == old.sizes)
-    if (old.name, new.name) in (("cidr", "inet"), ("xml", "text")):
-        return True
+    if (old.name, new.name) in (("cidr", "inet"), ("xml", "text"), ("xml", "varchar")):
+        return not new.sizes
     return old.name == new.name and old.sizes == new.sizes
 
 
-def holds_any_text(kind: SqlType) -> bool:
-    """Whether a change to it from another type for text leaves the rows as they are."""
-    return kind.name in _TEXTS and not kind.sizes and not kind.array
+def is_unlimited(kind: SqlType) -> bool:
+    """Whether a change to it from another type of its kind leaves the rows as they are: text, say."""
+    return (kind.name in _TEXTS or kind.name == "numeric") and not kind.sizes and not kind.array
 
 
 def is_plain_cast(using: Sequence[Token], column: str, new: SqlType) -> bool:

@@ -13,6 +13,7 @@ from holdfast.migrate.lint.finding import Dialect
 from holdfast.migrate.lint.tokens import Token, token_at
 
 _ROW_END = re.compile(r"^\\\.[ \t]*(?:\r?\n|\Z)", re.MULTILINE)
+_SPACE = re.compile(r"\s*")
 _OPENS, _CLOSES = ("begin", "case"), "end"
 
 
@@ -63,11 +64,12 @@ def statements_of(text: str, dialect: Dialect = "postgresql") -> Iterator[Statem
         return Statement(text[start:end], start, lines.of(at), tuple(words), tuple(before), tuple(inner), broken)
 
     while position < len(text):
+        if text[position].isspace():
+            position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+            continue
         token = token_at(text, position)
         position += len(token.text)
         kind = token.kind
-        if kind == "space":
-            continue
         if kind in ("comment", "meta"):
             (inner if words else before).append(token)
             continue
