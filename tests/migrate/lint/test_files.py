@@ -92,6 +92,13 @@ op.create_index("k", "books", ["pages"], postgresql_concurrently=True)""",
     assert not list(tmp_path.rglob("__pycache__"))
 
 
+def test_a_relative_path_has_the_same_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = revision(tmp_path, "one", 'op.drop_table("a")\n1 / 0')
+    monkeypatch.chdir(tmp_path)
+    [dropped, failed] = lint_path(path.name)
+    assert [(dropped.file, dropped.line), (failed.file, failed.line)] == [("one.py", 11), ("one.py", 12)]
+
+
 def test_comments_of_a_revision_allow_rules(tmp_path: Path) -> None:
     body = '# holdfast: allow drop-table because it is empty\nop.drop_table("a")\nop.drop_table("b")'
     assert found(revision(tmp_path, "one", body)) == [("one.py", 13, "drop-table")]

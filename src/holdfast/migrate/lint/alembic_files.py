@@ -91,6 +91,7 @@ def render(path: Path, source: str, dialect: Dialect) -> tuple[Rendered, BaseExc
     Raises:
         MissingExtra: Alembic is not installed.
     """
+    path = path.absolute()  # as the frames of its code name it
     rendered = Rendered(str(path), source)
     return rendered, _run(path, dialect, rendered)
 

@@ -84,7 +84,7 @@ def keeps_rows(old: SqlType, new: SqlType, utc: bool = False) -> bool:
 
 def is_unlimited(kind: SqlType) -> bool:
     """Whether a change to it from another type of its kind leaves the rows as they are: text, say."""
-    return (kind.name in _TEXTS or kind.name == "numeric") and not kind.sizes and not kind.array
+    return kind.name in _TEXTS and not kind.sizes and not kind.array
 
 
 def is_plain_cast(using: Sequence[Token], column: str, new: SqlType) -> bool:
