@@ -95,6 +95,8 @@ CASES: list[str] = [
     "CREATE UNLOGGED TABLE t (id int); CREATE INDEX ON t (id); ALTER TABLE t SET LOGGED;",
     "CREATE TABLE p PARTITION OF sales FOR VALUES FROM (1) TO (2); CREATE INDEX ON p (id);",
     "CREATE MATERIALIZED VIEW v AS SELECT 1 AS a; CREATE UNIQUE INDEX ON v (a); REFRESH MATERIALIZED VIEW v;",
+    "SET search_path = shop, public; CREATE TABLE t (id int); CREATE INDEX ON shop.t (id);",
+    "SET search_path TO 'shop'; CREATE TABLE shop.t (id int); CREATE INDEX ON t (id);",
     "CREATE SCHEMA s; CREATE TABLE s.t (id int); DROP SCHEMA s;",
     "CREATE TYPE mood AS ENUM ('sad'); ALTER TYPE mood RENAME VALUE 'sad' TO 'blue';",
     "CREATE DOMAIN d AS text; ALTER DOMAIN d ADD CHECK (VALUE <> '');",

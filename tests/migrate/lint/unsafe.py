@@ -152,6 +152,8 @@ CASES: dict[str, list[str]] = {
         "BEGIN; SET LOCAL lock_timeout = '2s'; CREATE INDEX i ON books (a, b); COMMIT;",
         "CREATE TABLE authors (id int); CREATE INDEX i ON authors (id); CREATE INDEX j ON books (author_id);",
         "CREATE TABLE archive.books (id int); CREATE INDEX j ON books (author_id);",
+        "SET search_path = shop; CREATE TABLE t (id int); CREATE INDEX ON other.t (id);",
+        "CREATE TABLE t (id int); CREATE INDEX ON other.t (id);",
     ],
     "drop-index": [
         "DROP INDEX books_title",

@@ -92,7 +92,11 @@ class Situation:
 
     def is_fresh(self, name: Name) -> bool:
         """Whether nobody else can be using it: made in this script, or in a schema that was."""
-        return name.key in self.fresh or ("." in name.key and f"schema {name.key.split('.')[0]}" in self.fresh)
+        schema, _, _ = name.key.rpartition(".")
+        if name.key in self.fresh or f"schema {schema}" in self.fresh:
+            return True
+        default = self.settings.get("search_path", "").partition(",")[0].strip().strip("'\"")
+        return (name.last if schema == default else f"{default}.{name.key}") in self.fresh
 
     def known_type(self, table: Name, column: str) -> SqlType | None:
         """A column's type, if the file has shown it."""
