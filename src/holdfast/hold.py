@@ -118,9 +118,9 @@ class Holdfast:
         """One transaction, committed when the block ends and rolled back when it raises; see `Store.unit`."""
         return self.store.unit(actor=actor, tenant=tenant, request_id=request_id, isolation=isolation)
 
-    def read(self, *, tenant: Tenant = None) -> AbstractAsyncContextManager[Unit]:
-        """A unit that only reads."""
-        return self.store.read(tenant=tenant)
+    def read(self, *, tenant: Tenant = None, replica: bool = False) -> AbstractAsyncContextManager[Unit]:
+        """A unit that only reads, from the replica if it may; see `Store.read`."""
+        return self.store.read(tenant=tenant, replica=replica)
 
     async def run(self, work: Callable[[Unit], Awaitable[T]], **options: Any) -> T:
         """Run `work(unit)`, again when it loses against a concurrent transaction; see `Store.run`."""

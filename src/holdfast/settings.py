@@ -24,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_url: str = DEFAULT_DATABASE_URL
     database_url_is_default: bool = True
     database_auth_token: str | None = None  # libSQL
+    database_replica_file: str | None = None  # libSQL: where a local copy is kept, for reads that ask for it
     redis_url: str | None = None
     redis_prefix: str = "holdfast"
     environment: Literal["development", "production"] = "development"
@@ -96,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "database_url": (("HOLDFAST_DATABASE_URL", "DATABASE_URL", "TURSO_DATABASE_URL"), str),
     "database_auth_token": (("HOLDFAST_DATABASE_AUTH_TOKEN", "TURSO_AUTH_TOKEN"), str),
+    "database_replica_file": (("HOLDFAST_DATABASE_REPLICA_FILE",), str),
     "redis_url": (("HOLDFAST_REDIS_URL", "REDIS_URL"), str),
     "redis_prefix": (("HOLDFAST_REDIS_PREFIX", "REDIS_PREFIX"), str),
     "environment": (("HOLDFAST_ENV",), str),

@@ -26,7 +26,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from holdfast.errors import MissingExtra
 from holdfast.settings import Settings
 from holdfast.store import hrana
-from holdfast.store.urls import LIBSQL
+from holdfast.store.urls import LIBSQL, web_address
 
 ANSWER = 120.0  # seconds to wait for an answer, unless statements have a limit of their own
 _GRACE = 0.1  # seconds that a cancellation waits for the answer to what was sent
@@ -93,7 +93,7 @@ class Connection:
         import httpcore
 
         secure = url.query.get("tls") != "0"
-        self._url = f"{'https' if secure else 'http'}://{url.host}:{url.port or (443 if secure else 80)}"
+        self._url = web_address(url)
         self._headers = [(b"Content-Type", b"application/json"), *_headers(url, settings.database_auth_token)]
         answer = settings.statement_timeout or ANSWER
         patience = settings.connect_timeout

@@ -36,8 +36,12 @@ def create_engines(url: URL, settings: Settings) -> tuple[AsyncEngine, AsyncEngi
     writer = _engine(url, settings, connections=1, begin="BEGIN IMMEDIATE")
     if in_memory:
         return writer, writer
-    reader = _engine(url, settings, connections=settings.pool_size, begin="BEGIN", pragmas="PRAGMA query_only=ON;")
-    return writer, reader
+    return writer, reading_engine(url, settings)
+
+
+def reading_engine(url: URL, settings: Settings) -> AsyncEngine:
+    """The engine that reads one file."""
+    return _engine(url, settings, connections=settings.pool_size, begin="BEGIN", pragmas="PRAGMA query_only=ON;")
 
 
 def _engine(url: URL, settings: Settings, *, connections: int, begin: str, pragmas: str = "") -> AsyncEngine:

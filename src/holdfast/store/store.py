@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import exc, text
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import greenlet_spawn
 
-from holdfast.errors import StoreError, Unavailable
+from holdfast.errors import ConfigurationError, StoreError, Unavailable
 from holdfast.logs import get_logger
 from holdfast.secrets import SecretKeys
 from holdfast.settings import Settings, hide_password
@@ -23,6 +24,7 @@ from holdfast.store.cancellation import to_the_end
 from holdfast.store.failures import Translated, is_connection_loss, is_of_the_driver, is_retryable
 from holdfast.store.hooks import Hooks
 from holdfast.store.open_units import OpenUnits
+from holdfast.store.replica import Replica
 from holdfast.store.scope import ScopedSession, Tenant, checked_tenant
 from holdfast.store.unit import Unit
 from holdfast.store.urls import dialect_of, file_of, is_remote, parse_url
@@ -45,6 +47,7 @@ class Store:
         is_remote: whether it is a libSQL database over HTTP.
         in_memory: whether it is a SQLite database in memory, which has one connection.
         engine, read_engine: on SQLite one writing connection and a pool of readers; on PostgreSQL the same engine.
+        replica: the local copy of a libSQL database; None unless one is kept.
         secrets: what signs page cursors.
         hooks: where higher floors join every writing unit.
     """
@@ -68,11 +71,23 @@ class Store:
         else:
             self.engine = self.read_engine = postgres.create_engine(self.url, settings)
             self._reading_session = postgres.ReadingSession
-        for engine in {self.engine, self.read_engine}:
+        self.replica = self._replica()
+        for engine in {self.engine, self.read_engine, *([self.replica.engine] if self.replica else [])}:
             slow_queries.watch(engine, settings.slow_query)
         self._translated = Translated(self.place)
         self._leaving: asyncio.Task[None] | None = None
         self._units = OpenUnits(self.place)
+
+    def _replica(self) -> Replica | None:
+        file = self.settings.database_replica_file
+        if file is None:
+            return None
+        if not self.is_remote:
+            raise ConfigurationError(
+                f"HOLDFAST_DATABASE_REPLICA_FILE is {file}, but {self.place} is no libSQL database over HTTP;"
+                " remove the one, or let the other name such a database"
+            )
+        return Replica(self.url, Path(file), self.settings)
 
     async def start(self) -> None:
         """Connect, or fail fast: retries with jittered backoff up to `start_timeout` seconds.
@@ -161,16 +176,26 @@ class Store:
                 raise
 
     @asynccontextmanager
-    async def read(self, *, tenant: Tenant = None) -> AsyncIterator[Unit]:
+    async def read(self, *, tenant: Tenant = None, replica: bool = False) -> AsyncIterator[Unit]:
         """A unit that only reads; on SQLite it neither waits for the writer nor blocks it.
+
+        Args:
+            tenant: whose rows it sees.
+            replica: that what was committed elsewhere in the last moments may be missing: read from the replica, if
+                there is one. What this process has committed is there.
 
         Raises:
             StoreError: something was written, or a row was changed in Python, which would be lost.
+            Unavailable: the database cannot be reached, or the replica cannot catch up with what this process wrote.
         """
         with self._units.one(alone=self.dialect == "sqlite" and self.engine is self.read_engine):
             confined = checked_tenant(tenant)
+            engine = self.read_engine
+            if replica and self.replica is not None:
+                await self.replica.ready()
+                engine = self.replica.engine
             session = AsyncSession(
-                self.read_engine,
+                engine,
                 sync_session_class=self._reading_session,
                 expire_on_commit=False,
                 autoflush=False,
@@ -235,6 +260,8 @@ class Store:
         with self._units.one(alone=alone), self._translated:
             async with self.engine.begin() if write else self.read_engine.connect() as connection:
                 yield connection
+        if write and self.replica is not None:
+            self.replica.wrote()
 
     async def close(self, *, timeout: float = 10.0) -> None:
         """Refuse new units, let open ones finish for up to `timeout` seconds, then drop the connections.
@@ -251,6 +278,8 @@ class Store:
             self._leaving = asyncio.create_task(self._drop_when_idle(pools))
         for engine in {self.engine, self.read_engine}:
             await engine.dispose()
+        if self.replica is not None:
+            await self.replica.close()
 
     async def _drop_when_idle(self, pools: list[Pool]) -> None:
         await self._units.idle.wait()
@@ -275,6 +304,8 @@ class Store:
     async def _commit(self, unit: Unit) -> None:
         with self._translated:
             await unit.session.commit()
+        if self.replica is not None:
+            self.replica.wrote()
         await unit.session.close()  # so that a callback may open a unit of its own
         for callback in unit.after_commit_callbacks():
             try:

@@ -71,6 +71,13 @@ def is_remote(url: URL) -> bool:
     return url.drivername == LIBSQL
 
 
+def web_address(url: URL) -> str:
+    """The address of a remote database's server: `https://host:port`."""
+    secure = url.query.get("tls") != "0"
+    host = f"[{url.host}]" if ":" in str(url.host) else url.host
+    return f"{'https' if secure else 'http'}://{host}:{url.port or (443 if secure else 80)}"
+
+
 def file_of(url: URL) -> Path | None:
     """The file of a SQLite URL; None for PostgreSQL, for a database in memory and for one over HTTP."""
     if dialect_of(url) != "sqlite" or is_remote(url) or url.database in (None, "", ":memory:"):
