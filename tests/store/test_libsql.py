@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -158,6 +159,20 @@ async def test_a_row_that_is_refused_in_the_middle_undoes_the_others(store: Stor
             )
     async with store.read() as unit:
         assert (await unit.execute("SELECT count(*) FROM reviews")).scalar_one() == 0
+
+
+async def test_what_comes_after_a_failure_in_a_request_does_not_run(store: Store) -> None:
+    insert = "INSERT INTO reviews (id, stars, part_id) VALUES (?, 1, ?)"
+    async with store.raw() as connection:
+        await connection.execute("INSERT INTO parts (id, title, created_at, updated_at) VALUES ('p', 't', 1, 1)")
+        with pytest.raises(sqlite3.IntegrityError):
+            await connection.executemany(insert, [("a", "p"), ("a", "p"), ("b", "p")])
+        assert await connection.execute_fetchall("SELECT id FROM reviews") == [("a",)]
+        await connection.execute("BEGIN NO SUCH WAY")
+        with pytest.raises(sqlite3.OperationalError):
+            await connection.execute(insert, ("c", "p"))
+        await connection.rollback()
+        assert await connection.execute_fetchall("SELECT count(*) FROM reviews") == [(1,)]
 
 
 @pytest.mark.parametrize(
