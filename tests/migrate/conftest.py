@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from holdfast.store import Store
+from tests.backends import EVERY_BACKEND
 from tests.store.opening import opened
+
+
+@pytest.fixture(params=EVERY_BACKEND)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database on each backend in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ _ALTERING = ops.AddColumnOp | ops.AlterColumnOp | ops.DropColumnOp | ops.AddCons
 # Constraints that a migration leaves without a name get the one that the models' would have.
 _NAMED = MetaData(naming_convention=NAMING)
 
+_REBUILDING = re.compile(r'\s*CREATE TABLE "?_alembic_tmp_(?P<table>[^"(]+)')
 _REBUILT = re.compile(r'ALTER TABLE "?_alembic_tmp_\S+ RENAME TO (?P<table>.+)$')
 _DROPPED = re.compile(r"\s*DROP\s+TRIGGER\s+(?:IF\s+EXISTS\s+)?(?P<name>\S+)", re.I)
 
@@ -103,25 +105,32 @@ async def _check_foreign_keys(connection: AsyncConnection) -> None:
 
 @contextmanager
 def keeping_triggers(connection: Connection) -> Iterator[None]:
-    """Make the triggers of a SQLite table anew right after a batch operation rebuilt it, which drops them."""
-    known = {name: (table, sql) for name, table, sql in _triggers(connection)}
+    """Make the triggers of a SQLite table anew right after a batch operation rebuilt it, which drops them.
+
+    The views and other tables' triggers that name it step aside meanwhile: SQLite looks through them when a table
+    gets its name, and misses the one that is being rebuilt.
+    """
+    kept = _kept(connection)
     dropped: set[str] = set()
+    aside: list[_Kept] = []
 
     def before(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
         if (found := _DROPPED.match(statement)) is not None:
-            dropped.add(found["name"].strip("\"'`[];"))
-        elif _REBUILT.match(statement):
-            # Else SQLite looks through the triggers of other tables and misses the one that is being rebuilt.
-            cursor.execute("PRAGMA legacy_alter_table=ON")
+            dropped.add(_bare(found["name"]))
+        elif (found := _REBUILDING.match(statement)) is not None:
+            table = _bare(found["table"])
+            aside[:] = [one for one in kept if one.table != table and one.names(table) and one.name not in dropped]
+            for one in aside:
+                cursor.execute(f"DROP {one.kind} IF EXISTS {_quoted(one.name)}")
 
     def after(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
         if (found := _REBUILT.match(statement)) is None:
             return
-        cursor.execute("PRAGMA legacy_alter_table=OFF")
-        rebuilt = found["table"].strip('" ')
-        for name, (table, sql) in known.items():
-            if table == rebuilt and name not in dropped:
-                connection.exec_driver_sql(sql)
+        table = _bare(found["table"])
+        for one in kept:
+            if one in aside or (one.table == table and one.kind == "TRIGGER" and one.name not in dropped):
+                connection.exec_driver_sql(one.sql)
+        aside.clear()
 
     event.listen(connection, "before_cursor_execute", before)
     event.listen(connection, "after_cursor_execute", after)
@@ -132,8 +141,33 @@ def keeping_triggers(connection: Connection) -> Iterator[None]:
         event.remove(connection, "after_cursor_execute", after)
 
 
-def _triggers(connection: Connection) -> list[Any]:
-    return list(connection.exec_driver_sql("SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger'"))
+@dataclass(frozen=True)
+class _Kept:
+    """A trigger or a view: its name, the table it is on, its definition."""
+
+    kind: str
+    name: str
+    table: str
+    sql: str
+
+    def names(self, table: str) -> bool:
+        return re.search(rf"\b{re.escape(table)}\b", self.sql) is not None
+
+
+def _kept(connection: Connection) -> list[_Kept]:
+    """The views and triggers of a database, in the order in which they were made."""
+    rows = connection.exec_driver_sql(
+        "SELECT upper(type), name, tbl_name, sql FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY rowid"
+    )
+    return [_Kept(*row) for row in rows]
+
+
+def _bare(name: str) -> str:
+    return name.strip("\"'`[]; ")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def run_script(

@@ -215,7 +215,7 @@ def _sent(value: Any, place: int) -> dict[str, Any]:
     if value is None:
         return {"type": "null"}
     if isinstance(value, str):
-        return {"type": "text", "value": value}
+        return {"type": "text", "value": str(value)}  # a plain one: SQLAlchemy's names are more
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:
             raise OverflowError("Python int too large to convert to SQLite INTEGER")

@@ -8,6 +8,7 @@ stream and its transaction on the server.
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import ssl
 from collections import deque
@@ -33,6 +34,7 @@ _GRACE = 0.1  # seconds that a cancellation waits for the answer to what was sen
 _STEPS = 5_000  # statements in one request
 _LOST = hrana.Problem("the connection of this transaction was lost", "STREAM_EXPIRED")
 _ENDS = ("TRANSACTION_TIMEOUT", "STREAM_EXPIRED")
+_FOREIGN_KEYS = re.compile(r"PRAGMA foreign_keys=(ON|OFF)")
 _READING = ("SELECT", "VALUES", "EXPLAIN", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "END")
 
 
@@ -102,6 +104,7 @@ class Connection:
         self._pool = httpcore.AsyncConnectionPool(ssl_context=_trusted() if secure else None, max_connections=1)
         self._read_only = read_only
         self._baton: str | None = None
+        self._foreign_keys = "ON"
         self._begin: str | None = None  # said, and not sent yet
         self._ended: hrana.Problem | None = None  # why the server ended the transaction that we are in
         self._known_to_read: set[str] = set()
@@ -167,6 +170,9 @@ class Connection:
         first = statements[0][0].lstrip()[:9].upper()
         if first.startswith("BEGIN"):
             return self._begun(statements[0][0])
+        if (told := _FOREIGN_KEYS.fullmatch(statements[0][0])) is not None and not self.in_transaction:
+            self._foreign_keys = told[1]  # for the streams to come
+            return [hrana.Result()]
         ends = first.startswith(("COMMIT", "END")) or statements[0][0].strip().upper() == "ROLLBACK"
         if ends and not first.startswith("ROLLBACK") and self._ended is not None:
             problem = self._ended
@@ -230,7 +236,7 @@ class Connection:
         if self._baton is not None:
             return []
         begin: list[hrana.Statement] = [] if self._begin is None else [(self._begin, ())]
-        return [("PRAGMA foreign_keys=ON", ()), *begin]
+        return [(f"PRAGMA foreign_keys={self._foreign_keys}", ()), *begin]
 
     def _begun(self, sql: str) -> list[hrana.Result]:
         if self.in_transaction:
