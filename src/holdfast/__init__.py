@@ -7,6 +7,7 @@ from holdfast.model import (
     Amount,
     Aspect,
     Attributed,
+    Encrypted,
     Expose,
     KeyedModel,
     Model,
@@ -23,7 +24,7 @@ from holdfast.model import (
 )
 from holdfast.rollup import Count, Rollup, Sum
 from holdfast.settings import Settings
-from holdfast.store import ALL, Page, Query, Repository, Store, Unit
+from holdfast.store import ALL, Page, Query, Repository, Store, TenantFiles, Unit
 
 __all__ = [
     "ALL",
@@ -32,6 +33,7 @@ __all__ = [
     "Aspect",
     "Attributed",
     "Count",
+    "Encrypted",
     "Expose",
     "Holdfast",
     "HoldfastError",
@@ -46,6 +48,7 @@ __all__ = [
     "SoftDeleted",
     "Store",
     "Sum",
+    "TenantFiles",
     "Text",
     "Timestamps",
     "Total",

@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     environment: Literal["development", "production"] = "development"
     secret_key: str | None = None  # signs page cursors: `current,previous`
     models: str = "holdfast.apps.agents"  # modules of the models that the command line keeps, between commas
+    encryption_keys: str | None = None  # of encrypted columns: `id:base64,…`, the first one encrypts
     pool_size: int = 5  # connections kept open (PostgreSQL), readers (SQLite)
     pool_max: int = 15  # connections at most, under load
     pool_timeout: float = 30.0  # how long a unit waits for a connection
@@ -102,6 +103,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "redis_prefix": (("HOLDFAST_REDIS_PREFIX", "REDIS_PREFIX"), str),
     "environment": (("HOLDFAST_ENV",), str),
     "secret_key": (("HOLDFAST_SECRET_KEY",), str),
+    "encryption_keys": (("HOLDFAST_ENCRYPTION_KEYS",), str),
     "models": (("HOLDFAST_MODELS",), str),
     "pool_size": (("HOLDFAST_DATABASE_POOL_SIZE", "DATABASE_POOL_SIZE", "DATABASE_POOL_MIN"), int),
     "pool_max": (("HOLDFAST_DATABASE_POOL_MAX", "DATABASE_POOL_MAX"), int),

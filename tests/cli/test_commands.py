@@ -34,6 +34,10 @@ COMMANDS = [
     "journal skip",
     "journal rebuild",
     "journal forget",
+    "encrypt",
+    "encrypt new-key",
+    "encrypt status",
+    "encrypt rotate",
     "doctor",
 ]
 

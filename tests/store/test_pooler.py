@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from holdfast.errors import Conflict, StoreError
+from holdfast.model import uuid7
 from holdfast.store import Query, Store
+from holdfast.store.copying import LEAST
 from tests.store.opening import opened
 from tests.store.shop import Base, Maker, Part
 
@@ -48,6 +50,7 @@ async def test_units_work_whatever_connection_they_are_given(store: Store) -> No
 async def test_nothing_stays_behind_in_the_servers_session(store: Store) -> None:
     async def look() -> tuple[Any, Any, Any]:
         async with store.unit() as unit:
+            await unit[Maker].add_many([{"name": str(uuid7())} for _ in range(LEAST)])  # by COPY
             prepared = (
                 await unit.execute("SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql")
             ).scalar_one()

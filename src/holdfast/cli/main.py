@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from holdfast import logs
-from holdfast.cli import doctor, index, journal, migrate, query, up
+from holdfast.cli import doctor, encrypt, index, journal, migrate, query, up
 from holdfast.cli.output import DONE_IN_PART, FAILED, INTERRUPTED, OutputLost, ReaderGone, complain, help_of, mute
 from holdfast.errors import HoldfastError
 
@@ -30,6 +30,7 @@ app.add_typer(index.app, name="index")
 app.add_typer(query.app, name="query")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(journal.app, name="journal")
+app.add_typer(encrypt.app, name="encrypt")
 app.command("doctor", help=help_of(doctor.doctor))(doctor.doctor)
 
 

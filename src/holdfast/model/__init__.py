@@ -2,6 +2,7 @@
 
 from holdfast.model.base import NAMING, KeyedModel, Model, model_of, models_of
 from holdfast.model.defaults import database_actor, database_id, database_now
+from holdfast.model.encrypted import BlindIndex, Encrypted, encrypted_columns, refuse_encrypted
 from holdfast.model.expose import Expose
 from holdfast.model.ids import uuid7
 from holdfast.model.mixins import Attributed, SoftDeleted, Timestamps, Versioned, live_unique
@@ -14,6 +15,8 @@ __all__ = [
     "Amount",
     "Aspect",
     "Attributed",
+    "BlindIndex",
+    "Encrypted",
     "Expose",
     "KeyedModel",
     "Model",
@@ -28,11 +31,13 @@ __all__ = [
     "database_actor",
     "database_id",
     "database_now",
+    "encrypted_columns",
     "exact_sum",
     "format_utc",
     "live_unique",
     "model_of",
     "models_of",
+    "refuse_encrypted",
     "require_columns",
     "uuid7",
 ]

@@ -12,8 +12,9 @@ from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from holdfast.errors import ModelError
 from holdfast.model.defaults import database_id
+from holdfast.model.encrypted import Encrypted, add_blind_columns, check_encrypted
 from holdfast.model.ids import uuid7
-from holdfast.model.policy import Policy
+from holdfast.model.policy import Policy, require_columns
 from holdfast.model.tenancy import add_tenant_key, check_tenanted
 from holdfast.model.types import Amount, Text, UtcTime
 
@@ -49,6 +50,7 @@ class Model(DeclarativeBase):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7, server_default=database_id(), sort_order=-100)
 
     def __init_subclass__(cls, **options: Any) -> None:
+        add_blind_columns(cls)
         super().__init_subclass__(**options)
         if cls.__dict__.get("__abstract__") or "__table__" not in cls.__dict__:
             return
@@ -85,6 +87,9 @@ def _check(model: type[Model]) -> None:
     policy = model.__policy__
     if not isinstance(policy, Policy):
         raise ModelError(f"{model.__name__}.__policy__ must be a Policy(…), not {policy!r}")
+    if policy.tenant is not None:
+        require_columns(model, (policy.tenant,), "Policy(tenant=…)")
+    check_encrypted(model)
     policy.check(model)
     if policy.tenant is not None:
         check_tenanted(model, policy.tenant)
@@ -100,6 +105,8 @@ def _default_in_the_database(column: Column[Any]) -> None:
     """Let raw SQL leave out what Python may: a constant default is the database's too."""
     default = column.default
     if column.server_default is not None or not isinstance(default, ScalarElementColumnDefault):
+        return
+    if isinstance(column.type, Encrypted):  # the database must not know it
         return
     if isinstance(default.arg, str | int | float):  # others, as bytes, have no literal that every database reads
         column.server_default = DefaultClause(literal(default.arg, column.type))

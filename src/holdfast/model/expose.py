@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from holdfast.errors import ModelError
+from holdfast.model.encrypted import blind_columns, encrypted_columns, refuse_encrypted
 from holdfast.model.policy import Aspect, require_columns
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -21,7 +22,7 @@ class Expose(Aspect):
         name: the resource's name, lower case with dashes; the table's name by default.
         filters: columns that a request may filter by (`?rating[gte]=4`).
         sort: columns that a request may sort by.
-        fields: columns that are shown; all but the policy's `private` and `secret` ones by default.
+        fields: columns that are shown; all but encrypted and the policy's `private` and `secret` ones by default.
         include: relationships that a request may load along.
         key: the unique column a single row is asked for by, besides `id`.
     """
@@ -49,6 +50,7 @@ class Expose(Aspect):
             raise ModelError(f"{model.__name__} has no id, by which Expose shows a row; declare it as a Model")
         for part, names in (("filters", self.filters), ("sort", self.sort), ("fields", self.fields)):
             require_columns(model, names, f"Expose({part}=…)")
+            refuse_encrypted(model, names, f"Expose({part}=…)")
             for name in names:
                 if name in model.__policy__.secret:
                     raise ModelError(
@@ -56,6 +58,7 @@ class Expose(Aspect):
                     )
         if self.key is not None:
             require_columns(model, (self.key,), "Expose(key=…)")
+            refuse_encrypted(model, (self.key,), "Expose(key=…)")
         if not _NAME.fullmatch(self.resource(model)):
             raise ModelError(
                 f"{model.__name__}: the resource name {self.resource(model)!r} is not lower case with dashes"
@@ -68,6 +71,7 @@ class Expose(Aspect):
     def shown(self, model: type[Any]) -> tuple[str, ...]:
         """The columns that are shown, `id` first."""
         policy = model.__policy__
-        kept = {*policy.private, *policy.secret}
+        hidden = {str(c.name) for c in encrypted_columns(model.__table__)}
+        kept = {*policy.private, *policy.secret, *hidden, *blind_columns(model.__table__).values()}
         names = self.fields or tuple(c.name for c in model.__table__.columns if c.name not in kept)
         return ("id", *(name for name in names if name != "id"))

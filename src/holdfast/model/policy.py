@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.errors import ModelError
+from holdfast.model.encrypted import refuse_encrypted
 
 if TYPE_CHECKING:
     from holdfast.model.base import Model
@@ -88,6 +89,7 @@ class Policy:
             aspect.check(model)
             needed = aspect.needs(model)
             require_columns(model, needed, type(aspect).__name__)
+            refuse_encrypted(model, needed, f"{type(aspect).__name__}, whose facts the journal carries,")
             if needed and not self.capture:
                 raise ModelError(
                     f"{model.__name__}: {type(aspect).__name__} follows the journal, but Policy(capture=False)"

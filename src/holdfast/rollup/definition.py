@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from holdfast.errors import ModelError
-from holdfast.model import Amount, Aspect, Text, Total, UtcTime, exact_sum, require_columns
+from holdfast.model import Amount, Aspect, Text, Total, UtcTime, exact_sum, refuse_encrypted, require_columns
 
 NO_VALUE = ""  # a dimension that is NULL in the row: keys of a rollup are never NULL
 
@@ -81,6 +81,7 @@ class Rollup(Aspect):
                 raise ModelError(f"{model.__name__}: {where} groups by {name!r}; a dimension must be a text column")
         for name, measure in self.measures.items():
             require_columns(model, tuple(measure.where), where)
+            refuse_encrypted(model, measure.where, where)
             if isinstance(measure, Sum):
                 require_columns(model, (measure.column,), where)
                 if not isinstance(columns[measure.column].type, Amount):

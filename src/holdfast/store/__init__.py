@@ -7,6 +7,7 @@ from holdfast.store.query import Query
 from holdfast.store.repository import Repository
 from holdfast.store.scope import ALL, Tenant
 from holdfast.store.store import Isolation, Store
+from holdfast.store.tenant_files import TenantFiles
 from holdfast.store.unit import Unit
 
-__all__ = ["ALL", "Hooks", "Isolation", "Page", "Query", "Repository", "Store", "Tenant", "Unit"]
+__all__ = ["ALL", "Hooks", "Isolation", "Page", "Query", "Repository", "Store", "Tenant", "TenantFiles", "Unit"]

@@ -1,8 +1,9 @@
 """Many rows in one statement, without the session's bookkeeping.
 
-SQLite takes them by executemany, which reports how many rows it wrote. PostgreSQL takes one array a column
-and unnests them: one statement of constant text whatever the number of rows, so it is compiled and planned
-once, capture fires once, and the number of rows written comes back (executemany does not say).
+SQLite takes them by executemany, which reports how many rows it wrote. PostgreSQL takes many new rows by COPY (see
+`copying`). A few, and rows that may be there already, it takes as one array a column and unnests them: one statement
+of constant text whatever the number of rows, so it is compiled and planned once, capture fires once, and the number
+of rows written comes back (executemany does not say).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Column,
     Dialect,
     Insert,
+    LargeBinary,
     Table,
     and_,
     bindparam,
@@ -26,12 +28,15 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from holdfast.errors import HoldfastError, InvalidValue
-from holdfast.model import Attributed, Model, SoftDeleted, Versioned, model_of
+from holdfast.model import Attributed, Encrypted, Model, SoftDeleted, Versioned, model_of
+from holdfast.model.encrypted import Blinded, blind_columns, encrypted_columns
+from holdfast.store import copying
 from holdfast.store.flushing import other_tenant
 from holdfast.store.scope import Scope
 from holdfast.store.slow_queries import ROWS
@@ -50,7 +55,11 @@ async def insert(session: AsyncSession, scope: Scope, model: type[Model], rows: 
     await session.flush()
     connection = await session.connection()
     for _, group in groupby(values, key=tuple):
-        for part in _parts(_with_defaults(table, list(group))):
+        alike = list(group)
+        if copying.fits(connection.dialect, table, alike):
+            await copying.copy(connection, table, alike)
+            continue
+        for part in _parts(_with_defaults(table, alike)):
             await _send(connection, table, part, None)
     return len(values)
 
@@ -70,16 +79,18 @@ async def upsert(
     for name in (*on, *(update_columns or ())):
         _check_column(table, name)
     values = _values(model, rows)
-    names = values[0].keys()
-    for name in names:
+    given = values[0].keys()
+    for name in given:
         _check_column(table, name)
-    if any(v.keys() != names for v in values):
+    if any(v.keys() != given for v in values):
         raise InvalidValue(f"the rows to upsert into {table.name} must all give the same columns")
+    values = _owned(scope, model, values)
+    names = values[0].keys()
     keep = {*_KEEP, *(c.name for c in table.primary_key.columns), model.__policy__.tenant}
     changed = [n for n in names if n not in on and n not in keep] if update_columns is None else list(update_columns)
     if model.__policy__.tenant in changed:
         raise InvalidValue(f"a row of {model.__name__} stays with its tenant; leave it out of update_columns")
-    values = _owned(scope, model, values)
+    changed += [blind for name, blind in blind_columns(table).items() if name in changed and blind not in changed]
     conflict = (tuple(on), tuple(changed))
     if changed:
         values = _last_by_key(values, on)
@@ -96,6 +107,8 @@ def _owned(scope: Scope, model: type[Model], rows: list[Row]) -> list[Row]:
     """
     if issubclass(model, Attributed):
         rows = [{"created_by": scope.actor, "updated_by": scope.actor, **row} for row in rows]
+    for column, blind in blind_columns(model.__table__).items():
+        rows = [{**row, blind: Blinded(row[column])} if column in row else row for row in rows]
     value = scope.tenant_of(model)
     if value is None:
         return rows
@@ -161,7 +174,7 @@ def _positional(
 @lru_cache(maxsize=256)
 def _from_arrays(table: Table, names: tuple[str, ...], conflict: Conflict | None) -> Insert:
     """INSERT … SELECT from one array parameter a column, named after it with `_` behind."""
-    arrays = (bindparam(f"{name}_", type_=ARRAY(table.c[name].type)) for name in names)
+    arrays = (bindparam(f"{name}_", type_=ARRAY(table.c[name].type, dimensions=1)) for name in names)
     source = func.unnest(*arrays).table_valued(*names, name="given").render_derived()
     statement = postgresql.insert(table).from_select(
         list(names), select(*(source.c[name] for name in names)), include_defaults=False
@@ -183,7 +196,8 @@ def _on_conflict(table: Table, statement: Any, conflict: Conflict | None) -> Ins
     if issubclass(model, Attributed):
         touched.add("updated_by")
     updates: dict[str, Any] = {name: new[name] for name in {*changed, *touched}}
-    differs = [table.c[name].is_distinct_from(new[name]) for name in changed if name not in touched]
+    skipped = touched | _told_apart(table)
+    differs = [_raw(table.c[n]).is_distinct_from(_raw(new[n])) for n in changed if n not in skipped]
     if issubclass(model, Versioned):
         updates["version"] = table.c.version + literal_column("1")
     conditions = [or_(*differs)] if differs else []
@@ -192,6 +206,16 @@ def _on_conflict(table: Table, statement: Any, conflict: Conflict | None) -> Ins
     return statement.on_conflict_do_update(  # type: ignore[no-any-return]
         index_elements=on, index_where=where, set_=updates, where=and_(*conditions) if conditions else None
     )
+
+
+def _raw(column: Any) -> Any:
+    """`column` as it is stored: what is encrypted refuses to be compared."""
+    return type_coerce(column, LargeBinary()) if isinstance(column.type, Encrypted) else column
+
+
+def _told_apart(table: Table) -> set[str]:
+    """Encrypted columns whose blind index tells whether they differ: two ciphertexts always do."""
+    return {str(c.name) for c in encrypted_columns(table) if c.type.blind and c.type.normalise is None}
 
 
 def _index_condition(table: Table, on: tuple[str, ...]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Boolean, ColumnElement, Integer, String, Uuid, and_, inspect, tuple_
+from sqlalchemy import Boolean, ColumnElement, Integer, String, Uuid, and_, inspect, or_
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from holdfast.errors import InvalidValue
@@ -69,7 +69,7 @@ class Key:
         """The condition that a row has one of these keys, as `parse` gives them."""
         if len(self.names) == 1:
             return getattr(self._model, self.names[0]).in_(keys)  # type: ignore[no-any-return]
-        return tuple_(*(getattr(self._model, name) for name in self.names)).in_(keys)
+        return or_(*map(self.equals, keys))  # for a row IN a list SQLite reads the whole table
 
     def _told(self) -> str:
         words = [_WORDS.get(kind, "a value") for kind in self._kinds]

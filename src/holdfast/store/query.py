@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, inspect, select
 from sqlalchemy.orm import load_only, selectinload
 
 from holdfast.errors import InvalidValue
-from holdfast.model import Model, SoftDeleted
+from holdfast.model import BlindIndex, Encrypted, Model, SoftDeleted
 from holdfast.store.scope import DELETED
 
 M = TypeVar("M", bound=Model)
@@ -46,7 +46,8 @@ class Query(Generic[M]):
         """Sort by columns, `-name` for descending; NULLs come last; the key breaks ties."""
         orders = tuple((name.removeprefix("-"), name.startswith("-")) for name in names)
         for name, _ in orders:
-            self.column(name)
+            if isinstance(self.column(name).expression.type, Encrypted | BlindIndex):
+                raise InvalidValue(f"{self.model.__name__}.{name} is encrypted, so rows cannot be sorted by it")
         return replace(self, orders=orders)
 
     def include(self, *relationships: str) -> Query[M]:

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, literal_column, sele
 
 from holdfast.errors import Conflict, InvalidValue, NotFound
 from holdfast.model import Attributed, Model, SoftDeleted, Versioned
+from holdfast.model.encrypted import blinded
 from holdfast.store import bulk
 from holdfast.store.keys import key_of
 from holdfast.store.pages import Cursors, Page, beyond, keyset_orders
@@ -24,6 +25,7 @@ M = TypeVar("M", bound=Model)
 PAGE_SIZE = 50
 PAGE_LIMIT = 1_000  # rows a page may ask for: what comes from outside is bounded
 _LAST_PAGE = 10**9  # so that the rows before it are a number that every backend takes
+_OR_LIST = 200  # keys of several columns a statement: SQLite takes expressions of depth 1,000
 _IN_LIST = 500  # keys a statement: well under every backend's limit of parameters
 
 
@@ -71,8 +73,9 @@ class Repository(Generic[M]):
         wanted = list(dict.fromkeys(map(self._key.parse, keys)))
         options = self.query().include(*include).options()
         found: dict[Any, M] = {}
-        for start in range(0, len(wanted), _IN_LIST):
-            part = wanted[start : start + _IN_LIST]
+        step = _IN_LIST if len(self._key.names) == 1 else _OR_LIST
+        for start in range(0, len(wanted), step):
+            part = wanted[start : start + step]
             statement = select(self.model).where(self._key.among(part)).options(*options)
             for row in (await self.unit.execute(statement)).scalars():
                 found[self._key.of(row)] = row
@@ -288,6 +291,7 @@ class Repository(Generic[M]):
             condition = self.query().column("deleted_at").is_not(None)
             statement = statement.where(condition).execution_options(**{DELETED: True})
             among = among.where(condition).execution_options(**{DELETED: True})
+        values |= blinded(self.model, values)
         if issubclass(self.model, Versioned):
             values["version"] = self.model.version + 1
         if issubclass(self.model, Attributed):

@@ -27,6 +27,7 @@ from sqlalchemy.sql.dml import Insert, Update
 
 from holdfast.errors import InvalidValue, WrongTenant
 from holdfast.model import SoftDeleted, model_of
+from holdfast.model.encrypted import blind_columns
 
 DELETED = "holdfast_deleted"  # execution option of a statement that also means deleted rows
 _INFO = "holdfast_scope"
@@ -166,6 +167,8 @@ def confine(state: ORMExecuteState) -> None:
     statement: Any = state.statement
     if scope is None or state.is_column_load:
         return
+    if isinstance(statement, Insert | Update):
+        _refuse_what_would_not_be_found(statement, state.parameters)
     named = {model for table in tables_of(statement) if (model := model_of(table)) is not None}
     tenanted = [model for model in named if model.__policy__.tenant and scope.tenant_of(model) is not None]
     if tenanted:
@@ -219,12 +222,29 @@ def _refuse_what_cannot_be_confined(state: ORMExecuteState, statement: Any, tena
             f"a statement that writes rows of {model.__name__} by themselves knows no tenant; use"
             f" unit[{model.__name__}].add_many, update or upsert_many, or open the unit with tenant=ALL"
         )
-    if isinstance(statement, Update):
-        given = {getattr(column, "key", column) for column in (getattr(statement, "_values", None) or {})}
-        given |= {getattr(column, "key", column) for column, _ in (getattr(statement, "_ordered_values", None) or ())}
-        given |= set(state.parameters or ())
-        if given & {model.__policy__.tenant, tenant_attribute(model)}:
-            raise WrongTenant(f"a row of {model.__name__} stays with its tenant; add it anew for another one")
+    moving = {model.__policy__.tenant, tenant_attribute(model)}
+    if isinstance(statement, Update) and _written(statement, state.parameters) & moving:
+        raise WrongTenant(f"a row of {model.__name__} stays with its tenant; add it anew for another one")
+
+
+def _refuse_what_would_not_be_found(statement: Any, parameters: Any) -> None:
+    """A statement of one's own that writes an encrypted column leaves its blind index as it was."""
+    blind = blind_columns(statement.table) if isinstance(statement.table, Table) else {}
+    given = _written(statement, parameters) if blind else set()
+    for column, index in blind.items():
+        if column in given and index not in given:
+            raise InvalidValue(
+                f"{column} is encrypted with a blind index, which this statement would not keep; use the repository's"
+                " add_many, update or upsert_many"
+            )
+
+
+def _written(statement: Any, parameters: Any) -> set[str]:
+    """The names that an INSERT or an UPDATE gives values to."""
+    rows = [getattr(statement, "_values", None) or {}, *(parameters if isinstance(parameters, list) else [parameters])]
+    rows += [row for several in (getattr(statement, "_multi_values", None) or ()) for row in several]
+    rows.append(dict(getattr(statement, "_ordered_values", None) or ()))
+    return {str(getattr(column, "key", column)) for row in rows for column in (row or ())}
 
 
 def _not_of_the_orm(state: ORMExecuteState, statement: Any) -> Iterator[Any]:

@@ -17,6 +17,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from holdfast.errors import ConfigurationError, StoreError, Unavailable
 from holdfast.logs import get_logger
+from holdfast.model.encrypted import set_ring
 from holdfast.secrets import SecretKeys
 from holdfast.settings import Settings, hide_password
 from holdfast.store import libsql, postgres, slow_queries, sqlite
@@ -74,6 +75,7 @@ class Store:
         self.replica = self._replica()
         for engine in {self.engine, self.read_engine, *([self.replica.engine] if self.replica else [])}:
             slow_queries.watch(engine, settings.slow_query)
+            set_ring(engine.dialect, settings.encryption_keys)
         self._translated = Translated(self.place)
         self._leaving: asyncio.Task[None] | None = None
         self._units = OpenUnits(self.place)

@@ -1,0 +1,121 @@
+"""`holdfast encrypt`: the keys of encrypted columns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holdfast.cli.opening import opened
+from holdfast.cli.output import Database, Json, console, help_of, print_json, say
+
+if TYPE_CHECKING:
+    from holdfast.store.rotation import Rotated
+
+app = typer.Typer(
+    no_args_is_help=True, help="The keys of encrypted columns.", epilog="Example: holdfast encrypt new-key k2"
+)
+
+
+@app.callback()
+def _group() -> None:
+    """The keys of encrypted columns."""
+
+
+def new_key(
+    name: Annotated[str, typer.Argument(metavar="ID", help="What the key is called, as k1; values carry it.")],
+    as_json: Json = False,
+) -> None:
+    """Make a key, as HOLDFAST_ENCRYPTION_KEYS takes it; it is printed and kept nowhere.
+
+    To rotate, put it before the others, restart every process, run `holdfast encrypt rotate`, then drop the old one.
+
+    Example:
+
+    holdfast encrypt new-key k2
+    """
+    from holdfast.model.keyring import new_key as make
+
+    made = make(name)
+    if as_json:
+        print_json({"id": name, "key": made})
+    else:
+        say(made)
+
+
+def status(database: Database = None, as_json: Json = False) -> None:
+    """How many values each encrypted column has under each key; a key with none may be dropped.
+
+    Example:
+
+    holdfast encrypt status --json
+    """
+    found = asyncio.run(_status(database))
+    if as_json:
+        for place, counts in found.items():
+            print_json({"column": place, "keys": counts})
+        return
+    if not found:
+        say("No model has encrypted columns.")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("column", "key", "values"):
+        table.add_column(heading, overflow="fold")
+    for place, counts in found.items():
+        for key, count in counts.items():
+            table.add_row(Text(place), Text(key), f"{count:,}")
+    console().print(table)
+
+
+def rotate(
+    database: Database = None,
+    batch: Annotated[int, typer.Option(metavar="ROWS", min=1, max=10_000, help="Rows a transaction.")] = 500,
+    as_json: Json = False,
+) -> None:
+    """Encrypt anew, under the first key, what is under another; may be interrupted and run again.
+
+    Example:
+
+    holdfast encrypt rotate
+    """
+    done = asyncio.run(_rotate(database, batch))
+    if as_json:
+        for one in done:
+            print_json({"table": one.table, "rows": one.rows})
+    elif not done:
+        say("No model has encrypted columns.")
+    else:
+        for one in done:
+            say(f"{one.table}: {one.rows:,} rows encrypted anew")
+
+
+app.command("new-key", help=help_of(new_key))(new_key)
+app.command("status", help=help_of(status))(status)
+app.command("rotate", help=help_of(rotate))(rotate)
+
+
+async def _status(database: str | None) -> dict[str, dict[str, int]]:
+    from holdfast.model import encrypted_columns
+    from holdfast.store.rotation import count_by_key
+
+    async with opened(database) as hold:
+        models = [model for model in hold.models if list(encrypted_columns(model.__table__))]
+        return await count_by_key(hold.store, models) if models else {}
+
+
+async def _rotate(database: str | None, batch: int) -> list[Rotated]:
+    from holdfast.store.rotation import rotate as rotate_all
+
+    messages = console(stderr=True)
+    async with opened(database) as hold:
+        with messages.status("encrypting anew") as shown:
+            return await rotate_all(
+                hold.store,
+                hold.models,
+                batch=batch,
+                progress=lambda one: shown.update(f"{one.table}: {one.rows:,} rows encrypted anew"),
+            )

@@ -1,0 +1,161 @@
+"""The keys of encrypted columns: AES-256-GCM under a ring of keys, of which the first one encrypts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import re
+from functools import cached_property
+from typing import Any
+
+from holdfast.errors import ConfigurationError, InvalidValue, MissingExtra
+from holdfast.secrets import derive
+
+KEYS = 4
+"""Keys a ring may have: a lookup by a blind index asks for the value under each of them."""
+
+_VERSION = 1
+_NONCE = 12  # bytes, as GCM wants them
+_TAG = 16
+_KEY = 32
+_BLIND = 16  # bytes of a blind index
+_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_HOW = "make one with `holdfast encrypt new-key`"
+
+
+class KeyRing:
+    """Encrypts with the first of its keys, decrypts with any.
+
+    A ciphertext is a byte for the format, one for the length of the key's id, the id, a random nonce of 12 bytes, and
+    what AES-256-GCM gives: the encrypted bytes and 16 of authentication. Authenticated with it are the format, the
+    key's id and the place (table and column), so that a value cannot be moved to another column. The row's key is not
+    known while a value is bound; a value can be copied from row to row within its column by who can write the table.
+
+    Attributes:
+        ids: of the keys, the one that encrypts first.
+    """
+
+    def __init__(self, keys: dict[str, bytes]) -> None:
+        self.ids = tuple(keys)
+        self._keys = keys
+
+    @classmethod
+    def parse(cls, text: str | None) -> KeyRing:
+        """The ring of `HOLDFAST_ENCRYPTION_KEYS`: `id:base64` of each key between commas, the first one encrypts.
+
+        Raises:
+            ConfigurationError: there is none, or one is malformed; what is shown is its id alone.
+        """
+        if not text:
+            raise ConfigurationError(
+                f"an encrypted column needs HOLDFAST_ENCRYPTION_KEYS=id:base64,… (the first one encrypts); {_HOW}"
+            )
+        keys: dict[str, bytes] = {}
+        for number, part in enumerate(text.split(","), 1):
+            name, mark, encoded = part.strip().partition(":")
+            if not mark or not _ID.fullmatch(name):
+                raise ConfigurationError(
+                    f"key {number} of HOLDFAST_ENCRYPTION_KEYS is not id:base64, the id of letters and digits; {_HOW}"
+                )
+            if name in keys:
+                raise ConfigurationError(f"HOLDFAST_ENCRYPTION_KEYS has the key {name!r} twice; give each its own id")
+            keys[name] = _decoded(name, encoded)
+        if len(keys) > KEYS:
+            raise ConfigurationError(
+                f"HOLDFAST_ENCRYPTION_KEYS has {len(keys)} keys and may have {KEYS}; rotate with"
+                " `holdfast encrypt rotate`, then drop those that `holdfast encrypt status` finds no value under"
+            )
+        return cls(keys)
+
+    def encrypt(self, plain: bytes, place: str) -> bytes:
+        """`plain` under the first key, for the column at `place` (table.column)."""
+        name = self.ids[0]
+        header, nonce = header_of(name), os.urandom(_NONCE)
+        encrypted: bytes = self._ciphers[name].encrypt(nonce, plain, _bound(header, place))
+        return header + nonce + encrypted
+
+    def decrypt(self, ciphertext: bytes, place: str) -> bytes:
+        """What was encrypted for `place`.
+
+        Raises:
+            InvalidValue: it is no ciphertext, was changed, or belongs to another column; it names the column alone.
+            ConfigurationError: it is under a key that the ring does not have.
+        """
+        name = key_id_of(ciphertext)
+        if name is None or len(ciphertext) < 2 + len(name) + _NONCE + _TAG:
+            raise InvalidValue(f"a value in {place} is not encrypted, or was cut; was it written past the library?")
+        if name not in self._keys:
+            raise ConfigurationError(
+                f"a value in {place} is under the key {name!r}, which HOLDFAST_ENCRYPTION_KEYS does not have; add it"
+            )
+        start = 2 + len(name)
+        nonce, rest = ciphertext[start : start + _NONCE], ciphertext[start + _NONCE :]
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            return self._ciphers[name].decrypt(nonce, rest, _bound(ciphertext[:start], place))  # type: ignore[no-any-return]
+        except InvalidTag:
+            pass
+        raise InvalidValue(f"a value in {place} was changed, or belongs to another column; restore it from a backup")
+
+    def blind(self, plain: bytes, place: str, number: int) -> bytes:
+        """The blind index of `plain` under key `number` of the ring, or under its last where it has fewer."""
+        key = self._blinders[min(number, len(self._blinders) - 1)]
+        return hmac.digest(key, place.encode() + b"\0" + plain, hashlib.sha256)[:_BLIND]
+
+    def __repr__(self) -> str:
+        return f"<KeyRing {', '.join(self.ids)}>"
+
+    @cached_property
+    def _blinders(self) -> list[bytes]:
+        return [derive(key, "blind index") for key in self._keys.values()]
+
+    @cached_property
+    def _ciphers(self) -> dict[str, Any]:
+        try:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError:
+            raise MissingExtra("encrypted columns need cryptography: pip install 'holdfast[encrypted]'") from None
+        # A key of its own for AES: the blind index is made with another.
+        return {name: AESGCM(derive(key, "column encryption")) for name, key in self._keys.items()}
+
+
+def new_key(name: str) -> str:
+    """A fresh key as `HOLDFAST_ENCRYPTION_KEYS` takes it.
+
+    Raises:
+        InvalidValue: the id is not made of letters, digits, `-` and `_`.
+    """
+    if not _ID.fullmatch(name):
+        raise InvalidValue(f"{name[:40]!r} can be no key's id: 1 to 32 letters, digits, - and _")
+    return f"{name}:{base64.b64encode(os.urandom(_KEY)).decode()}"
+
+
+def header_of(name: str) -> bytes:
+    """What a ciphertext under the key with this id begins with."""
+    return bytes((_VERSION, len(name))) + name.encode()
+
+
+def key_id_of(ciphertext: bytes) -> str | None:
+    """The id of the key that `ciphertext` is under; None when it is no ciphertext."""
+    if len(ciphertext) < 2 or ciphertext[0] != _VERSION:
+        return None
+    name = ciphertext[2 : 2 + ciphertext[1]].decode("ascii", "replace")
+    return name if _ID.fullmatch(name) and len(name) == ciphertext[1] else None
+
+
+def _bound(header: bytes, place: str) -> bytes:
+    return b"holdfast\0" + header + place.encode()
+
+
+def _decoded(name: str, encoded: str) -> bytes:
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != _KEY:
+        raise ConfigurationError(f"the key {name!r} of HOLDFAST_ENCRYPTION_KEYS is not {_KEY} bytes in base64; {_HOW}")
+    return key

@@ -1,0 +1,62 @@
+"""`holdfast encrypt`: a key is made, put in front, what is old is encrypted anew, and the old key goes."""
+
+import re
+
+from tests.cli.command import Shell
+
+MODELS = """
+from sqlalchemy.orm import Mapped, mapped_column
+from holdfast import Encrypted, Model
+
+class Patient(Model):
+    __tablename__ = "patients"
+    name: Mapped[str] = mapped_column(Encrypted(blind=True))
+"""
+WRITE = """
+import asyncio
+from holdfast import Holdfast, Query
+from myapp import Patient
+
+async def main():
+    async with await Holdfast.open() as hold:
+        async with hold.unit() as unit:
+            await unit[Patient].add_many([{"name": f"n{n}"} for n in range(7)])
+            assert await unit[Patient].exists(Query(Patient).where(name="n3"))
+
+asyncio.run(main())
+"""
+
+
+def test_keys_are_made_counted_and_rotated(shell: Shell) -> None:
+    (shell.folder / "myapp.py").write_text(MODELS)
+    old = shell.run("encrypt", "new-key", "k1").out.strip()
+    new = shell.run("encrypt", "new-key", "k2", "--json").json
+    assert re.fullmatch(r"k1:[A-Za-z0-9+/]{43}=", old)
+    assert new["key"].startswith("k2:")
+    keep = {"HOLDFAST_MODELS": "myapp", "HOLDFAST_DATABASE_URL": "sqlite:///here.db"}
+    shell.python(WRITE, **keep, HOLDFAST_ENCRYPTION_KEYS=old)
+
+    both = {**keep, "HOLDFAST_ENCRYPTION_KEYS": f"{new['key']},{old}"}
+    (counted,) = shell.run("encrypt", "status", "--json", **both).lines
+    assert counted == {"column": "patients.name", "keys": {"k2": 0, "k1": 7}}
+    rotated = shell.run("encrypt", "rotate", **both)
+    assert (rotated.code, rotated.out) == (0, "patients: 7 rows encrypted anew\n")
+    assert shell.run("encrypt", "rotate", "--json", **both).lines == [{"table": "patients", "rows": 0}]
+
+    only = {**keep, "HOLDFAST_ENCRYPTION_KEYS": new["key"]}
+    shown = shell.run("encrypt", "status", **only)
+    assert re.search(r"patients\.name +k2 +7", shown.out)
+    assert "other" not in shown.out
+
+
+def test_what_is_wrong_with_a_key_is_said_without_it(shell: Shell) -> None:
+    (shell.folder / "myapp.py").write_text(MODELS)
+    refused = shell.run("encrypt", "new-key", "a key")
+    assert (refused.code, refused.out) == (1, "")
+    assert "1 to 32 letters, digits, - and _" in refused.err
+    shell.run("migrate", "up", HOLDFAST_MODELS="myapp")
+    none = shell.run("encrypt", "status", HOLDFAST_MODELS="myapp")
+    assert (none.code, none.out) == (1, "")
+    assert "make one with `holdfast encrypt new-key`" in none.err
+    without = shell.run("encrypt", "status", "--database", "sqlite:///agents.db")
+    assert without.code == 1  # there is no such file
