@@ -12,6 +12,26 @@ class Patient(Model):
     __tablename__ = "patients"
     name: Mapped[str] = mapped_column(Encrypted(blind=True))
 """
+KEPT = """
+from sqlalchemy import JSON
+from sqlalchemy.orm import Mapped, mapped_column
+from holdfast import *
+
+class Patient(Timestamps, Attributed, SoftDeleted, Versioned, Model):
+    __tablename__ = "patients"
+    __policy__ = Policy(tenant="org")
+    __table_args__ = (live_unique("org", "number"),)
+    org: Mapped[str]
+    number: Mapped[int]
+    name: Mapped[str] = mapped_column(Encrypted(blind=True))
+    facts: Mapped[dict] = mapped_column(Encrypted(JSON))
+
+class Membership(KeyedModel):
+    __tablename__ = "memberships"
+    __policy__ = Policy(tenant="org")
+    org: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+"""
 WRITE = """
 import asyncio
 from holdfast import Holdfast, Query
@@ -47,6 +67,16 @@ def test_keys_are_made_counted_and_rotated(shell: Shell) -> None:
     shown = shell.run("encrypt", "status", **only)
     assert re.search(r"patients\.name +k2 +7", shown.out)
     assert "other" not in shown.out
+
+
+def test_the_migrations_of_such_models_are_whole(shell: Shell, database_url: str) -> None:
+    (shell.folder / "myapp.py").write_text(KEPT)
+    keep = {"HOLDFAST_MODELS": "myapp", "HOLDFAST_DATABASE_URL": database_url}
+    for command in (("new", "first"), ("up",), ("check",)):
+        done = shell.run("migrate", *command, **keep)
+        assert done.code == 0, done.err
+    assert "nothing to write" in (done := shell.run("migrate", "new", "second", **keep)).out + done.err
+    assert shell.run("doctor", **keep).code == 0
 
 
 def test_what_is_wrong_with_a_key_is_said_without_it(shell: Shell) -> None:

@@ -28,7 +28,17 @@ from holdfast.migrate.operations import (
     ValidateConstraintOp,
 )
 from holdfast.migrate.schema import is_ours
-from holdfast.model import Amount, Text, Total, UtcTime, database_actor, database_id, database_now
+from holdfast.model import (
+    Amount,
+    BlindIndex,
+    Encrypted,
+    Text,
+    Total,
+    UtcTime,
+    database_actor,
+    database_id,
+    database_now,
+)
 from holdfast.model.types import AMOUNT_CHECK
 
 _OUR_TYPES = (Amount, Text, UtcTime)
@@ -191,6 +201,8 @@ def render(operations: Sequence[ops.MigrateOperation], connection: Connection) -
 def _rendered(kind: str, item: Any, used: set[str], connection: Connection) -> Any:
     if kind == "type" and isinstance(item, _OUR_TYPES):
         return _type(item, used)
+    if kind == "type" and isinstance(item, BlindIndex | Encrypted):
+        return "sa.LargeBinary()"  # which is what the database has; the model knows what is in it
     if kind == "check" and AMOUNT_CHECK in item.info:
         column, digits, dialect = item.info[AMOUNT_CHECK]
         used.add("Amount")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, inspect
+from sqlalchemy.sql.elements import ClauseElement
 
 _OURS = ("holdfast_", "alembic_version", "sqlite_")
 
@@ -80,7 +81,10 @@ def _details(inspector: Any, table: str) -> Details:
             continue
         columns = ", ".join(str(c) for c in index.get("expressions") or index["column_names"])
         options = {
-            k: _plain(v) for k, v in sorted(index.get("dialect_options", {}).items()) if v and v != [] and v != {}
+            # The condition of a partial index has no truth of its own.
+            k: _plain(v)
+            for k, v in sorted(index.get("dialect_options", {}).items())
+            if isinstance(v, ClauseElement) or v
         }
         details[f"index {index['name']}"] = f"{'unique ' if index['unique'] else ''}({columns}) {options or ''}".strip()
     return details
