@@ -2,9 +2,10 @@
 
 All subjects use the store's own engines and the same captured tables. A `get` and a page are what a request does:
 open, ask, close. `add_many` and Core's insert take the same dictionaries, which leave the key and the times to the
-columns' defaults, and commit once. advanced-alchemy pages by offset, in both of its ways of counting, and the
-quicker one is what we are held to; the page is one from the middle, and the same rows for all: once in an order
-that an index has, once in one that has to be sorted.
+columns' defaults, and commit once; beside asyncpg's COPY, which is given the same, those are made by whoever writes.
+advanced-alchemy pages by offset, in both of its ways of counting, and the quicker one is what we are held to; the page
+is one from the middle, and the same rows for all: once in an order that an index has, once in one that has to be
+sorted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 from advanced_alchemy.filters import LimitOffset, OrderBy
@@ -25,10 +27,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 from benchmarks.harness import Options, Report, Subject, microseconds_each
 from devservers import start_postgres
 from holdfast import Amount, Holdfast, Model, Policy, Query, Settings, Timestamps, Unit, Versioned
-from holdfast.model import NAMING
+from holdfast.model import NAMING, uuid7
 
 GET_OVER_ORM = 1.15
 ADD_MANY_OVER_CORE = 1.2
+COPY_OF_ASYNCPG = 0.9
 PAGE_OVER_ADVANCED_ALCHEMY = 1.0
 
 ROWS = 10_000  # in the table that is read
@@ -93,6 +96,8 @@ async def _measure(report: Report, name: str, url: str) -> None:
         await _page(report, f"page and total, {name}", hold, "created_at")
         await _page(report, f"page and total without an index, {name}", hold, "title")
         await _add_many(report, f"add_many, {name}", hold)
+        if hold.store.dialect == "postgresql":
+            await _copy(report, f"add_many of many, {name}", hold)
 
 
 async def _get(report: Report, case: str, hold: Holdfast, keys: list[Any]) -> None:
@@ -184,6 +189,44 @@ async def _add_many(report: Report, case: str, hold: Holdfast) -> None:
 
     await report.measure(case, "µs a row", {"holdfast": subject(ours), "Core insert": subject(core)})
     report.target(f"{case} / Core insert", report.ratio(case, "holdfast", "Core insert"), at_most=ADD_MANY_OVER_CORE)
+
+
+async def _copy(report: Report, case: str, hold: Holdfast) -> None:
+    """The same dictionaries into the same captured table, what they leave out made by both."""
+    count = report.options.scaled(50_000)
+    names = [column.name for column in Written.__table__.columns]
+
+    async def ours(rows: list[dict[str, Any]]) -> None:
+        async with hold.unit(actor="benchmark") as unit:
+            assert await unit[Written].add_many(rows) == count
+
+    async with hold.store.raw() as connection:
+
+        async def plain(rows: list[dict[str, Any]]) -> None:
+            now = dt.datetime.now(dt.UTC)
+            made: dict[str, Callable[[], Any]] = {"id": uuid7, "version": lambda: 1}
+            made |= {"created_at": lambda: now, "updated_at": lambda: now}
+            records = [
+                tuple(
+                    Decimal(row[name]) if name == "amount" else row[name] if name in row else made[name]()
+                    for name in names
+                )
+                for row in rows
+            ]
+            async with connection.transaction():
+                await connection.copy_records_to_table("benchmark_written", records=records, columns=names)
+
+        def subject(write: Callable[[list[dict[str, Any]]], Awaitable[None]]) -> Subject:
+            async def figure() -> float:
+                rows = _rows(count)
+                began = time.perf_counter()
+                await write(rows)
+                return count / (time.perf_counter() - began)
+
+            return figure
+
+        await report.measure(case, "rows/s", {"holdfast": subject(ours), "asyncpg COPY": subject(plain)})
+    report.target(f"{case} / asyncpg COPY", report.ratio(case, "holdfast", "asyncpg COPY"), at_least=COPY_OF_ASYNCPG)
 
 
 def _rows(count: int) -> list[dict[str, Any]]:
