@@ -141,9 +141,10 @@ async def store(database_url: str) -> Any:
             await unit[Folder].add_many(folders)
             await unit[Sheet].add_many([{"org": f"t{n % 4}", "folder_id": k, "text": "x"} for n, k in enumerate(KEYS)])
             await unit[Line].add_many([{"order": n, "number": n} for n in range(ROWS)])
-        async with store.unit() as unit:
-            for table in ("countries", "folders", "sheets", "lines"):
-                await unit.execute(f"ANALYZE {table}")
+        if not store.place.startswith("libsql"):  # which takes no ANALYZE over HTTP
+            async with store.unit() as unit:
+                for table in ("countries", "folders", "sheets", "lines"):
+                    await unit.execute(f"ANALYZE {table}")
         yield store
 
 
