@@ -22,6 +22,7 @@ from holdfast.model import (
     live_unique,
     uuid7,
 )
+from holdfast.operate import Run, scheduled
 from holdfast.rollup import Count, Rollup, Sum
 from holdfast.settings import Settings
 from holdfast.store import ALL, Page, Query, Repository, Store, TenantFiles, Unit
@@ -44,6 +45,7 @@ __all__ = [
     "Query",
     "Repository",
     "Rollup",
+    "Run",
     "Settings",
     "SoftDeleted",
     "Store",
@@ -57,5 +59,6 @@ __all__ = [
     "Versioned",
     "exact_sum",
     "live_unique",
+    "scheduled",
     "uuid7",
 ]

@@ -14,7 +14,19 @@ from holdfast.index import rejected
 from holdfast.journal import Journal, verify
 from holdfast.migrate import Difference, Limits, Migrations, migrate_up, pending
 from holdfast.model import Model, check_foreign_keys, models_of
-from holdfast.operate import Examiner
+from holdfast.operate import (
+    CatchUp,
+    Examiner,
+    PastRun,
+    Schedule,
+    ScheduleRunner,
+    Schedules,
+    ScheduleTable,
+    Work,
+    Worker,
+    registered,
+    schedule_metadata,
+)
 from holdfast.rollup import Rollups
 from holdfast.rollup import metadata as rollup_metadata
 from holdfast.settings import Settings
@@ -31,6 +43,7 @@ class Holdfast:
         store: the engines and units of work.
         journal: what changed, in order.
         rollups: what is added up.
+        schedules: how what is done again and again fares: states, history, pause, resume, forget.
         models: the models it keeps, in dependency order.
 
     Example::
@@ -49,7 +62,9 @@ class Holdfast:
         self.journal = Journal(self.store)
         self.rollups = Rollups(self.store, self.journal, self.models)
         self._metadatas = metadatas
-        self._house = (rollup_metadata, rejected.metadata)
+        self.schedules = ScheduleTable(self.store)
+        self._schedules = Schedules()
+        self._house = (rollup_metadata, rejected.metadata, schedule_metadata)
 
     @classmethod
     async def open(
@@ -187,6 +202,59 @@ class Holdfast:
     async def follow(self) -> None:
         """Run Holdfast's own followers of the journal, those of the rollups, in this process until `close`."""
         await self.rollups.start()
+
+    def schedule(
+        self,
+        name: str,
+        work: Work,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        catch_up: CatchUp = "once",
+        timeout: float | None = None,
+        attempts: int = 5,
+        tenant: Tenant = None,
+    ) -> None:
+        """Have this data layer's workers do `work(hold, run)` on a schedule; arguments as `scheduled` takes them.
+
+        Raises:
+            ConfigurationError: an argument cannot be, or the name is another's.
+        """
+        self._schedules.add(
+            Schedule.checked(
+                name,
+                work,
+                cron=cron,
+                every=every,
+                catch_up=catch_up,
+                timeout=timeout,
+                attempts=attempts,
+                tenant=tenant,
+            )
+        )
+
+    def worker(self, *, concurrency: int = 4, ended: Callable[[PastRun], None] | None = None) -> Worker:
+        """Who runs the schedules of this data layer and of the modules that are imported: `await worker.run()`.
+
+        Args:
+            concurrency: runs at a time.
+            ended: told of every run that ended.
+        """
+        return Worker([self._runner(ended)], concurrency=concurrency)
+
+    async def run_schedule(self, name: str) -> PastRun:
+        """Run one schedule now, under its lease; returns how it ended.
+
+        Raises:
+            NotFound: no module that is imported declares it. StoreError: another instance runs it just now.
+        """
+        return await self._runner(None).run_now(name)
+
+    def _runner(self, ended: Callable[[PastRun], None] | None) -> ScheduleRunner:
+        known = Schedules(registered)
+        for schedule in self._schedules:
+            known.add(schedule)
+        return ScheduleRunner(self.schedules, known, self, ended=ended)
 
     async def close(self) -> None:
         """Stop the followers, let open units finish, drop the connections."""

@@ -38,6 +38,13 @@ COMMANDS = [
     "encrypt new-key",
     "encrypt status",
     "encrypt rotate",
+    "work",
+    "work list",
+    "work history",
+    "work run",
+    "work pause",
+    "work resume",
+    "work forget",
     "doctor",
 ]
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from holdfast import logs
-from holdfast.cli import doctor, encrypt, index, journal, migrate, query, up
+from holdfast.cli import doctor, encrypt, index, journal, migrate, query, up, work
 from holdfast.cli.output import DONE_IN_PART, FAILED, INTERRUPTED, OutputLost, ReaderGone, complain, help_of, mute
 from holdfast.errors import HoldfastError
 
@@ -31,6 +31,7 @@ app.add_typer(query.app, name="query")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(journal.app, name="journal")
 app.add_typer(encrypt.app, name="encrypt")
+app.add_typer(work.app, name="work")
 app.command("doctor", help=help_of(doctor.doctor))(doctor.doctor)
 
 
@@ -51,7 +52,9 @@ def _common(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, to standard error.")] = False,
 ) -> None:
     # What a command has to say it says itself; a service has nobody else to tell.
-    level = logging.INFO if verbose else logging.WARNING if context.invoked_subcommand == "up" else logging.ERROR
+    level = (
+        logging.INFO if verbose else logging.WARNING if context.invoked_subcommand in ("up", "work") else logging.ERROR
+    )
     logs.show(sys.stderr, level)
 
 

@@ -26,14 +26,24 @@ def metadata_of(settings: Settings) -> tuple[MetaData, ...]:
     found: dict[int, MetaData] = {}
     for name in filter(None, (part.strip() for part in settings.models.split(","))):
         metadatas = _metadatas(name)
-        if not metadatas:
+        if not metadatas and not _has_schedules(name):
             raise ConfigurationError(
-                f"HOLDFAST_MODELS names {name!r}, which has no models; name the module they are in"
+                f"HOLDFAST_MODELS names {name!r}, which has no models and no schedules; name the module they are in"
             )
         found |= {id(metadata): metadata for metadata in metadatas}
     if not found:
+        from holdfast.model import Model
+
+        if any(filter(None, (part.strip() for part in settings.models.split(",")))):
+            return (Model.metadata,)
         raise ConfigurationError("HOLDFAST_MODELS names no module; leave it out, or name one, as in myapp.models")
     return tuple(found.values())
+
+
+def _has_schedules(name: str) -> bool:
+    from holdfast.operate import registered
+
+    return any(schedule.work.__module__ == name for schedule in registered)
 
 
 def _metadatas(name: str) -> list[MetaData]:

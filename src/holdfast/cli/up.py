@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
-import signal
 import socket
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.opening import opened
-from holdfast.cli.output import INTERRUPTED, Database, say
+from holdfast.cli.output import Database, say
+from holdfast.cli.signals import end_on_signals
 from holdfast.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,6 +35,9 @@ def up(
         bool | None,
         typer.Option("--sample/--no-sample", help="The sample ledger; by default only for an empty default database."),
     ] = None,
+    work: Annotated[
+        bool, typer.Option("--work", help="Also run what is due on a schedule, as `holdfast work`.")
+    ] = False,
 ) -> None:
     """Migrate, then serve the overview page and the API until Ctrl-C.
 
@@ -45,13 +47,13 @@ def up(
 
     holdfast up --port 9000 --database postgresql://app@127.0.0.1/app --no-sample
     """
-    asyncio.run(_up(host, port, database, redis, sample))
+    asyncio.run(_up(host, port, database, redis, sample, work))
 
 
-async def _up(host: str, port: int, database: str | None, redis: str | None, sample: bool | None) -> None:
+async def _up(host: str, port: int, database: str | None, redis: str | None, sample: bool | None, work: bool) -> None:
     from holdfast.apps.agents.sampling import index_sample, wants_sample
 
-    _end_on_signals()
+    end_on_signals()
     # Any moment is a good one to end: what was committed stays, and what was not is done again next time.
     with contextlib.suppress(asyncio.CancelledError):
         await _must_be_free(host, port)
@@ -62,25 +64,14 @@ async def _up(host: str, port: int, database: str | None, redis: str | None, sam
                 there = f"; {counts.duplicates:,} rows were there already" if counts.duplicates else ""
                 say(f"The sample ledger: {counts.payments:,} payments in {counts.transactions:,} transactions{there}")
             await hold.follow()
-            await _serve(hold, host, port)
+            working = asyncio.create_task(hold.worker().run(drain=_STOPPING)) if work else None
+            try:
+                await _serve(hold, host, port)
+            finally:
+                if working is not None:
+                    working.cancel()
+                    await asyncio.gather(working, return_exceptions=True)
     say("Stopped.")
-
-
-def _end_on_signals() -> None:
-    """Have SIGINT and SIGTERM cancel the present task, and a second one end the process where it is."""
-    main = asyncio.current_task()
-    assert main is not None
-    asked = False
-
-    def end() -> None:
-        nonlocal asked
-        if asked:
-            os._exit(INTERRUPTED)
-        asked = True
-        main.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, end)
 
 
 async def _serve(hold: Holdfast, host: str, port: int) -> None:

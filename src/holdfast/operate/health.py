@@ -13,11 +13,13 @@ from holdfast.errors import HoldfastError, Unavailable
 from holdfast.index.rejected import list_rejected, rejected
 from holdfast.journal import Journal, JournalStatus
 from holdfast.migrate import Difference
+from holdfast.operate.schedule_table import ScheduleState, ScheduleTable
 from holdfast.shared import Kept
 from holdfast.store import Store
 
 PING_LIMIT = 2.0  # seconds after which a database that does not answer counts as down
 _SCHEMA_KEPT = 5.0  # seconds for which what is pending is not looked up again
+_LATE = 300_000  # milliseconds that a schedule may wait for a worker
 _NAMED = 5  # of what is missing
 _MIGRATE = "run `holdfast migrate up`"
 
@@ -92,6 +94,7 @@ class Examiner:
             if not difference.tables:
                 findings.append(_followers(await self._journal.status(), self._is_followed))
                 findings += await self._rejected()
+                findings += _schedules(await ScheduleTable(self._store).states())
         except HoldfastError as error:
             findings.append(_database_wrong(*_advised(error)))
         return Report.of(findings)
@@ -160,6 +163,23 @@ def _followers(status: JournalStatus, is_followed: bool) -> Finding:
         return Finding(check="journal", state="note", detail=detail, do="run `holdfast up`, or open with follow=True")
     behind = ", ".join(f"{f.name} {f.lag_changes:,} behind" for f in status.followers) or "no followers"
     return Finding(check="journal", state="ok", detail=f"at {status.position}; {behind}")
+
+
+def _schedules(states: list[ScheduleState]) -> list[Finding]:
+    if not states:
+        return []
+    failed = [problem for state in states if (problem := state.problem()) is not None]
+    if failed:
+        advice = "see `holdfast work history NAME`; it is tried again by itself, or now with `holdfast work run NAME`"
+        return [Finding(check="schedules", state="wrong", detail=_first(failed, "; "), do=advice)]
+    late = [state.name for state in states if state.late > _LATE]
+    if late:
+        detail = f"nobody runs what has been due for over {_LATE // 60_000} minutes: {_first(late, ', ')}"
+        advice = "run `holdfast work`, or `holdfast work forget NAME` for what no code declares any more"
+        return [Finding(check="schedules", state="note", detail=detail, do=advice)]
+    paused = sum(not state.enabled for state in states)
+    detail = f"{len(states)}, none failed" + (f", {paused} paused" if paused else "")
+    return [Finding(check="schedules", state="ok", detail=detail)]
 
 
 def _first(names: list[str], between: str) -> str:

@@ -1,0 +1,67 @@
+"""`holdfast work`: a worker, and looking after schedules."""
+
+import signal
+
+from tests.cli.command import Shell, fetch, finish, reading
+
+SCHEDULES = """
+from holdfast import Holdfast, Run, scheduled
+
+@scheduled("0 2 * * *")
+async def nightly(hold: Holdfast, run: Run) -> None:
+    pass
+
+@scheduled(every=3600, name="broken")
+async def _broken(hold: Holdfast, run: Run) -> None:
+    raise RuntimeError("token=hidden")
+"""
+DUE = "UPDATE holdfast_schedules SET next_at = 0, not_before = 0 RETURNING 1"
+
+
+def test_schedules_of_a_module_are_run_listed_and_looked_after(shell: Shell, database_url: str) -> None:
+    (shell.folder / "jobs.py").write_text(SCHEDULES)
+    env = {"HOLDFAST_MODELS": "jobs", "HOLDFAST_DATABASE_URL": database_url}
+    assert shell.run("migrate", "up", **env).code == 0
+    assert "No schedules yet" in shell.run("work", "list", **env).out
+    first = shell.run("work", "--once", **env)
+    assert (first.code, first.out, first.err) == (0, "", "")
+    fetch(database_url, DUE)
+    done = shell.run("work", "--once", "--json", **env)
+    assert done.code == 3
+    assert {line["name"]: line["state"] for line in done.lines} == {"nightly": "done", "broken": "failed"}
+    assert "hidden" not in done.out + done.err
+    listed = shell.run("work", "list", **env)
+    assert "every 3600 s" in listed.out
+    assert "broken failed: RuntimeError in _broken, jobs.py:10" in listed.out
+    assert [line["last_state"] for line in shell.run("work", "list", "--json", **env).lines] == ["failed", "done"]
+    told = shell.run("doctor", **env)
+    assert told.code == 1
+    assert "holdfast work history NAME" in told.out
+    assert shell.run("work", "pause", "broken", **env).code == 0
+    assert shell.run("doctor", **env).code == 0
+    assert shell.run("work", "run", "broken", **env).code == 1
+    assert "nightly done after" in shell.run("work", "run", "nightly", **env).out
+    assert len(shell.run("work", "history", "nightly", "--json", **env).lines) == 2
+    assert shell.run("work", "resume", "broken", **env).code == 0
+    for command in ("run", "pause", "resume", "history", "forget"):
+        wrong = shell.run("work", command, "none", **env)
+        assert (wrong.code, wrong.out) == (1, "")
+        assert "'none'" in wrong.err
+    assert shell.run("work", "--once", "list", **env).code == 2
+    assert shell.run("work", "forget", "broken", **env).code == 0
+
+
+def test_a_worker_runs_what_comes_due_until_it_is_told_to_end(shell: Shell) -> None:
+    (shell.folder / "jobs.py").write_text(SCHEDULES.replace('"0 2 * * *"', '"* * * * * *"'))
+    env = {"HOLDFAST_MODELS": "jobs"}
+    assert shell.run("migrate", "up", **env).code == 0
+    with reading(shell.start("work", "--json", **env)) as process:
+        assert process.stdout is not None
+        assert '"state":"done"' in process.stdout.readline()
+        ended = finish(process, signal.SIGTERM)
+    assert (ended.code, ended.err) == (0, "")
+    with shell.up("--no-sample", "--work", **env) as service:
+        before = len(shell.run("work", "history", "nightly", "--json", **env).lines)
+        assert service.get("/health")[0] == 200
+        service.stop()
+    assert len(shell.run("work", "history", "nightly", "--json", **env).lines) >= before
