@@ -30,7 +30,7 @@ from holdfast.operate import (
 from holdfast.rollup import Rollups
 from holdfast.rollup import metadata as rollup_metadata
 from holdfast.settings import Settings
-from holdfast.store import Isolation, Store, Tenant, Unit
+from holdfast.store import Counters, Isolation, Store, Tenant, Unit
 
 T = TypeVar("T")
 
@@ -43,6 +43,7 @@ class Holdfast:
         store: the engines and units of work.
         journal: what changed, in order.
         rollups: what is added up.
+        counters: how often rows are used, written once a second.
         schedules: how what is done again and again fares: states, history, pause, resume, forget.
         models: the models it keeps, in dependency order.
 
@@ -62,6 +63,7 @@ class Holdfast:
         self.journal = Journal(self.store)
         self.rollups = Rollups(self.store, self.journal, self.models)
         self._metadatas = metadatas
+        self.counters = Counters(self.store)
         self.schedules = ScheduleTable(self.store)
         self._schedules = Schedules()
         self._house = (rollup_metadata, rejected.metadata, schedule_metadata)
@@ -110,6 +112,7 @@ class Holdfast:
             if migrate:
                 await self.migrate()
             await self.journal.start()
+            self.counters.start()
             if follow:
                 await self.follow()
         except BaseException:
@@ -258,6 +261,7 @@ class Holdfast:
 
     async def close(self) -> None:
         """Stop the followers, let open units finish, drop the connections."""
+        await self.counters.close()
         await self.rollups.close()
         await self.journal.close()
         await self.store.close()

@@ -1,6 +1,7 @@
 """Where rows live: engines, units of work, repositories, queries, pages."""
 
 from holdfast.store import flushing, lazy_loads  # noqa: F401  they listen to every model
+from holdfast.store.counters import Counters
 from holdfast.store.hooks import Hooks
 from holdfast.store.pages import Page
 from holdfast.store.query import Query
@@ -10,4 +11,16 @@ from holdfast.store.store import Isolation, Store
 from holdfast.store.tenant_files import TenantFiles
 from holdfast.store.unit import Unit
 
-__all__ = ["ALL", "Hooks", "Isolation", "Page", "Query", "Repository", "Store", "Tenant", "TenantFiles", "Unit"]
+__all__ = [
+    "ALL",
+    "Counters",
+    "Hooks",
+    "Isolation",
+    "Page",
+    "Query",
+    "Repository",
+    "Store",
+    "Tenant",
+    "TenantFiles",
+    "Unit",
+]
