@@ -1,6 +1,7 @@
 """How the schema moves: by migrations where there are some, else by making what is missing."""
 
 from holdfast.migrate.additive import Difference, make_missing, migrate_up, pending
+from holdfast.migrate.backfills import Failure, Into, Progress, Report, backfill
 from holdfast.migrate.hooks import Planned, before_migrate
 from holdfast.migrate.limits import Limits
 from holdfast.migrate.runner import Done, Migrations, Status
@@ -8,10 +9,15 @@ from holdfast.migrate.runner import Done, Migrations, Status
 __all__ = [
     "Difference",
     "Done",
+    "Failure",
+    "Into",
     "Limits",
     "Migrations",
     "Planned",
+    "Progress",
+    "Report",
     "Status",
+    "backfill",
     "before_migrate",
     "make_missing",
     "migrate_up",

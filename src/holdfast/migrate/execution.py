@@ -21,6 +21,7 @@ from holdfast.errors import MigrationError
 from holdfast.journal import capture
 from holdfast.logs import get_logger
 from holdfast.migrate import history
+from holdfast.migrate.backfills.operation import BackfillOp
 from holdfast.migrate.files import Direction, MigrationFile
 from holdfast.migrate.limits import Limits, LockBudget, is_worth_another_try, pause
 from holdfast.migrate.operations import (
@@ -251,6 +252,10 @@ class Stepped:
         operations.get_bind().rollback()  # what the script asked must not stay open while others are waited for
         self._number += 1
         if self._number <= self._done:
+            return
+        if isinstance(operation, BackfillOp):
+            operation.beside_others(operations, self._store, self._event, self._number)
+            self._once(lambda connection: None, ends=True)
             return
         steps = steps_of(operation, operations)
         if steps is None:

@@ -42,6 +42,7 @@ from holdfast.store.scope import Scope
 from holdfast.store.slow_queries import ROWS
 
 Row = dict[str, Any]
+Conflict = tuple[tuple[str, ...], tuple[str, ...]]  # the columns of a unique key, the columns to overwrite
 
 _ROWS = 10_000  # a statement: bounds the memory of one round trip
 _PARAMETERS = 30_000  # a statement of VALUES: PostgreSQL's protocol takes 32,767
@@ -99,6 +100,24 @@ async def upsert(
     return sum([await _send(connection, table, part, conflict) for part in _parts(_with_defaults(table, values))])
 
 
+async def write(
+    connection: AsyncConnection, table: Table, rows: Sequence[Row], conflict: Conflict | None = None
+) -> int:
+    """Insert `rows`, which all tenants' units may have made, without a session; returns the rows written.
+
+    Args:
+        conflict: the columns of a unique key, and which columns a row that is there gets; none leaves it alone.
+    """
+    for name in (*conflict[0], *conflict[1]) if conflict is not None else ():
+        _check_column(table, name)
+    written = 0
+    for _, group in groupby(_alike(table, list(rows)), key=tuple):
+        values = _with_defaults(table, list(group))
+        values = _last_by_key(values, conflict[0]) if conflict is not None else values
+        written += sum([await _send(connection, table, part, conflict) for part in _parts(values)])
+    return written
+
+
 def _owned(scope: Scope, model: type[Model], rows: list[Row]) -> list[Row]:
     """Rows with whose they are and who wrote them.
 
@@ -116,9 +135,6 @@ def _owned(scope: Scope, model: type[Model], rows: list[Row]) -> list[Row]:
     if any(row.get(name) not in (None, value) for row in rows):
         raise other_tenant(model)
     return [{**row, name: value} for row in rows]
-
-
-Conflict = tuple[tuple[str, ...], tuple[str, ...]]  # the columns of a unique key, the columns to overwrite
 
 
 async def _send(connection: AsyncConnection, table: Table, rows: list[Row], conflict: Conflict | None) -> int:
