@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,28 +203,16 @@ async def test_a_second_runner_is_refused_while_the_first_is_at_work(store: Stor
     assert report.written == 50
 
 
-async def test_a_runner_that_was_taken_for_dead_cannot_commit_any_more(store: Store) -> None:
+async def test_a_runner_that_was_taken_for_dead_cannot_commit_any_more(store: Store, database_url: str) -> None:
     await filled(store, 50)
 
-    async def robbed() -> Any:
-        async with store.unit() as unit:
+    async def rob() -> None:
+        async with opened(database_url) as other, other.unit() as unit:
             await unit.execute("UPDATE holdfast_backfills SET token = token + 1")
-
-    def told(progress: Any) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(_run_in_own_store, str(store.url.render_as_string(hide_password=False))).result()
 
     with pytest.raises(MigrationError, match="taken over by another process"):
-        await fill(store, batch=10, told=told)
+        await fill(store, batch=10, told=lambda progress: in_own_loop(rob()))
     assert sum(row.title is not None for row in await articles(store)) == 10
-
-
-def _run_in_own_store(url: str) -> None:
-    async def run() -> None:
-        async with opened(url.replace("+asyncpg", "").replace("+aiosqlite", "")) as store, store.unit() as unit:
-            await unit.execute("UPDATE holdfast_backfills SET token = token + 1")
-
-    asyncio.run(run())
 
 
 async def test_a_transform_that_fails_stops_it_and_a_mended_one_goes_on(store: Store) -> None:

@@ -23,7 +23,7 @@ from holdfast.migrate.backfills.ledger import Ledger, Taken, metadata
 from holdfast.migrate.backfills.pace import Pace
 from holdfast.migrate.backfills.report import FAILURES, Failure, Progress, Report
 from holdfast.migrate.backfills.source import Key, Source, source_of
-from holdfast.migrate.backfills.writing import Item, Updating
+from holdfast.migrate.backfills.writing import Item, Updating, Written
 from holdfast.store import ALL, Query, Store
 from holdfast.store.failures import is_retryable, sqlstate
 
@@ -230,21 +230,21 @@ class Runner:
             held = time.monotonic()
             if outcome is None:
                 outcome = self._prepare(await self._read(connection, size, pending))
-            dealt: set[Key] = set()
-            written = 0
+            written = Written(set(), 0, held)
             if outcome.items:
                 with unit.translated():
-                    dealt, written = await self._asked.work.write(connection, outcome.items)
-            after, left = self._after(outcome, dealt, written, size, pending)
+                    written = await self._asked.work.write(connection, outcome.items)
+                held = written.since if self._concurrent else held
+            after, left = self._after(outcome, written, size, pending)
             await self._ledger.move(connection, after)
         seconds = time.monotonic() - held
         self._moved(after, left, seconds)
-        self._remember(outcome.items, dealt)
+        self._remember(outcome.items, written.keys)
         return seconds, len(outcome.keys)
 
     async def _pass_by(self, failure: Failure, pending: bool) -> tuple[float, int]:
         """Note that the one row of the batch was refused, and go on behind it."""
-        after, left = self._after(_Outcome(self._batch, [], [failure]), set(), 0, 1, pending)
+        after, left = self._after(_Outcome(self._batch, [], [failure]), Written(set(), 0, 0.0), 1, pending)
         async with self._store.connect(write=True) as connection:
             await self._ledger.move(connection, after)
         self._moved(after, left, 0.0)
@@ -272,19 +272,17 @@ class Runner:
                 outcome.items.append(Item(key, row[-1] if versioned else 0, values))
         return outcome
 
-    def _after(
-        self, outcome: _Outcome, dealt: set[Key], written: int, size: int, pending: bool
-    ) -> tuple[Progress, list[Key]]:
+    def _after(self, outcome: _Outcome, written: Written, size: int, pending: bool) -> tuple[Progress, list[Key]]:
         """How far it came with a batch, and the rows that are still pending then."""
         now = self._progress
-        held = [item.key for item in outcome.items if item.key not in dealt]
+        held = [item.key for item in outcome.items if item.key not in written.keys]
         looked = min(size, len(self._pending)) if pending else len(outcome.keys)
         left = (self._pending[size:] if pending else self._pending) + held
         last = now.last if pending or not outcome.keys else self._source.encode(outcome.keys[-1])
         after = msgspec.structs.replace(
             now,
             read=now.read + (0 if pending else looked),
-            written=now.written + written,
+            written=now.written + written.count,
             skipped=now.skipped + looked - len(outcome.items) - len(outcome.failures),
             failed=now.failed + len(outcome.failures),
             failures=(*now.failures, *outcome.failures)[:FAILURES],

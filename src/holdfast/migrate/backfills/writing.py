@@ -7,6 +7,7 @@ cannot hold locks while it waits. On SQLite the page is read in the transaction 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,6 +47,18 @@ class Item:
     values: Any
 
 
+@dataclass(frozen=True)
+class Written:
+    """What came of a batch: the keys that were dealt with, how many rows were written, and since when locks are held.
+
+    The first run of a statement is one without rows: to make its text takes longer than to run it.
+    """
+
+    keys: set[Key]
+    count: int
+    since: float
+
+
 class Work(Protocol):
     """What is done with a page."""
 
@@ -56,8 +69,8 @@ class Work(Protocol):
     def prepare(self, row: Any) -> Any:
         """What is to be written for a row; None for nothing. InvalidValue: it cannot be."""
 
-    async def write(self, connection: AsyncConnection, items: Sequence[Item]) -> tuple[set[Key], int]:
-        """The keys that were dealt with, and how many rows were written."""
+    async def write(self, connection: AsyncConnection, items: Sequence[Item]) -> Written:
+        """Write what was prepared."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +110,9 @@ class Updating:
             raise InvalidValue(f"a transform returns the columns to set as a dict, or None, not {values!r}")
         return _checked(self.source, values)
 
-    async def write(self, connection: AsyncConnection, items: Sequence[Item]) -> tuple[set[Key], int]:
+    async def write(self, connection: AsyncConnection, items: Sequence[Item]) -> Written:
         written: set[Key] = set()
+        since = time.monotonic()
         for names, group in groupby(sorted(items, key=_columns_of), key=_columns_of):
             part = list(group)
             if connection.dialect.name == "sqlite":
@@ -109,9 +123,12 @@ class Updating:
                 values["version_"] = [item.version for item in part]
                 for number, name in enumerate(names):
                     values[f"value_{number}_"] = [item.values[name] for item in part]
-                rows = await connection.execute(self._statements(names), values)
+                if names not in self._made:
+                    await connection.execute(self._statement(names), {key: [] for key in values})
+                    since = since if written else time.monotonic()
+                rows = await connection.execute(self._statement(names), values)
                 written |= {tuple(row) for row in rows}
-        return written, len(written)
+        return Written(written, len(written), since)
 
     def _bound(self, item: Item) -> dict[str, Any]:
         keys = {f"key_{number}_": value for number, value in enumerate(item.key)}
@@ -123,7 +140,7 @@ class Updating:
         given = {name: bindparam(f"value_{n}_", type_=table.c[name].type) for n, name in enumerate(names)}
         return update(table).where(and_(*is_it)).values({**kept(table, names, self.actor), **given})
 
-    def _statements(self, names: tuple[str, ...]) -> Update:
+    def _statement(self, names: tuple[str, ...]) -> Update:
         if names not in self._made:
             table = self.source.table
             for name in names:
@@ -156,14 +173,17 @@ class Setting:
     def prepare(self, row: Any) -> Any:
         return self.values
 
-    async def write(self, connection: AsyncConnection, items: Sequence[Item]) -> tuple[set[Key], int]:
+    async def write(self, connection: AsyncConnection, items: Sequence[Item]) -> Written:
         keys = [item.key for item in items]
         if connection.dialect.name == "sqlite":
             done = await connection.execute(self._among(keys))
-            return set(keys), done.rowcount
+            return Written(set(keys), done.rowcount, time.monotonic())
+        if "_statement" not in self.__dict__:
+            await connection.execute(self._statement, self.source.arrays([]))
+        since = time.monotonic()
         rows = await connection.execute(self._statement, self.source.arrays(keys))
         written = {tuple(row) for row in rows}
-        return written, len(written)
+        return Written(written, len(written), since)
 
     @cached_property
     def _all(self) -> dict[str, Any]:
@@ -206,15 +226,19 @@ class Inserting:
                 )
         return rows or None
 
-    async def write(self, connection: AsyncConnection, items: Sequence[Item]) -> tuple[set[Key], int]:
+    async def write(self, connection: AsyncConnection, items: Sequence[Item]) -> Written:
         keys = {item.key for item in items}
+        since = time.monotonic()
         if connection.dialect.name != "sqlite":
             values: dict[str, Any] = self.source.arrays([item.key for item in items])
             values["version_"] = [item.version for item in items]
+            if "_hold" not in self.__dict__:
+                await connection.execute(self._hold, {key: [] for key in values})
+            since = time.monotonic()
             keys = {tuple(row) for row in await connection.execute(self._hold, values)}
         rows = [dict(row) for item in items if item.key in keys for row in item.values]
         written = await bulk.write(connection, self.into.table, rows, self.conflict) if rows else 0
-        return keys, written
+        return Written(keys, written, since)
 
     @cached_property
     def _hold(self) -> Select[Any]:
