@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,7 @@ from holdfast.store import ALL, Query, Store
 from tests.migrate.articles import METADATA, Article, Seat, Tag
 from tests.migrate.versions import migrations, write
 from tests.store.opening import opened
+from tests.store.vault import Base, Person
 
 COUNT = 250
 
@@ -402,3 +404,16 @@ def test_batches_come_to_keep_the_bound(row: float, fixed: float) -> None:
         pace.took(pace.size, fixed + row * pace.size)
     took = fixed + row * pace.size
     assert took <= 0.05 or pace.size == LEAST
+
+
+async def test_encrypted_columns_are_read_and_written_and_found(database_url: str) -> None:
+    keys = f"k1:{base64.b64encode(bytes(32)).decode()}"
+    async with opened(database_url, Base.metadata, encryption_keys=keys) as store:
+        async with store.unit() as unit:
+            await unit[Person].add_many([{"name": f"n{n}", "note": f"n{n}@x.org"} for n in range(5)])
+        report = await fill(store, source=Person, columns=["note"], transform=lambda row: {"email": row.note})
+        assert report.written == 5
+        async with store.read() as unit:
+            assert await unit[Person].count(Query(Person).where(email="n3@x.org")) == 1
+        with pytest.raises(InvalidValue, match="'email' is encrypted"):
+            await fill(store, source=Person, set_={"email": Person.name})

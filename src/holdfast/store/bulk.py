@@ -110,6 +110,8 @@ async def write(
     """
     for name in (*conflict[0], *conflict[1]) if conflict is not None else ():
         _check_column(table, name)
+    for column, blind in blind_columns(table).items():
+        rows = [{**row, blind: Blinded(row[column])} if column in row else row for row in rows]
     written = 0
     for _, group in groupby(_alike(table, list(rows)), key=tuple):
         values = _with_defaults(table, list(group))

@@ -28,6 +28,7 @@ from sqlalchemy.types import UserDefinedType
 
 from holdfast.errors import InvalidValue
 from holdfast.model import Amount, Model, SoftDeleted, model_of
+from holdfast.model.encrypted import blind_columns
 from holdfast.store import Query
 
 Key = tuple[Any, ...]
@@ -73,6 +74,11 @@ class Source:
     def of_key(self) -> frozenset[str]:
         """The names of the key's columns."""
         return frozenset(column.name for column in self.key)
+
+    @cached_property
+    def blind(self) -> dict[str, str]:
+        """The encrypted columns with a blind index, and the columns that keep it."""
+        return blind_columns(self.table)
 
     def page(self, after: Key | None, size: int, *, versions: bool) -> Select[Any]:
         """The next rows behind a key: the key, the columns, and with `versions` which version of the row it is."""

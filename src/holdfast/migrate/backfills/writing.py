@@ -33,6 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from holdfast.errors import InvalidValue
 from holdfast.migrate.backfills.source import Key, Source, Xid
 from holdfast.model import Attributed, Model, Versioned, model_of
+from holdfast.model.encrypted import Blinded, encrypted_columns
 from holdfast.store import bulk
 
 Transform = Callable[[Any], Any]
@@ -271,6 +272,10 @@ def checked_expressions(source: Source, given: Mapping[str, Any]) -> dict[str, A
     """
     if not given:
         raise InvalidValue("set_ is empty; write set_={'column': expression}")
+    encrypted = {str(column.name) for column in encrypted_columns(source.table)}
+    for name in given:
+        if source.names.get(name) in encrypted:
+            raise InvalidValue(f"{name!r} is encrypted, which no SQL can do; write it with transform=…")
     return _checked(source, given)
 
 
@@ -283,6 +288,9 @@ def _checked(source: Source, values: Mapping[str, Any]) -> dict[str, Any]:
         if column in source.of_key:
             raise InvalidValue(f"{name!r} is part of the key of {source.table.name}, which a backfill goes along")
         found[column] = value
+    for column, blind in source.blind.items():
+        if column in found:
+            found[blind] = Blinded(found[column])
     return found
 
 
