@@ -276,10 +276,11 @@ async def test_what_is_asked_differently_under_the_same_name_is_refused(store: S
     ],
 )
 async def test_what_makes_no_sense_is_refused_before_anything_is_done(
-    store: Store, options: dict[str, Any], message: str
+    sqlite_url: str, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InvalidValue, match=message):
-        await fill(store, **options)
+    async with opened(sqlite_url) as store:
+        with pytest.raises(InvalidValue, match=message):
+            await fill(store, **options)
 
 
 @pytest.fixture
