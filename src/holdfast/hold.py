@@ -12,7 +12,7 @@ from sqlalchemy import MetaData
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.index import rejected
 from holdfast.journal import Journal, verify
-from holdfast.migrate import Difference, Limits, Migrations, migrate_up, pending
+from holdfast.migrate import Difference, Limits, MigrationFile, Migrations, migrate_up, pending
 from holdfast.model import Model, check_foreign_keys, models_of
 from holdfast.operate import (
     CatchUp,
@@ -171,11 +171,14 @@ class Holdfast:
         async with self.store.connect() as connection:
             return await verify(connection, self.models)
 
-    def migrations(self, folder: Path | None = None, *, wait: float = 600.0) -> Migrations:
+    def migrations(
+        self, folder: Path | None = None, *, wait: float = 600.0, known: Sequence[MigrationFile] | None = None
+    ) -> Migrations:
         """The migrations of `folder`, else of `settings.migrations`, and this database.
 
         Args:
             wait: seconds to wait for another process that migrates it.
+            known: the migrations of the folder, where they are read once for many databases.
         """
         limits = Limits(
             lock_timeout=self.settings.migration_lock_timeout,
@@ -190,6 +193,7 @@ class Holdfast:
             house=self._house,
             limits=limits,
             wait=wait,
+            known=known,
         )
 
     def examiner(self) -> Examiner:

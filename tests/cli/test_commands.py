@@ -26,6 +26,7 @@ COMMANDS = [
     "migrate check",
     "migrate history",
     "migrate repair",
+    "migrate tenants",
     "journal",
     "journal status",
     "journal tail",

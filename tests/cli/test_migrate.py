@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from tests.cli.command import Outcome, Shell
@@ -130,3 +132,24 @@ def test_bad_input_is_told(notes: Notes, arguments: tuple[str, ...], code: int, 
     run = notes.migrate(*arguments)
     assert run.code == code
     assert said in run.err
+
+
+def test_every_tenants_file_is_migrated_and_one_that_fails_stops_nobody(notes: Notes) -> None:
+    notes.migrate("new", "Begin")
+    folder = notes.shell.folder / "tenants"
+    folder.mkdir()
+    for name in ("acme", "bolt"):
+        sqlite3.connect(folder / f"{name}.db").close()
+    done = notes.migrate("tenants", "tenants", "--json")
+    assert (done.code, done.json["migrated"], done.json["unchanged"], done.json["failed"]) == (0, 2, 0, [])
+    (folder / "cord.db").write_bytes(b"no database at all" * 100)
+    sqlite3.connect(folder / "dora.db").close()
+    done = notes.migrate("tenants", "tenants")
+    assert done.code == 3
+    assert "4 databases" in done.out
+    assert "1 migrated, 2 unchanged" in done.out
+    assert "tenants/cord.db: " in done.out
+    assert sqlite3.connect(folder / "dora.db").execute("SELECT count(*) FROM notes").fetchall() == [(0,)]
+    refused = notes.migrate("tenants", "nowhere")
+    assert refused.code == 2
+    assert "nowhere has no *.db" in refused.err

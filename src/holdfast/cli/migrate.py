@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.table import Table
 
 from holdfast.cli.migrate_lint import lint
+from holdfast.cli.migrate_options import Folder, Phase
+from holdfast.cli.migrate_tenants import tenants
 from holdfast.cli.models import metadata_of
 from holdfast.cli.output import FAILED, USAGE, Database, Json, complain, console, help_of, print_json, say
 
@@ -22,14 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Folder = Annotated[
-    Path | None,
-    typer.Option("--folder", "-f", help="Of the migrations; else HOLDFAST_MIGRATIONS, else ./migrations."),
-]
-Phase = Annotated[
-    Literal["pre", "post"] | None,
-    typer.Option(help="pre: what runs before the new program is deployed; post: what runs after."),
-]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for another process that migrates.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it in production too.")]
 
@@ -313,7 +307,7 @@ def repair(
         say(f"{said} {', '.join(done) if done else 'nothing'}")
 
 
-for _command in (new, up, down, status, lint, plan, check, history, repair):
+for _command in (new, up, down, status, lint, plan, check, history, repair, tenants):
     app.command(_command.__name__, help=help_of(_command))(_command)
 
 

@@ -2,6 +2,8 @@
 
 from holdfast.migrate.additive import Difference, make_missing, migrate_up, pending
 from holdfast.migrate.backfills import Failure, Into, Progress, Report, backfill
+from holdfast.migrate.files import MigrationFile
+from holdfast.migrate.fleet import FleetReport, migrate_fleet
 from holdfast.migrate.hooks import Planned, before_migrate
 from holdfast.migrate.limits import Limits
 from holdfast.migrate.runner import Done, Migrations, Status
@@ -10,8 +12,10 @@ __all__ = [
     "Difference",
     "Done",
     "Failure",
+    "FleetReport",
     "Into",
     "Limits",
+    "MigrationFile",
     "Migrations",
     "Planned",
     "Progress",
@@ -20,6 +24,7 @@ __all__ = [
     "backfill",
     "before_migrate",
     "make_missing",
+    "migrate_fleet",
     "migrate_up",
     "pending",
 ]

@@ -67,6 +67,7 @@ class Migrations:
         house: the metadata of Holdfast's own tables, which are made when they are missing.
         before: awaited before anything is run; those given to `before_migrate` unless others are.
         wait: seconds to wait for another runner.
+        known: the migrations of the folder, where they are read once for many databases.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Migrations:
         limits: Limits | None = None,
         before: Sequence[hooks.Before] | None = None,
         wait: float = 600.0,
+        known: Sequence[MigrationFile] | None = None,
     ) -> None:
         self.store = store
         self.folder = folder
@@ -89,10 +91,11 @@ class Migrations:
         self._limits = limits or Limits()
         self._before = hooks.registered if before is None else list(before)
         self.wait = wait
+        self._known_files = known
 
     def files(self) -> list[MigrationFile]:
         """The migrations, first to newest. MigrationError: they do not stand in one line, or one is no migration."""
-        return files.read_folder(self.folder)
+        return files.read_folder(self.folder) if self._known_files is None else list(self._known_files)
 
     async def events(self) -> list[Event]:
         """What was done to the database, oldest first."""
