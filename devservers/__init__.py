@@ -13,7 +13,7 @@ from devservers.errors import ServerError
 from devservers.find import find_chromium, find_pgbouncer, find_postgres, find_redis, find_sqld
 from devservers.install import ensure_pgbouncer, ensure_sqld
 from devservers.pgbouncer import PgbouncerServer, start_pgbouncer
-from devservers.postgres import PostgresServer, start_postgres
+from devservers.postgres import PostgresServer, start_postgres, start_replica
 from devservers.redis import RedisServer, start_redis
 from devservers.sqld import SqldServer, start_sqld
 
@@ -33,5 +33,6 @@ __all__ = [
     "start_pgbouncer",
     "start_postgres",
     "start_redis",
+    "start_replica",
     "start_sqld",
 ]

@@ -125,6 +125,57 @@ def start_postgres(settings: Mapping[str, str] | None = None) -> PostgresServer:
     raise last
 
 
+def start_replica(primary: PostgresServer, settings: Mapping[str, str] | None = None) -> PostgresServer:
+    """Start a streaming replica of `primary`; it takes about a second. `settings` as those of the primary.
+
+    It is copied by PostgreSQL's own functions, since not every installation has pg_basebackup.
+    """
+    uid = NOBODY if hasattr(os, "geteuid") and os.geteuid() == 0 else None
+    binaries = find_postgres()
+    if uid is not None:
+        binaries = _reachable(binaries, uid)
+    folder = temporary_folder("replica", uid)
+    data = folder / "data"
+    in_own_loop(_copy(primary, data))
+    (data / "standby.signal").touch()
+    for path in (data, *data.rglob("*")) if uid is not None else ():
+        os.chown(path, uid or 0, uid or 0, follow_symlinks=False)
+    port = free_port()
+    conninfo = f"host={primary.host} port={primary.port} user={SUPERUSER} application_name={folder.name}"
+    wanted = {**SETTINGS, **(settings or {}), "primary_conninfo": conninfo, "hot_standby": "on"}
+    command = [str(binaries / "postgres"), "-D", str(data), "-h", primary.host, "-p", str(port)]
+    command += ["-c", "unix_socket_directories="]
+    for name, value in wanted.items():
+        command += ["-c", f"{name}={value}"]
+    server = PostgresServer("PostgreSQL replica", command, folder=folder, port=port, stop="INT", uid=uid)
+    server.wait_until(lambda: _says_ready(data / "postmaster.pid"))
+    return server
+
+
+async def _copy(primary: PostgresServer, data: Path) -> None:
+    """A base backup: https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-LOWLEVEL-BASE-BACKUP"""
+    connection = await asyncpg.connect(primary.url)
+    try:
+        await connection.execute("SELECT pg_backup_start('replica', fast => true)")
+        await asyncio.to_thread(_copy_tree, primary.folder / "data", data)
+        label = await connection.fetchval("SELECT labelfile FROM pg_backup_stop(wait_for_archive => false)")
+        # What was written until now, for the primary may have no use for it any more when the replica asks.
+        await asyncio.to_thread(_copy_tree, primary.folder / "data" / "pg_wal", data / "pg_wal")
+    finally:
+        await connection.close()
+    (data / "backup_label").write_text(label)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    target.mkdir(mode=0o700, exist_ok=True)
+    for path in source.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile, which the log tells the replica
+            if path.is_dir():
+                _copy_tree(path, target / path.name)
+            elif path.name not in ("postmaster.pid", "postmaster.opts") and source.name != "pg_replslot":
+                shutil.copy2(path, target / path.name)
+
+
 def _start(binaries: Path, uid: int | None, settings: Mapping[str, str]) -> PostgresServer:
     folder = temporary_folder("postgres", uid)
     data = folder / "data"

@@ -136,9 +136,18 @@ class Holdfast:
         """One transaction, committed when the block ends and rolled back when it raises; see `Store.unit`."""
         return self.store.unit(actor=actor, tenant=tenant, request_id=request_id, isolation=isolation)
 
-    def read(self, *, tenant: Tenant = None, replica: bool = False) -> AbstractAsyncContextManager[Unit]:
+    def read(
+        self, *, tenant: Tenant = None, replica: bool = False, at_least: str | None = None
+    ) -> AbstractAsyncContextManager[Unit]:
         """A unit that only reads, from the replica if it may; see `Store.read`."""
-        return self.store.read(tenant=tenant, replica=replica)
+        return self.store.read(tenant=tenant, replica=replica, at_least=at_least)
+
+    async def position(self) -> str:
+        """What a read from a replica must not be behind of, to see everything that is committed now.
+
+        See `Store.position`.
+        """
+        return await self.store.position()
 
     async def run(self, work: Callable[[Unit], Awaitable[T]], **options: Any) -> T:
         """Run `work(unit)`, again when it loses against a concurrent transaction; see `Store.run`."""

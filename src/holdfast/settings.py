@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     environment: Literal["development", "production"] = "development"
     secret_key: str | None = None  # signs page cursors: `current,previous`
     models: str = "holdfast.apps.agents"  # modules of the models that the command line keeps, between commas
+    database_replica_urls: str | None = None  # PostgreSQL: replicas for reads that ask for one, between commas
+    replica_wait: float = 0.25  # how long a read waits for a replica to have what it must see
     encryption_keys: str | None = None  # of encrypted columns: `id:base64,…`, the first one encrypts
     pool_size: int = 5  # connections kept open (PostgreSQL), readers (SQLite)
     pool_max: int = 15  # connections at most, under load
@@ -103,6 +105,8 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "redis_prefix": (("HOLDFAST_REDIS_PREFIX", "REDIS_PREFIX"), str),
     "environment": (("HOLDFAST_ENV",), str),
     "secret_key": (("HOLDFAST_SECRET_KEY",), str),
+    "database_replica_urls": (("HOLDFAST_DATABASE_REPLICA_URLS", "DATABASE_REPLICA_URLS"), str),
+    "replica_wait": (("HOLDFAST_DATABASE_REPLICA_WAIT",), float),
     "encryption_keys": (("HOLDFAST_ENCRYPTION_KEYS",), str),
     "models": (("HOLDFAST_MODELS",), str),
     "pool_size": (("HOLDFAST_DATABASE_POOL_SIZE", "DATABASE_POOL_SIZE", "DATABASE_POOL_MIN"), int),
@@ -134,6 +138,7 @@ _LOWEST: dict[str, float] = {
     "migration_statement_timeout": 0,
     "migration_give_up": 0,
     "poll_interval": 0.001,
+    "replica_wait": 0,
 }
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import URL, Connection, event, exc
+from sqlalchemy import URL, Connection, TextClause, event, exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
+from sqlalchemy.sql import visitors
 
-from holdfast.errors import MissingExtra
+from holdfast.errors import MissingExtra, StoreError
 from holdfast.settings import Settings
 from holdfast.store.scope import ScopedSession
 
 
-def create_engine(url: URL, settings: Settings) -> AsyncEngine:
-    """The engine for `url`.
+def create_engine(url: URL, settings: Settings, *, read_only: bool = False) -> AsyncEngine:
+    """The engine for `url`; `read_only` for connections on which the server itself refuses writes.
 
     Raises:
         MissingExtra: asyncpg is not installed.
@@ -25,6 +26,8 @@ def create_engine(url: URL, settings: Settings) -> AsyncEngine:
         raise MissingExtra("PostgreSQL needs asyncpg: pip install 'holdfast[postgres]'") from None
     milliseconds = round(settings.statement_timeout * 1_000)
     server_settings: dict[str, str] = {}
+    if read_only and settings.pooler == "none":  # a pooler takes no settings at connect; BEGIN READ ONLY remains
+        server_settings["default_transaction_read_only"] = "on"
     arguments: dict[str, Any] = {}
     if settings.pooler == "transaction":
         # Prepared statements belong to a server connection, which the pooler changes under us. The one without a
@@ -84,6 +87,19 @@ class ReadingSession(ScopedSession):
 def _refuse_writes(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     driver: Any = connection.connection.dbapi_connection
     driver.readonly = True
+
+
+class ReplicaSession(ReadingSession):
+    """A session on a replica, to which raw SQL does not go: nobody knows what it does."""
+
+    is_on_replica = True
+
+
+@event.listens_for(ReplicaSession, "do_orm_execute")
+def _refuse_raw_sql(state: ORMExecuteState) -> None:
+    for element in visitors.iterate(state.statement):  # type: ignore[arg-type]
+        if isinstance(element, TextClause):
+            raise StoreError("raw SQL does not go to a replica; open the unit without replica=True")
 
 
 def _let_write(dbapi_connection: Any, record: Any) -> None:

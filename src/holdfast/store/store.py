@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,6 +25,7 @@ from holdfast.store.cancellation import to_the_end
 from holdfast.store.failures import Translated, is_connection_loss, is_of_the_driver, is_retryable
 from holdfast.store.hooks import Hooks
 from holdfast.store.open_units import OpenUnits
+from holdfast.store.read_replicas import POSITION, ReadReplicas, position_number
 from holdfast.store.replica import Replica
 from holdfast.store.scope import ScopedSession, Tenant, checked_tenant
 from holdfast.store.unit import Unit
@@ -49,6 +50,7 @@ class Store:
         in_memory: whether it is a SQLite database in memory, which has one connection.
         engine, read_engine: on SQLite one writing connection and a pool of readers; on PostgreSQL the same engine.
         replica: the local copy of a libSQL database; None unless one is kept.
+        read_replicas: the streaming replicas of a PostgreSQL database; None unless some are named.
         secrets: what signs page cursors.
         hooks: where higher floors join every writing unit.
     """
@@ -73,7 +75,9 @@ class Store:
             self.engine = self.read_engine = postgres.create_engine(self.url, settings)
             self._reading_session = postgres.ReadingSession
         self.replica = self._replica()
-        for engine in {self.engine, self.read_engine, *([self.replica.engine] if self.replica else [])}:
+        self.read_replicas = self._read_replicas()
+        copies = [self.replica.engine] if self.replica else self.read_replicas.engines if self.read_replicas else []
+        for engine in {self.engine, self.read_engine, *copies}:
             slow_queries.watch(engine, settings.slow_query)
             set_ring(engine.dialect, settings.encryption_keys)
         self._translated = Translated(self.place)
@@ -90,6 +94,17 @@ class Store:
                 " remove the one, or let the other name such a database"
             )
         return Replica(self.url, Path(file), self.settings)
+
+    def _read_replicas(self) -> ReadReplicas | None:
+        urls = self.settings.database_replica_urls
+        if urls is None:
+            return None
+        if self.dialect != "postgresql":
+            raise ConfigurationError(
+                f"HOLDFAST_DATABASE_REPLICA_URLS is set, but {self.place} is no PostgreSQL; remove the one, or let the"
+                " other name such a database"
+            )
+        return ReadReplicas(urls, self.settings)
 
     async def start(self) -> None:
         """Connect, or fail fast: retries with jittered backoff up to `start_timeout` seconds.
@@ -178,27 +193,44 @@ class Store:
                 raise
 
     @asynccontextmanager
-    async def read(self, *, tenant: Tenant = None, replica: bool = False) -> AsyncIterator[Unit]:
+    async def read(
+        self, *, tenant: Tenant = None, replica: bool = False, at_least: str | None = None
+    ) -> AsyncIterator[Unit]:
         """A unit that only reads; on SQLite it neither waits for the writer nor blocks it.
 
         Args:
             tenant: whose rows it sees.
-            replica: that what was committed elsewhere in the last moments may be missing: read from the replica, if
-                there is one. What this process has committed is there.
+            replica: that what was committed elsewhere in the last moments may be missing: read from a replica, if
+                there is one that answers. From libSQL's what this process has committed is there; from PostgreSQL's
+                what was committed before `at_least`. There, raw SQL is refused.
+            at_least: a position that `position` gave, after which nothing must be missing. Where no replica gets there
+                within `replica_wait` seconds, the primary is read.
 
         Raises:
             StoreError: something was written, or a row was changed in Python, which would be lost.
             Unavailable: the database cannot be reached, or the replica cannot catch up with what this process wrote.
+            InvalidValue: `at_least` is no position.
         """
-        with self._units.one(alone=self.dialect == "sqlite" and self.engine is self.read_engine):
+        alone = self.dialect == "sqlite" and self.engine is self.read_engine
+        async with AsyncExitStack() as held:
+            held.enter_context(self._units.one(alone=alone))
             confined = checked_tenant(tenant)
-            engine = self.read_engine
-            if replica and self.replica is not None:
+            source: AsyncEngine | AsyncConnection = self.read_engine
+            session_class = self._reading_session
+            failed: Callable[[], None] | None = None
+            if at_least:
+                position_number(at_least)
+            # What another process has written it may lack, and it has no positions to tell by.
+            if replica and self.replica is not None and not at_least:
                 await self.replica.ready()
-                engine = self.replica.engine
+                source = self.replica.engine
+            if replica and self.read_replicas is not None:
+                found = await held.enter_async_context(self.read_replicas.reading(at_least or None))
+                if found is not None:
+                    (source, failed), session_class = found, postgres.ReplicaSession
             session = AsyncSession(
-                engine,
-                sync_session_class=self._reading_session,
+                source,
+                sync_session_class=session_class,
                 expire_on_commit=False,
                 autoflush=False,
                 close_resets_only=False,
@@ -212,9 +244,25 @@ class Store:
                 await session.close()
             except BaseException as error:
                 await to_the_end(self._abandon(session))
+                if failed is not None and is_connection_loss(error):
+                    failed()
                 if isinstance(error, Exception) and is_of_the_driver(error):
                     unit.translated().raise_for(error)
                 raise
+
+    async def position(self) -> str:
+        """A position behind everything that is committed now, for `read(replica=True, at_least=…)` anywhere.
+
+        It is text that may be kept or sent along, with a session or a redirect; "" where the database has no replicas
+        that could be behind it. On PostgreSQL it costs one statement.
+
+        Raises:
+            Unavailable: the primary cannot be reached.
+        """
+        if self.dialect != "postgresql":
+            return ""
+        async with self.connect() as connection:
+            return str((await connection.execute(text(POSITION))).scalar_one())
 
     async def run(self, work: Callable[[Unit], Awaitable[T]], *, attempts: int = 8, **context: Any) -> T:
         """Run `work` in a unit, again from the start when it loses against a concurrent transaction.
@@ -282,6 +330,8 @@ class Store:
             await engine.dispose()
         if self.replica is not None:
             await self.replica.close()
+        if self.read_replicas is not None:
+            await self.read_replicas.close()
 
     async def _drop_when_idle(self, pools: list[Pool]) -> None:
         await self._units.idle.wait()

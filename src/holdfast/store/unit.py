@@ -98,7 +98,13 @@ class Unit:
             await self.session.flush()
 
     async def connection(self) -> AsyncConnection:
-        """The connection of this unit's transaction."""
+        """The connection of this unit's transaction.
+
+        Raises:
+            StoreError: it leads to a replica, to which raw SQL does not go.
+        """
+        if getattr(self.session.sync_session, "is_on_replica", False):
+            raise StoreError("raw SQL does not go to a replica; open the unit without replica=True")
         with self._translated:
             return await self.session.connection()
 
