@@ -7,7 +7,7 @@ from tests.cli.command import Shell
 
 def test_findings_are_one_json_array_and_decide_the_exit_code(shell: Shell) -> None:
     folder = Path(shell.folder)
-    (folder / "bad.sql").write_text("SELECT 1;\nDROP TABLE books;\n")
+    (folder / "bad.sql").write_text("SELECT 1;\nTRUNCATE books;\n")
     (folder / "good.sql").write_text("ALTER TABLE books ADD COLUMN n int;\n")
     done = shell.run("migrate", "lint", "bad.sql", "good.sql", "--json")
     assert (done.code, done.err) == (1, "")
@@ -16,14 +16,14 @@ def test_findings_are_one_json_array_and_decide_the_exit_code(shell: Shell) -> N
     assert (finding["file"], finding["line"], finding["rule"], finding["level"]) == (
         "bad.sql",
         2,
-        "drop-table",
+        "truncate",
         "error",
     )
     done = shell.run("migrate", "lint", "good.sql", "--json")
     assert (done.code, done.json) == (0, [])
     done = shell.run("migrate", "lint", ".")
     assert done.code == 1
-    assert done.out.splitlines()[:2] == ["bad.sql", "  2: error drop-table"]
+    assert done.out.splitlines()[:2] == ["bad.sql", "  2: error truncate"]
     assert done.out.splitlines()[-1] == "1 error, 0 warnings"
 
 

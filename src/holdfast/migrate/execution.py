@@ -245,7 +245,7 @@ class Stepped:
             context = MigrationContext.configure(connection=asked, opts={"target_metadata": _NAMED})
             with Operations.context(context) as operations:
                 operations.invoke = partial(self._invoke, operations)  # type: ignore[method-assign,assignment]
-                operations.batch_alter_table = _no_batch  # type: ignore[method-assign,assignment]
+                operations.batch_alter_table = no_batch  # type: ignore[method-assign,assignment]
                 file.script(direction)()
 
     def _invoke(self, operations: Operations, operation: ops.MigrateOperation) -> None:
@@ -306,7 +306,8 @@ def _on(connection: Connection, operation: ops.MigrateOperation) -> None:
     Operations(context).invoke(operation)
 
 
-def _no_batch(table: str, *args: Any, **options: Any) -> Any:
+def no_batch(table: str, *args: Any, **options: Any) -> Any:
+    """What stands in for `op.batch_alter_table` where each operation is a step. MigrationError: always."""
     raise MigrationError(
         f"op.batch_alter_table({table!r}) cannot be taken up again when it is interrupted; in a migration with"
         " `transactional = False` write each operation by itself"

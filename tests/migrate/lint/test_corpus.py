@@ -12,6 +12,8 @@ from holdfast.migrate.lint.rules import RULES
 from holdfast.migrate.lint.tokens import Token, tokens_of
 from tests.migrate.lint import safe, unsafe
 
+# What nobody can judge who does not know whether the program before still runs.
+OF_THE_PHASE = ("drop-column", "drop-table", "drop-view")
 UNSAFE = [(rule, sql) for rule, cases in unsafe.CASES.items() for sql in cases]
 
 
@@ -45,7 +47,8 @@ def test_what_is_unsafe_is_found(rule: str, sql: str) -> None:
     for manner in MANNERS:
         text = written_as(sql, manner)
         found = lint_sql(text)
-        assert rule in {finding.rule for finding in found if finding.level == "error"}, text
+        level = "warning" if rule in OF_THE_PHASE else "error"
+        assert (rule, level) in {(finding.rule, finding.level) for finding in found}, text
         for finding in found:
             assert finding.rule in RULES
             assert finding.message
@@ -69,8 +72,8 @@ def test_a_reason_allows_a_rule_in_the_whole_file(rule: str, sql: str) -> None:
 def test_every_rule_has_its_cases() -> None:
     elsewhere = {
         "add-column-not-constant", "rebuild-with-foreign-keys", "pragma-in-transaction", "migration-not-rendered",
-        "bad-suppression", "lock-taken", "table-rewritten", "table-scanned", "statement-failed", "wide-index",
-        "drop-owned",
+        "needs-steps", "unfinished-migration", "bad-suppression", "lock-taken", "table-rewritten", "table-scanned",
+        "statement-failed", "wide-index", "drop-owned",
     }  # fmt: skip
     assert set(unsafe.CASES) | elsewhere == RULES
 

@@ -59,6 +59,12 @@ def test_a_numbered_migration_knows_what_the_ones_before_it_made(tmp_path: Path)
     assert ("V2__widen.sql", 1, "alter-column-type") in found(tmp_path / "V2__widen.sql")
 
 
+def test_what_another_file_added_is_validated_in_another_transaction(tmp_path: Path) -> None:
+    (tmp_path / "V1.sql").write_text("BEGIN; ALTER TABLE b ADD CONSTRAINT c CHECK (n > 0) NOT VALID; COMMIT;")
+    (tmp_path / "V2.sql").write_text("BEGIN; ALTER TABLE b VALIDATE CONSTRAINT c; COMMIT;")
+    assert found(tmp_path) == []
+
+
 def test_files_without_numbers_know_nothing_of_each_other(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text("CREATE TABLE b (t varchar(10));")
     (tmp_path / "b.sql").write_text("ALTER TABLE b ALTER COLUMN t TYPE varchar(20);")

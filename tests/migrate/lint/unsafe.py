@@ -131,10 +131,13 @@ CASES: dict[str, list[str]] = {
         "DO $$ BEGIN EXECUTE 'DROP TABLE books'; END $$",
         "DO $$ BEGIN EXECUTE format('DROP TABLE %I', 'books'); END $$",
     ],
+    "drop-view": ["DROP VIEW titles", "drop materialized view if exists shop.totals, v;"],
     "drop-schema": ["DROP SCHEMA shop", "DROP SCHEMA IF EXISTS shop CASCADE"],
     "drop-database": ["DROP DATABASE shop", "drop database if exists shop with (force)"],
     "drop-cascade": [
         "DROP VIEW titles CASCADE",
+        "DROP TABLE books CASCADE",
+        "ALTER TABLE books DROP COLUMN title CASCADE",
         "DROP FUNCTION price(int) CASCADE",
         "DROP TYPE mood CASCADE",
         "DROP EXTENSION hstore CASCADE",

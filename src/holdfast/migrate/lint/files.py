@@ -26,6 +26,8 @@ class Migration(msgspec.Struct, frozen=True):
     path: Path
     text: str
     revision: Revision | None = None
+    ours: Revision | None = None
+    """The same where Holdfast's runner runs it: it, or another one of its folder, says what only that one knows."""
 
 
 def lint_path(
@@ -62,7 +64,7 @@ def lint_paths(
         known = schemas.setdefault(_history(migration), {}) if _has_history(migration) else None
         file = str(migration.path)
         if migration.revision is not None:
-            findings += lint_revision(migration.path, migration.text, file, dialect, known)
+            findings += lint_revision(migration.path, migration.text, file, dialect, known, migration.ours)
         else:
             ours = lint_sql(migration.text, file=file, dialect=dialect, known=known)
             added = not_allowed(migration.text, theirs.get(file, []))
@@ -80,7 +82,30 @@ def migrations_of(paths: Iterable[str | Path]) -> list[Migration]:
                 found.setdefault(migration.path, migration)
         elif (migration := _read(path, False)) is not None:
             found.setdefault(path, migration)
-    return list(found.values())
+    return _with_ours(list(found.values()))
+
+
+def _with_ours(migrations: list[Migration]) -> list[Migration]:
+    folders: dict[Path, bool] = {}
+    for migration in migrations:
+        if migration.revision is not None and migration.revision.is_ours:
+            folders[migration.path.parent] = True
+    marked = []
+    for migration in migrations:
+        folder = migration.path.parent
+        if migration.revision is not None and folder not in folders:
+            folders[folder] = any(_is_ours(path) for path in folder.glob("*.py"))
+        ours = migration.revision if folders.get(folder) else None
+        marked.append(msgspec.structs.replace(migration, ours=ours))
+    return marked
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        revision = revision_of(path.read_text("utf-8"), path.stem)
+    except (OSError, UnicodeDecodeError):
+        return False
+    return revision is not None and revision.is_ours
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -110,7 +135,7 @@ def _read(path: Path, from_folder: bool) -> Migration | None:
         raise ConfigurationError(f"{str(path)!r} holds NUL characters: it is no text; leave it out")
     if path.suffix.lower() == ".sql":
         return Migration(path, text)
-    revision = revision_of(text)
+    revision = revision_of(text, path.stem)
     if revision is None:
         if from_folder:
             return None

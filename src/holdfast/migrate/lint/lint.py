@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, MutableMapping
 
+from holdfast.migrate.files import Phase
 from holdfast.migrate.lint import rules, rules_sqlite, rules_transactions
 from holdfast.migrate.lint.blocks import statements_inside
 from holdfast.migrate.lint.finding import Dialect, Finding, Problem
@@ -27,28 +28,31 @@ def lint_sql(
     dialect: Dialect = "postgresql",
     known: Known | None = None,
     in_transaction: bool = False,
+    phase: Phase | None = None,
 ) -> list[Finding]:
     """What is unsafe about the migration `text`, in the order of its lines; an empty list when nothing is.
 
     `file` is only named in the findings. `known` is what earlier migrations made of the schema: it is looked at, and
     brought to where this one leaves it. `in_transaction` says that whoever runs it wraps it in one transaction.
+    `phase` is given of a revision that Holdfast runs: whether the program before it still runs beside it.
     Never raises on any text: what cannot be read as statements is a finding.
     """
     parts = [(statement, parse(statement)) for statement in statements_of(text, dialect)]
     # What a quote swallows that is never closed belongs to the finding, not to the rules.
-    situation = Situation()
+    situation = Situation(phase=phase)
     if known is not None:
         situation.tables.update(known)
     lines = Lines(text)
     allowed = _Allowed(text, [statement for statement, _ in parts], lines)
-    findings = [_finding(problem, file, line) for line, problem in allowed.problems]
+    findings = [finding_of(problem, file, line) for line, problem in allowed.problems]
     for script in scripts_of(parts, in_transaction):
         if script.down:
             continue
         for line, problem, at in _script(script, situation, lines, dialect):
             if not allowed(problem.rule, at):
-                findings.append(_finding(problem, file, line))
+                findings.append(finding_of(problem, file, line))
     if known is not None:
+        situation.ended()
         known.clear()
         known.update(situation.tables)
     return sorted(_once(findings), key=lambda finding: finding.line)
@@ -124,7 +128,8 @@ def _bare(tokens: tuple[Token, ...]) -> Statement:
     return Statement("", 0, 1, tokens, ())
 
 
-def _finding(problem: Problem, file: str, line: int) -> Finding:
+def finding_of(problem: Problem, file: str, line: int) -> Finding:
+    """What a rule says, at its place."""
     return Finding(
         file=file, line=line, rule=problem.rule, level=problem.level, message=problem.message, fix=problem.fix
     )

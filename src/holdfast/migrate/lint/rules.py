@@ -14,6 +14,7 @@ from holdfast.migrate.lint import (
     rules_transactions,
 )
 from holdfast.migrate.lint.finding import Problem
+from holdfast.migrate.lint.our_words import in_our_words
 from holdfast.migrate.lint.situation import Situation
 from holdfast.migrate.lint.syntax import (
     Action,
@@ -70,12 +71,12 @@ add-column-foreign-key add-column-not-constant add-column-not-null add-column-st
 add-column-unique add-column-volatile-default add-exclusion-constraint add-foreign-key add-primary-key
 add-unique-constraint alter-column-type alter-domain-constraint attach-partition bad-suppression cluster
 concurrently-in-transaction create-index delete-all-rows detach-partition disable-trigger drop-cascade
-drop-column drop-database drop-index drop-owned drop-primary-key drop-schema drop-table
-enum-value-in-transaction json-column lock-table lock-taken migration-not-rendered nested-transaction
+drop-column drop-database drop-index drop-owned drop-primary-key drop-schema drop-table drop-view
+enum-value-in-transaction json-column lock-table lock-taken migration-not-rendered needs-steps nested-transaction
 pragma-in-transaction primary-key-on-nullable rebuild-with-foreign-keys refresh-materialized-view reindex
 rename-attribute rename-column rename-enum-value rename-schema rename-table rename-view set-access-method
 set-expression set-logged set-not-null set-tablespace set-unlogged statement-failed table-rewritten
-table-scanned truncate uncommitted-transaction unreadable-statement update-all-rows vacuum-full
+table-scanned truncate uncommitted-transaction unfinished-migration unreadable-statement update-all-rows vacuum-full
 validate-in-same-transaction wide-index work-under-lock
 """
 RULES = frozenset(_RULE_NAMES.split())
@@ -84,9 +85,20 @@ RULES = frozenset(_RULE_NAMES.split())
 
 def problems_of(record: Record, situation: Situation) -> Iterator[Problem]:
     """What is wrong with a statement, given what the statements before it did."""
+    for problem, action in _found(record, situation):
+        yield problem if situation.phase is None else in_our_words(problem, record, action)
+
+
+def _found(record: Record, situation: Situation) -> Iterator[tuple[Problem, Action | None]]:
     if isinstance(record, Alter):
         yield from _altering(record, situation)
-    elif isinstance(record, CreateTable):
+        return
+    for problem in _of_others(record, situation):
+        yield problem, None
+
+
+def _of_others(record: Record, situation: Situation) -> Iterator[Problem]:
+    if isinstance(record, CreateTable):
         yield from rules_tables.create_table(record, situation)
     elif isinstance(record, CreateIndex):
         yield from rules_indexes.create_index(record, situation)
@@ -103,18 +115,22 @@ def problems_of(record: Record, situation: Situation) -> Iterator[Problem]:
         yield from rules_transactions.begin(record, situation)
 
 
-def _altering(alter: Alter, situation: Situation) -> Iterator[Problem]:
-    if alter.what == "domain":
-        for action in alter.actions:
-            rule = DOMAIN_ACTIONS.get(action.kind)
-            if rule is not None:
-                yield from rule(alter, action, situation)
-        return
+def _altering(alter: Alter, situation: Situation) -> Iterator[tuple[Problem, Action]]:
     for action in alter.actions:
-        # Of a new table only what is wrong with any table: nobody waits for its locks.
-        if action.kind == "add column" and action.column is not None:
-            yield from rules_tables.json_columns((action.column,), alter.name.text, situation)
-        if action.kind == "attach partition" or not situation.is_fresh(alter.name):
-            rule = TABLE_ACTIONS.get(action.kind)
-            if rule is not None:
-                yield from rule(alter, action, situation)
+        for problem in _of_action(alter, action, situation):
+            yield problem, action
+
+
+def _of_action(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:
+    if alter.what == "domain":
+        rule = DOMAIN_ACTIONS.get(action.kind)
+        if rule is not None:
+            yield from rule(alter, action, situation)
+        return
+    # Of a new table only what is wrong with any table: nobody waits for its locks.
+    if action.kind == "add column" and action.column is not None:
+        yield from rules_tables.json_columns((action.column,), alter.name.text, situation)
+    if action.kind == "attach partition" or not situation.is_fresh(alter.name):
+        rule = TABLE_ACTIONS.get(action.kind)
+        if rule is not None:
+            yield from rule(alter, action, situation)

@@ -132,16 +132,24 @@ def alter_column_type(alter: Alter, action: Action, situation: Situation) -> Ite
 
 
 def drop_column(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:
-    """DROP COLUMN: the running application still reads it."""
+    """DROP COLUMN: the running application still reads it; once no old one runs, nothing is wrong with it."""
     if action.name.last in situation.added.get(alter.name.key, ()):
         return
     table, column = alter.name.text, action.name.text
-    yield Problem(
-        "drop-column",
-        f"the application that runs now may still read or write {column}: its statements on {table} fail",
-        f"-- holdfast: allow drop-column because no released code uses {column}\n"
-        f"ALTER TABLE {table} DROP COLUMN {column}; -- in a release after the one that stopped using it",
-    )
+    if action.cascade:
+        yield Problem(
+            "drop-cascade",
+            f"CASCADE also drops whatever depends on {column}, which is not named here",
+            f"-- drop what depends on it by name first, then\nALTER TABLE {table} DROP COLUMN {column};",
+        )
+    if situation.phase != "post":
+        yield Problem(
+            "drop-column",
+            f"the application that runs now may still read or write {column}: its statements on {table} fail",
+            f"-- holdfast: allow drop-column because no released code uses {column}\n"
+            f"ALTER TABLE {table} DROP COLUMN {column}; -- in a release after the one that stopped using it",
+            situation.level_of_removal,
+        )
 
 
 def rename_column(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from holdfast.migrate.lint import rules_columns, rules_data, rules_tables
 from holdfast.migrate.lint.finding import Problem
+from holdfast.migrate.lint.our_words import in_our_words
 from holdfast.migrate.lint.situation import Situation
 from holdfast.migrate.lint.syntax import Action, Alter, Drop, Maintain, Record, Setting, Write
 
@@ -19,9 +20,17 @@ _NOT_CONSTANT = ("current_timestamp", "current_date", "current_time", "(")
 def problems_of(record: Record, situation: Situation) -> Iterator[Problem]:
     """What is wrong with a statement on SQLite, given what the statements before it did."""
     if isinstance(record, Alter) and record.what == "table":
-        for action in record.actions:
-            yield from _action(record, action, situation)
-    elif isinstance(record, Drop) and record.what == "table":
+        found: Iterator[tuple[Problem, Action | None]] = (
+            (problem, action) for action in record.actions for problem in _action(record, action, situation)
+        )
+    else:
+        found = ((problem, None) for problem in _of_others(record, situation))
+    for problem, action in found:
+        yield problem if situation.phase is None else in_our_words(problem, record, action)
+
+
+def _of_others(record: Record, situation: Situation) -> Iterator[Problem]:
+    if isinstance(record, Drop) and record.what == "table":
         for name in record.names:
             if name.key in situation.rebuilt:
                 yield from _rebuild(name.text, situation)

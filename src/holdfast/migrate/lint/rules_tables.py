@@ -9,7 +9,10 @@ from holdfast.migrate.lint.rules_indexes import in_transaction
 from holdfast.migrate.lint.situation import Situation
 from holdfast.migrate.lint.syntax import Action, Alter, Column, CreateTable, Drop, Maintain, Rename
 
-_BREAKING = ("table", "foreign table", "schema", "database", "owned by")
+_BREAKING = ("table", "foreign table", "view", "materialized view", "schema", "database", "owned by")
+_AFTERWARDS = ("table", "foreign table", "view", "materialized view", "schema")
+"""What a migration may drop when no program uses it any more."""
+_RULES = {"foreign table": "drop-table", "materialized view": "drop-view", "owned by": "drop-owned"}
 _WEAK_LOCKS = ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE")
 
 
@@ -20,20 +23,27 @@ def drop(record: Drop, situation: Situation) -> Iterator[Problem]:
         what = record.what.upper()
         if fresh:
             continue
-        if record.what in _BREAKING:
-            rule = "drop-table" if record.what == "foreign table" else f"drop-{record.what.split()[0]}"
+        replaced = record.what.endswith("view") and name.key in situation.views_later
+        rule = _RULES.get(record.what, f"drop-{record.what}")
+        if record.what in _BREAKING and not replaced and not _is_afterwards(record, situation):
+            backup = "" if rule == "drop-view" else ", with a backup"
             yield Problem(
                 rule,
                 f"{name.text} and what is in it are gone, and the application that runs now may still use it",
                 f"-- holdfast: allow {rule} because no released code uses {name.text}\n"
-                f"DROP {what} {name.text}; -- in a release after the one that stopped using it, with a backup",
+                f"DROP {what} {name.text}; -- in a release after the one that stopped using it{backup}",
+                situation.level_of_removal if rule in ("drop-table", "drop-view") else "error",
             )
-        elif record.cascade:
+        if record.cascade and record.what not in ("owned by", "database"):
             yield Problem(
                 "drop-cascade",
                 f"CASCADE also drops whatever depends on {name.text}, which is not named here",
                 f"-- drop what depends on it by name first, then\nDROP {what} {name.text};",
             )
+
+
+def _is_afterwards(record: Drop, situation: Situation) -> bool:
+    return situation.phase == "post" and record.what in _AFTERWARDS
 
 
 def rename(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from holdfast.migrate.files import Phase
+from holdfast.migrate.lint.finding import Level
 from holdfast.migrate.lint.reader import Name, split
 from holdfast.migrate.lint.syntax import (
     Action,
@@ -61,6 +63,8 @@ class Index:
 class Situation:
     """The state between two statements of one file."""
 
+    phase: Phase | None = None
+    """Of a revision that Holdfast runs, None where somebody else does."""
     tables: dict[str, Table] = field(default_factory=dict)
     indexes: dict[str, Index] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
@@ -85,6 +89,11 @@ class Situation:
     defaults_dropped_later: dict[str, set[str]] = field(default_factory=dict)
     rebuilt: set[str] = field(default_factory=set)
     """Tables that the script drops and puts another in the place of."""
+
+    @property
+    def level_of_removal(self) -> Level:
+        """How bad it is to drop what the running program may use: where the phase is unknown nobody can tell."""
+        return "warning" if self.phase is None else "error"
 
     def table(self, key: str) -> Table:
         """What is known of a table, to be added to."""
@@ -133,7 +142,7 @@ class Situation:
                         self.defaults_dropped_later.setdefault(record.name.key, set()).add(action.name.last)
                     elif action.kind == "set default":
                         self.defaults_dropped_later.get(record.name.key, set()).discard(action.name.last)
-            elif isinstance(record, Create) and record.what == "view":
+            elif isinstance(record, Create) and record.what in ("view", "materialized view"):
                 self.views_later.add(record.name.key)
 
     def foresee_rebuilds(self, records: Iterable[Record]) -> None:
@@ -153,6 +162,12 @@ class Situation:
         self.defaults_dropped_later.clear()
         self.wrapped = self.in_transaction = wrapped
         self._next_transaction()
+
+    def ended(self) -> None:
+        """The file is over: no other is in one of its transactions."""
+        for table in self.tables.values():
+            for check in table.checks.values():
+                check.transaction = -1
 
     def _next_transaction(self) -> None:
         self.transaction += 1

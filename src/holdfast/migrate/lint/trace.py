@@ -129,7 +129,7 @@ async def _trace_all(connection: Connection[Any], migrations: list[Migration], b
     for migration in migrations:
         text, line_of = migration.text, None
         if migration.revision is not None:
-            rendered, _ = render(migration.path, migration.text, "postgresql")
+            rendered, _ = render(migration.path, migration.text, "postgresql", migration.ours)
             text, line_of = rendered.text, rendered.line_of
         seen = [
             Finding(
