@@ -153,3 +153,17 @@ def test_every_tenants_file_is_migrated_and_one_that_fails_stops_nobody(notes: N
     refused = notes.migrate("tenants", "nowhere")
     assert refused.code == 2
     assert "nowhere has no *.db" in refused.err
+
+
+def test_validate_says_what_is_wrong_and_what_to_do(shell: Shell, database_url: str) -> None:
+    notes = Notes(shell, database_url)
+    notes.migrate("up")
+    whole = notes.migrate("validate")
+    assert whole.code == 0
+    assert "every row can be read" in whole.out
+    notes.declare(BODY)
+    found = notes.migrate("validate", "--json")
+    assert found.code == 1
+    assert found.json["rows"] == {"notes": 0}
+    assert [one["message"] for one in found.json["findings"]] == ["notes: column body is missing (VARCHAR)"]
+    assert "holdfast migrate up" in notes.migrate("validate").out

@@ -15,6 +15,7 @@ from rich.table import Table
 from holdfast.cli.migrate_lint import lint
 from holdfast.cli.migrate_options import Folder, Phase
 from holdfast.cli.migrate_tenants import tenants
+from holdfast.cli.migrate_validate import validate
 from holdfast.cli.models import metadata_of
 from holdfast.cli.output import FAILED, USAGE, Database, Json, complain, console, help_of, print_json, say
 
@@ -307,7 +308,7 @@ def repair(
         say(f"{said} {', '.join(done) if done else 'nothing'}")
 
 
-for _command in (new, up, down, status, lint, plan, check, history, repair, tenants):
+for _command in (new, up, down, status, lint, plan, check, validate, history, repair, tenants):
     app.command(_command.__name__, help=help_of(_command))(_command)
 
 
