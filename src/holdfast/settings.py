@@ -33,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_replica_urls: str | None = None  # PostgreSQL: replicas for reads that ask for one, between commas
     replica_wait: float = 0.25  # how long a read waits for a replica to have what it must see
     encryption_keys: str | None = None  # of encrypted columns: `id:base64,…`, the first one encrypts
+    seeds: str = ""  # modules of the seeds, between commas; else a module `seeds` in or beside those of the models
     pool_size: int = 5  # connections kept open (PostgreSQL), readers (SQLite)
     pool_max: int = 15  # connections at most, under load
     pool_timeout: float = 30.0  # how long a unit waits for a connection
@@ -109,6 +110,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "replica_wait": (("HOLDFAST_DATABASE_REPLICA_WAIT",), float),
     "encryption_keys": (("HOLDFAST_ENCRYPTION_KEYS",), str),
     "models": (("HOLDFAST_MODELS",), str),
+    "seeds": (("HOLDFAST_SEEDS",), str),
     "pool_size": (("HOLDFAST_DATABASE_POOL_SIZE", "DATABASE_POOL_SIZE", "DATABASE_POOL_MIN"), int),
     "pool_max": (("HOLDFAST_DATABASE_POOL_MAX", "DATABASE_POOL_MAX"), int),
     "pool_timeout": (("HOLDFAST_DATABASE_POOL_TIMEOUT", "DATABASE_POOL_TIMEOUT"), float),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from holdfast import logs
-from holdfast.cli import doctor, encrypt, index, journal, migrate, query, up, work
+from holdfast.cli import doctor, encrypt, index, journal, migrate, query, seed, up, work
 from holdfast.cli.output import DONE_IN_PART, FAILED, INTERRUPTED, OutputLost, ReaderGone, complain, help_of, mute
 from holdfast.errors import HoldfastError
 
@@ -29,6 +29,7 @@ app.command("up", help=help_of(up.up))(up.up)
 app.add_typer(index.app, name="index")
 app.add_typer(query.app, name="query")
 app.add_typer(migrate.app, name="migrate")
+app.command("seed", help=help_of(seed.seed))(seed.seed)
 app.add_typer(journal.app, name="journal")
 app.add_typer(encrypt.app, name="encrypt")
 app.add_typer(work.app, name="work")

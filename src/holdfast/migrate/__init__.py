@@ -2,15 +2,19 @@
 
 from holdfast.migrate.additive import Difference, make_missing, migrate_up, pending
 from holdfast.migrate.backfills import Failure, Into, Progress, Report, backfill
+from holdfast.migrate.factory import Factory
 from holdfast.migrate.files import MigrationFile
 from holdfast.migrate.fleet import FleetReport, migrate_fleet
 from holdfast.migrate.hooks import Planned, before_migrate
 from holdfast.migrate.limits import Limits
+from holdfast.migrate.planting import Planted, plant, stable_id
 from holdfast.migrate.runner import Done, Migrations, Status
+from holdfast.migrate.seeds import Sowing, Sown, seed, sow
 
 __all__ = [
     "Difference",
     "Done",
+    "Factory",
     "Failure",
     "FleetReport",
     "Into",
@@ -18,8 +22,11 @@ __all__ = [
     "MigrationFile",
     "Migrations",
     "Planned",
+    "Planted",
     "Progress",
     "Report",
+    "Sowing",
+    "Sown",
     "Status",
     "backfill",
     "before_migrate",
@@ -27,4 +34,8 @@ __all__ = [
     "migrate_fleet",
     "migrate_up",
     "pending",
+    "plant",
+    "seed",
+    "sow",
+    "stable_id",
 ]
