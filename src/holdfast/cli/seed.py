@@ -27,7 +27,7 @@ def seed(
 ) -> None:
     """Plant the seeds that are for this environment (HOLDFAST_ENV), each after those that it needs.
 
-    Planting again changes nothing. In production only seeds that say so are planted, and asking for another is an error.
+    Planting again changes nothing. Production takes only seeds that say so; asking for another there is an error.
     Seeds are found in the modules of HOLDFAST_SEEDS; without it in a module `seeds` in or beside those of
     HOLDFAST_MODELS.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from holdfast.apps.agents.mints import MINTS
 from holdfast.apps.agents.models import Agent, AgentCapability, AgentPricing
-from holdfast.migrate.seeds import Sowing, seed
+from holdfast.migrate import Sowing, plant, seed
 
 CAPABILITIES = ("translate", "summarise", "transcribe", "price-feed", "image", "search", "classify", "route")
 FEW = 12
@@ -29,7 +29,7 @@ async def demo_agents(sowing: Sowing) -> None:
 @seed(after=(demo_agents,))
 async def demo_capabilities(sowing: Sowing) -> None:
     """What the agents that are made up can do: one to three things each."""
-    agents = await sowing.plant(Agent, _agents(sowing.rows or FEW), on=("address",))
+    agents = await plant(sowing.unit, Agent, _agents(sowing.rows or FEW), on=("address",))
     rows = (
         {"agent_id": key, "capability": CAPABILITIES[(number + step) % len(CAPABILITIES)]}
         for number, key in enumerate(agents.keys)
@@ -41,7 +41,7 @@ async def demo_capabilities(sowing: Sowing) -> None:
 @seed(after=(demo_agents,))
 async def demo_pricing(sowing: Sowing) -> None:
     """What those of them ask for a call that take payments."""
-    agents = await sowing.plant(Agent, _agents(sowing.rows or FEW), on=("address",))
+    agents = await plant(sowing.unit, Agent, _agents(sowing.rows or FEW), on=("address",))
     rows = (
         {
             "agent_id": row["id"],
