@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from sqlalchemy import MetaData
 
+from holdfast.blocking import BlockingHoldfast
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.index import rejected
 from holdfast.journal import Journal, verify
@@ -100,6 +101,45 @@ class Holdfast:
         hold = cls(settings, metadata=metadata)
         await hold.start(migrate=migrate, follow=follow)
         return hold
+
+    @classmethod
+    def blocking(
+        cls,
+        url: str | None = None,
+        *,
+        metadata: MetaData | Sequence[MetaData] = Model.metadata,
+        migrate: bool | None = None,
+        follow: bool = False,
+        settings: Settings | None = None,
+        **overrides: Any,
+    ) -> BlockingHoldfast:
+        """What `open` does, for synchronous code: its methods are called without `await`, from any thread.
+
+        It may be made before the process forks; each child opens connections of its own at its first use, and neither
+        migrates nor follows.
+
+        Raises:
+            As `open`. StoreError: it is called inside a running event loop.
+
+        Example::
+
+            with Holdfast.blocking("sqlite:///notes.db") as hold, hold.unit(actor="ada") as unit:
+                unit[Note].add(Note(text="hold fast"))
+        """
+        if settings is None:
+            settings = Settings.from_environment(database_url=url, **overrides)
+        elif url is not None or overrides:
+            raise ConfigurationError("give settings=… or a URL and single settings, not both")
+
+        async def opening(forked: bool) -> Holdfast:
+            return await cls.open(
+                settings=settings,
+                metadata=metadata,
+                migrate=False if forked else migrate,
+                follow=follow and not forked,
+            )
+
+        return BlockingHoldfast(opening)
 
     async def start(self, *, migrate: bool | None = None, follow: bool = False) -> None:
         """What `open` does with a `Holdfast` that was made without connecting; closes it when that fails."""

@@ -1,0 +1,20 @@
+"""The names of the blocking faces; what they have is in `faces.pyi`, which is written from the asynchronous ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdfast.blocking.facade import Facade as BlockingHoldfast
+from holdfast.blocking.proxy import Blocking as BlockingUnit
+
+
+class BlockingRepository(BlockingUnit):
+    """For annotations: `BlockingRepository[Note]`."""
+
+    __slots__ = ()
+
+    def __class_getitem__(cls, model: Any) -> Any:
+        return cls
+
+
+__all__ = ["BlockingHoldfast", "BlockingRepository", "BlockingUnit"]
