@@ -95,7 +95,8 @@ def test_the_wheel_carries_the_package_and_nothing_of_the_workshop(tmp_path: Pat
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "holdfast/py.typed" in names
-    assert {name.split("/")[0] for name in names} == {"holdfast", f"holdfast-{PROJECT['project']['version']}.dist-info"}
+    about = f"holdfast-{PROJECT['project']['version']}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"holdfast", "holdfast_pytest", about}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
