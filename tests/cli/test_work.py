@@ -21,6 +21,8 @@ DUE = "UPDATE holdfast_schedules SET next_at = 0, not_before = 0 RETURNING 1"
 def test_schedules_of_a_module_are_run_listed_and_looked_after(shell: Shell, database_url: str) -> None:
     (shell.folder / "jobs.py").write_text(SCHEDULES)
     env = {"HOLDFAST_MODELS": "jobs", "HOLDFAST_DATABASE_URL": database_url}
+    before = shell.run("work", **env)
+    assert (before.code, "migrate up" in before.err) == (1, True)
     assert shell.run("migrate", "up", **env).code == 0
     assert "No schedules yet" in shell.run("work", "list", **env).out
     first = shell.run("work", "--once", **env)

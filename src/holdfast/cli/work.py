@@ -70,6 +70,7 @@ async def _work(database: str | None, once: bool, concurrency: int, note: Callab
     end_on_signals()
     with contextlib.suppress(asyncio.CancelledError):
         async with opened(database) as hold:
+            await hold.schedules.states()  # a database that is not migrated is an error, not one to wait for
             worker = hold.worker(concurrency=concurrency, ended=note)
             await (worker.once() if once else worker.run())
 

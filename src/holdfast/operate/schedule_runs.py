@@ -95,7 +95,10 @@ class ScheduleRunner:
 
     async def wait(self) -> float | None:
         """Seconds until the next of them is due."""
-        return await self._table.wait({schedule.name for schedule in self._schedules})
+        seconds = await self._table.wait({schedule.name for schedule in self._schedules})
+        if seconds is None:
+            self._registered = {}  # all are paused; or the database was emptied, and they must be made again
+        return seconds
 
     async def run_now(self, name: str) -> PastRun:
         """Run a schedule now, also when it is paused; its own turns stay as they are.
