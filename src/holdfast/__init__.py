@@ -25,7 +25,7 @@ from holdfast.model import (
 from holdfast.operate import Run, scheduled
 from holdfast.rollup import Count, Rollup, Sum
 from holdfast.settings import Settings
-from holdfast.store import ALL, Page, Query, Repository, Store, TenantFiles, Unit
+from holdfast.store import ALL, Monthly, Page, Query, Repository, Store, TenantFiles, Unit
 
 __all__ = [
     "ALL",
@@ -40,6 +40,7 @@ __all__ = [
     "HoldfastError",
     "KeyedModel",
     "Model",
+    "Monthly",
     "Page",
     "Policy",
     "Query",

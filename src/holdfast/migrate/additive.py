@@ -24,6 +24,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from holdfast import journal
 from holdfast.errors import MigrationError
+from holdfast.migrate.partitions import keep_partitions
 from holdfast.model import Model
 from holdfast.store import Store
 
@@ -74,6 +75,7 @@ async def migrate_up(store: Store, metadatas: Sequence[MetaData], models: Sequen
         if store.dialect == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         made = await connection.run_sync(make_missing, metadatas)
+        made.tables += await keep_partitions(connection, models)
         made.capture = await _capture(connection, models)
         return made
 

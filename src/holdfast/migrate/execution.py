@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,6 +27,7 @@ from holdfast.migrate.files import Direction, MigrationFile
 from holdfast.migrate.limits import Limits, LockBudget, is_worth_another_try, pause
 from holdfast.migrate.operations import (
     CaptureOp,
+    CreatePartitionsOp,
     ReleaseOp,
     SteppedOp,
     called,
@@ -37,6 +39,7 @@ from holdfast.migrate.operations import (
 from holdfast.migrate.steps import Step
 from holdfast.model import NAMING
 from holdfast.store import Store
+from holdfast.store.partitions import make_partitions, months
 
 T = TypeVar("T")
 Seen = Callable[[Operations, ops.MigrateOperation], None]
@@ -61,6 +64,14 @@ def _capture(operations: Operations, operation: CaptureOp) -> None:
 @Operations.implementation_for(ReleaseOp)
 def _release(operations: Operations, operation: ReleaseOp) -> None:
     await_only(capture.release_table(_asynchronous(operations), operation.table_name))
+
+
+@Operations.implementation_for(CreatePartitionsOp)
+def _create_partitions(operations: Operations, operation: CreatePartitionsOp) -> None:
+    if operations.impl.dialect.name == "postgresql":
+        wanted = months(dt.datetime.now(dt.UTC), operation.ahead)
+        made = make_partitions(_asynchronous(operations), operation.table_name, operation.by, wanted)
+        await_only(made)
 
 
 def _asynchronous(operations: Operations) -> AsyncConnection:
@@ -258,6 +269,7 @@ class Stepped:
             self._once(lambda connection: None, ends=True)
             return
         steps = steps_of(operation, operations)
+        operations.get_bind().rollback()  # nor what was asked for the steps
         if steps is None:
             self._once(lambda connection: _on(connection, operation), ends=True)
             return

@@ -22,16 +22,18 @@ from holdfast.migrate.operations import (
     AddUniqueOp,
     CaptureOp,
     CheckAmountsOp,
+    CreatePartitionsOp,
     ReleaseOp,
     SetNotNullOp,
     UncheckAmountsOp,
     ValidateConstraintOp,
 )
-from holdfast.migrate.schema import is_ours
+from holdfast.migrate.schema import is_ours, partitions
 from holdfast.model import (
     Amount,
     BlindIndex,
     Encrypted,
+    Model,
     Text,
     Total,
     UtcTime,
@@ -40,6 +42,7 @@ from holdfast.model import (
     database_now,
 )
 from holdfast.model.types import AMOUNT_CHECK
+from holdfast.store import Monthly
 
 _OUR_TYPES = (Amount, Text, UtcTime)
 _AMOUNT_CHECK = re.compile(r"ck_(?P<table>.+)_(?P<column>.+)_(?:is_(?P<digits>\d+)_digits|in_range)")
@@ -47,6 +50,7 @@ _AMOUNT_CHECK = re.compile(r"ck_(?P<table>.+)_(?P<column>.+)_(?:is_(?P<digits>\d
 
 def compare(connection: Connection, metadatas: Sequence[MetaData]) -> list[ops.MigrateOperation]:
     """What brings the schema that `connection` sees to that of `metadatas`, as Alembic finds it."""
+    apart = partitions(connection)
     context = MigrationContext.configure(
         connection=connection,
         opts={
@@ -54,7 +58,7 @@ def compare(connection: Connection, metadatas: Sequence[MetaData]) -> list[ops.M
             "compare_type": True,
             "compare_server_default": _default_differs,
             "include_object": _is_compared,
-            "include_name": lambda name, kind, parents: kind != "table" or not is_ours(name or ""),
+            "include_name": lambda name, kind, parents: kind != "table" or not (is_ours(name or "") or name in apart),
             "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
         },
     )
@@ -96,6 +100,13 @@ def capture_changes(
     ]
     gone = captured.keys() - by_name.keys() - set(dropped)
     return made + [ReplaceCaptureOp(captured[name], None) for name in sorted(gone)]
+
+
+def partitions_of(models: Iterable[type[Model]], made: Iterable[str]) -> list[ops.MigrateOperation]:
+    """The partitions that the tables among `made` begin with."""
+    names = set(made)
+    parted = ((model.__tablename__, model.__policy__.aspect(Monthly)) for model in models)
+    return [CreatePartitionsOp(name, by.by, by.ahead) for name, by in parted if by is not None and name in names]
 
 
 class ReplaceCaptureOp(ops.MigrateOperation):
@@ -141,7 +152,7 @@ def reversed_operations(operations: Sequence[ops.MigrateOperation]) -> list[ops.
     for operation in reversed(operations):
         if isinstance(operation, ops.AlterColumnOp) and operation.modify_nullable:
             back.append(RefillOp(operation))
-        if not isinstance(operation, ValidateConstraintOp):
+        if not isinstance(operation, ValidateConstraintOp | CreatePartitionsOp):
             back.append(operation.reverse())
     return back
 
@@ -235,6 +246,11 @@ def _render_capture(context: Any, operation: ReplaceCaptureOp) -> str:
         return f"op.release({operation.before.name!r})"
     given = "".join(f",\n    {name}={value!r}" for name, value in CaptureOp(operation.after).arguments().items())
     return f"op.capture(\n    {operation.after.name!r}{given},\n)"
+
+
+@renderers.dispatch_for(CreatePartitionsOp)
+def _render_partitions(context: Any, operation: CreatePartitionsOp) -> str:
+    return f"op.create_partitions({operation.table_name!r}, by={operation.by!r}, ahead={operation.ahead})"
 
 
 @renderers.dispatch_for(ReleaseOp)

@@ -14,9 +14,10 @@ from sqlalchemy.schema import CreateIndex, DropIndex
 
 from holdfast.journal.capture import CapturedTable
 from holdfast.journal.shapes import Column, Shape
-from holdfast.migrate.steps import Step, concurrent_drop, concurrent_index
+from holdfast.migrate.steps import Step, concurrent_drop, concurrent_index, partitioned_index, plain_drop
 from holdfast.model import Amount
 from holdfast.model.types import AMOUNT_CHECK
+from holdfast.store.partitions import THERE
 
 
 @Operations.register_operation("capture")
@@ -76,6 +77,21 @@ class ReleaseOp(ops.MigrateOperation):
     def release(cls, operations: Operations, table: str) -> None:
         """Remove the triggers of `table`, and on PostgreSQL their function."""
         operations.invoke(cls(table))
+
+
+@Operations.register_operation("create_partitions")
+class CreatePartitionsOp(ops.MigrateOperation):
+    """Make the partitions of this month and those to come, as of when the migration runs."""
+
+    def __init__(self, table_name: str, by: str, ahead: int) -> None:
+        self.table_name = table_name
+        self.by = by
+        self.ahead = ahead
+
+    @classmethod
+    def create_partitions(cls, operations: Operations, table: str, *, by: str, ahead: int = 3) -> None:
+        """Make those that `table` lacks; nothing on SQLite. They go with the table."""
+        operations.invoke(cls(table, by, ahead))
 
 
 class SteppedOp(ops.MigrateOperation):
@@ -292,13 +308,33 @@ def steps_of(operation: ops.MigrateOperation, operations: Operations) -> list[St
     if isinstance(operation, ops.CreateIndexOp) and is_concurrent(operation):
         index = operation.to_index(operations.migration_context)
         text = str(CreateIndex(index).compile(dialect=operations.impl.dialect))
-        quoted = operations.impl.dialect.identifier_preparer.format_index(index)
-        return concurrent_index(quoted, text)
+        preparer = operations.impl.dialect.identifier_preparer
+        parts = _partitions(operations, operation.table_name)
+        if parts is None:
+            return concurrent_index(preparer.format_index(index), text)
+        return partitioned_index(str(index.name), operation.table_name, text, parts, preparer.quote)
     if isinstance(operation, ops.DropIndexOp) and is_concurrent(operation):
         index = operation.to_index(operations.migration_context)
         text = str(DropIndex(index).compile(dialect=operations.impl.dialect))
-        return concurrent_drop(operations.impl.dialect.identifier_preparer.format_index(index), text)
+        quoted = operations.impl.dialect.identifier_preparer.format_index(index)
+        if operation.table_name and _partitions(operations, operation.table_name) is not None:
+            return plain_drop(quoted)
+        return concurrent_drop(quoted, text)
     return None
+
+
+def _partitions(operations: Operations, table: str) -> list[str] | None:
+    """The partitions of a table, None for one that is whole, and where no database is asked."""
+    connection = operations.get_bind()
+    if connection is None:
+        return None
+    quoted = operations.impl.dialect.identifier_preparer.quote(table)
+    if not connection.exec_driver_sql(_IS_PARTED, (quoted,)).scalar():
+        return None
+    return list(connection.exec_driver_sql(THERE, (quoted,)).scalars())
+
+
+_IS_PARTED = "SELECT count(*) > 0 FROM pg_partitioned_table WHERE partrelid = to_regclass($1)"
 
 
 def is_concurrent(operation: ops.CreateIndexOp | ops.DropIndexOp) -> bool:

@@ -53,7 +53,7 @@ async def adopt(migrations: Migrations, upto: str | None = None) -> list[str]:
             for file in chosen:
                 if file.revision not in have:
                     await connection.run_sync(history.note, file.revision, file.checksum, "adopt", actor())
-        await migrations.make_capture_whole()
+        await migrations.make_whole()
     return [file.revision for file in chosen if file.revision not in have]
 
 

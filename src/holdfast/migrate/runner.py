@@ -6,7 +6,9 @@ import asyncio
 import getpass
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +25,10 @@ from holdfast.migrate.execution import Stepped, keeping_triggers, run_script, wr
 from holdfast.migrate.files import Direction, MigrationFile, Phase
 from holdfast.migrate.history import Applied, Event, Problem
 from holdfast.migrate.limits import Limits, LockBudget, is_worth_another_try, pause
+from holdfast.migrate.partitions import keep_partitions
 from holdfast.migrate.turns import turn
 from holdfast.model import Model
-from holdfast.store import Store
+from holdfast.store import Monthly, Store
 from holdfast.store.failures import translate
 
 log = get_logger("holdfast.migrate")
@@ -153,7 +156,7 @@ class Migrations:
             await self._announce("up", pending)
             for file in pending:
                 done.append(await self._run(file, "up", told))
-            await self.make_capture_whole()
+            await self.make_whole()
         return done
 
     async def down(self, *, to: str | None = None, steps: int = 1, told: Told | None = None) -> list[Done]:
@@ -231,25 +234,11 @@ class Migrations:
         return Done(revision=file.revision, direction=direction, seconds=seconds)
 
     async def _in_one_transaction(self, file: MigrationFile, direction: Direction) -> None:
-        began = time.monotonic()
-        attempt = 0
-        while True:
-            try:
-                async with writing(self.store) as connection:
-                    await connection.run_sync(self._transaction, file, direction)
-                return
-            except Exception as error:
-                if not is_worth_another_try(error):
-                    raise
-                waited = time.monotonic() - began
-                if waited >= self._limits.give_up:
-                    raise MigrationError(
-                        f"{file.revision} did not get its locks in {waited:.0f} s, and nothing of it was done: a long"
-                        " transaction holds a table (see pg_stat_activity); end it, or try again at a quieter time"
-                    ) from error
-                log.info("locks_not_had", revision=file.revision, attempt=attempt + 1, waited=round(waited, 1))
-            await asyncio.sleep(pause(attempt))
-            attempt += 1
+        async def work() -> None:
+            async with writing(self.store) as connection:
+                await connection.run_sync(self._transaction, file, direction)
+
+        await self._patiently(file.revision, work)
 
     def _transaction(self, connection: Connection, file: MigrationFile, direction: Direction) -> None:
         have = {one.revision for one in history.applied(history.read(connection)) if one.interrupted is None}
@@ -259,7 +248,7 @@ class Migrations:
             with keeping_triggers(connection):
                 run_script(connection, file, direction, plainly=True)
         else:
-            with LockBudget(connection, self._limits, statement_timeout=file.statement_timeout):
+            with self._budget(connection, file):
                 run_script(connection, file, direction, plainly=direction == "down")
         history.note(connection, file.revision, file.checksum, direction, actor())
 
@@ -273,32 +262,47 @@ class Migrations:
         async with self.store.connect(write=True) as connection:
             await connection.run_sync(history.end, event)
 
-    async def make_capture_whole(self) -> None:
-        """Install what is missing or of an older version of the models' capture, once all migrations are applied."""
+    async def make_whole(self) -> None:
+        """Once all migrations are applied, make the partitions to come, and what the models' capture lacks."""
         have = history.applied(await self.events())
         if len(have) < len(self.files()):
             return
         async with self.store.connect() as connection:
             names = set(await connection.run_sync(lambda c: schema.read(c).tables))
             models = [model for model in self.models if model.__tablename__ in names]
-            if not await journal.verify(connection, models):
-                return
-        await self._retried(models)
+            is_whole = not await journal.verify(connection, models)
+            is_parted = any(model.__policy__.aspect(Monthly) is not None for model in models)
+        if not is_whole or (is_parted and self.store.dialect == "postgresql"):
+            await self._patiently("capture and partitions", partial(self._keep, models, is_whole))
 
-    async def _retried(self, models: Sequence[type[Model]]) -> None:
+    async def _keep(self, models: Sequence[type[Model]], is_whole: bool) -> None:
+        async with self.store.connect(write=True) as connection:
+            with self._budget(connection.sync_connection):
+                if await keep_partitions(connection, models) or not is_whole:
+                    await journal.install(connection, models)
+
+    def _budget(self, connection: Any, file: MigrationFile | None = None) -> AbstractContextManager[None]:
+        if self.store.dialect == "sqlite":
+            return nullcontext()
+        return LockBudget(connection, self._limits, statement_timeout=file.statement_timeout if file else None)
+
+    async def _patiently(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work`, a transaction, again after a pause as long as it does not get its locks."""
+        began = time.monotonic()
         attempt = 0
         while True:
             try:
-                async with self.store.connect(write=True) as connection:
-                    if self.store.dialect == "postgresql":
-                        with LockBudget(connection.sync_connection, self._limits):  # type: ignore[arg-type]
-                            await journal.install(connection, models)
-                    else:
-                        await journal.install(connection, models)
-                return
+                return await work()
             except Exception as error:
-                if not is_worth_another_try(error) or attempt > 60:
+                if not is_worth_another_try(error):
                     raise
+                waited = time.monotonic() - began
+                if waited >= self._limits.give_up:
+                    raise MigrationError(
+                        f"{what} did not get its locks in {waited:.0f} s, and nothing of it was done: a long"
+                        " transaction holds a table (see pg_stat_activity); end it, or try again at a quieter time"
+                    ) from error
+                log.info("locks_not_had", what=what, attempt=attempt + 1, waited=round(waited, 1))
             await asyncio.sleep(pause(attempt))
             attempt += 1
 

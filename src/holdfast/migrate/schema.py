@@ -12,6 +12,12 @@ from sqlalchemy.sql.elements import ClauseElement
 
 _OURS = ("holdfast_", "alembic_version", "sqlite_")
 
+_PARTITIONS = "SELECT relname FROM pg_class WHERE relispartition AND pg_table_is_visible(oid)"
+_PARTED = """
+    SELECT c.relname, pg_get_partkeydef(c.oid) AS parted_by
+    FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid WHERE pg_table_is_visible(c.oid)
+"""
+
 Details = dict[str, str]  # what it is called (`column title`), how it is
 
 
@@ -25,8 +31,26 @@ class Schema:
 def read(connection: Connection) -> Schema:
     """The schema that `connection` sees first, without Holdfast's own tables."""
     inspector = inspect(connection)
-    names = [name for name in inspector.get_table_names() if not is_ours(name)]
-    return Schema({name: _details(inspector, name) for name in sorted(names)})
+    apart = partitions(connection)
+    names = [name for name in inspector.get_table_names() if not is_ours(name) and name not in apart]
+    tables = {name: _details(inspector, name) for name in sorted(names)}
+    for name, parted in _parted(connection).items():
+        if name in tables:
+            tables[name]["partitions"] = parted
+    return Schema(tables)
+
+
+def partitions(connection: Connection) -> set[str]:
+    """The tables that are partitions of others: they come and go with time, and no model declares them."""
+    if connection.dialect.name != "postgresql":
+        return set()
+    return set(connection.exec_driver_sql(_PARTITIONS).scalars())
+
+
+def _parted(connection: Connection) -> dict[str, str]:
+    if connection.dialect.name != "postgresql":
+        return {}
+    return {row.relname: row.parted_by for row in connection.exec_driver_sql(_PARTED)}
 
 
 def is_ours(table: str) -> bool:

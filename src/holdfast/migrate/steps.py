@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+_NAME = 63  # bytes PostgreSQL keeps of an identifier
 
 Question = tuple[str, tuple[object, ...]]  # SQL with $n, and what is bound: true when there is nothing to do
 
@@ -13,6 +15,8 @@ _IS_VALID = (
 _IS_NOT_INVALID = (
     "SELECT coalesce(bool_and(indisvalid AND indisready), true) FROM pg_index WHERE indexrelid = to_regclass($1)"
 )
+_IS_THERE = "SELECT to_regclass($1) IS NOT NULL"
+_IS_ATTACHED = "SELECT count(*) > 0 FROM pg_inherits WHERE inhrelid = to_regclass($1)"
 _IS_GONE = "SELECT to_regclass($1) IS NULL"
 
 
@@ -49,3 +53,23 @@ def concurrent_index(quoted: str, create: str, *, done: Sequence[Question] = ())
 def concurrent_drop(quoted: str, drop: str) -> list[Step]:
     """Drop an index without blocking anybody."""
     return [Step(drop, done=[(_IS_GONE, (quoted,))], alone=True)]
+
+
+def partitioned_index(
+    name: str, table: str, create: str, partitions: Sequence[str], quote: Callable[[str], str]
+) -> list[Step]:
+    """An index of a table in partitions: of each concurrently, then put together."""
+    whole = create.replace(" CONCURRENTLY ", " ", 1).replace(f" ON {quote(table)} ", f" ON ONLY {quote(table)} ", 1)
+    steps = [Step(whole, done=[(_IS_THERE, (quote(name),))])]
+    for partition in partitions:
+        part = f"{partition}_{name}"[:_NAME]
+        of_part = create.replace(f" {quote(name)} ON {quote(table)} ", f" {quote(part)} ON {quote(partition)} ", 1)
+        attached = (_IS_ATTACHED, (quote(part),))
+        steps += concurrent_index(quote(part), of_part, done=[attached])
+        steps.append(Step(f"ALTER INDEX {quote(name)} ATTACH PARTITION {quote(part)}", done=[attached]))
+    return steps
+
+
+def plain_drop(quoted: str) -> list[Step]:
+    """Drop the index of a table in partitions, which PostgreSQL does not do concurrently; it takes an instant."""
+    return [Step(f"DROP INDEX IF EXISTS {quoted}")]

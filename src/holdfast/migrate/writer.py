@@ -90,6 +90,8 @@ def _drafts(connection: Connection, migrations: Migrations, captured: Any) -> tu
     generate.amounts_of(plan)
     generate.unchecks(connection, plan)
     dropped = [operation.table_name for operation in found if isinstance(operation, ops.DropTableOp)]
+    made = [operation.table_name for operation in found if isinstance(operation, ops.CreateTableOp)]
+    plan.expand += generate.partitions_of(migrations.models, made)
     plan.expand += generate.capture_changes(captured, captured_tables(migrations.models), dropped)
     parts: list[tuple[str, files.Phase, bool, Sequence[ops.MigrateOperation]]] = [
         ("", "pre", True, plan.expand),

@@ -4,6 +4,7 @@ from holdfast.store import flushing, lazy_loads  # noqa: F401  they listen to ev
 from holdfast.store.counters import Counters
 from holdfast.store.hooks import Hooks
 from holdfast.store.pages import Page
+from holdfast.store.partitions import Monthly
 from holdfast.store.query import Query
 from holdfast.store.repository import Repository
 from holdfast.store.scope import ALL, Tenant
@@ -16,6 +17,7 @@ __all__ = [
     "Counters",
     "Hooks",
     "Isolation",
+    "Monthly",
     "Page",
     "Query",
     "Repository",
