@@ -53,3 +53,57 @@ def test_a_bad_suppression_is_an_error_and_allows_nothing(comment: str, said: st
 
 def test_a_comment_inside_of_a_string_is_no_suppression() -> None:
     assert rules("SELECT '\n-- holdfast: allow nonsense\n';") == []
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "-- eugene: ignore E2, E4",
+        "-- eugene: ignore E99",
+        "-- squawk-ignore adding-not-nullable-field",
+        "-- squawk-ignore renaming-column,adding-not-nullable-field",
+        "-- squawk-ignore",
+        "-- squawk-ignore-file adding-not-nullable-field",
+        "-- atlas:nolint",
+        "-- atlas:nolint data_depend",
+        "/* atlas:nolint MF104 */",
+    ],
+)
+def test_what_is_accepted_towards_another_tool_is_a_warning_that_asks_for_a_reason(comment: str) -> None:
+    [finding] = lint_sql(f"SELECT 1;\n{comment}\nALTER TABLE a ALTER b SET NOT NULL;")
+    assert (finding.line, finding.rule, finding.level) == (3, "set-not-null", "warning")
+    assert comment.strip("-/* ") in finding.message
+    assert "-- holdfast: allow set-not-null because …" in finding.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-- eugene: ignore E6\nALTER TABLE a ALTER b SET NOT NULL;",
+        "-- squawk-ignore prefer-text-field\nALTER TABLE a ALTER b SET NOT NULL;",
+        "-- squawk-ignored\nALTER TABLE a ALTER b SET NOT NULL;",
+        "-- we could say eugene: ignore E2\nALTER TABLE a ALTER b SET NOT NULL;",
+        "SELECT '-- atlas:nolint'; ALTER TABLE a ALTER b SET NOT NULL;",
+        "-- atlas:nolint\nSELECT 1;\nALTER TABLE a ALTER b SET NOT NULL;",
+        "SELECT 1; -- eugene: ignore E2\nALTER TABLE a ALTER b SET NOT NULL;",
+    ],
+)
+def test_what_is_about_something_else_accepts_nothing(text: str) -> None:
+    assert [finding.level for finding in lint_sql(text)] == ["error"]
+
+
+def test_a_comment_for_the_whole_file_of_another_tool_holds_for_it() -> None:
+    text = "ALTER TABLE a ALTER b SET NOT NULL;\nTRUNCATE a;"
+    for comment in ("-- atlas:nolint\n\n", "SELECT 1;\n-- squawk-ignore-file\n"):
+        assert [finding.level for finding in lint_sql(comment + text)] == ["warning", "warning"]
+
+
+def test_a_reason_of_ours_takes_the_warning_away() -> None:
+    text = (
+        "-- eugene: ignore E2\n-- holdfast: allow set-not-null because it is small\nALTER TABLE a ALTER b SET NOT NULL"
+    )
+    assert lint_sql(text) == []
+
+
+def test_a_statement_that_cannot_be_read_is_an_error_whatever_is_accepted() -> None:
+    assert [finding.level for finding in lint_sql("-- atlas:nolint\nSELECT 'a")] == ["error"]

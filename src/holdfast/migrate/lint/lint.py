@@ -9,6 +9,7 @@ from holdfast.migrate.files import Phase
 from holdfast.migrate.lint import rules, rules_sqlite, rules_transactions
 from holdfast.migrate.lint.blocks import statements_inside
 from holdfast.migrate.lint.finding import Dialect, Finding, Problem
+from holdfast.migrate.lint.other_tools import Accepted, accepted
 from holdfast.migrate.lint.parse import parse
 from holdfast.migrate.lint.scripts import Script, scripts_of
 from holdfast.migrate.lint.situation import Situation, Table
@@ -50,7 +51,7 @@ def lint_sql(
             continue
         for line, problem, at in _script(script, situation, lines, dialect):
             if not allowed(problem.rule, at):
-                findings.append(finding_of(problem, file, line))
+                findings.append(finding_of(allowed.softened(problem, at), file, line))
     if known is not None:
         situation.ended()
         known.clear()
@@ -147,12 +148,13 @@ _UNREADABLE = Problem(
 
 
 class _Allowed:
-    """The file's suppressions: for all of it, and for a statement."""
+    """The file's suppressions, and the risks accepted towards other tools: for all of it, and for a statement."""
 
     def __init__(self, text: str, statements: list[Statement], lines: Lines) -> None:
         self.problems: list[tuple[int, Problem]] = []
         self._everywhere: set[str] = set()
         self._at: dict[int, set[str]] = {}
+        self._accepted: dict[int | None, list[Accepted]] = {}
         first = True
         for statement in statements:
             word = statement.tokens[0].start if statement.tokens else len(text)
@@ -162,7 +164,19 @@ class _Allowed:
                     (self._everywhere if whole else self._at.setdefault(statement.start, set())).update(said.rules)
                 else:
                     self.problems.append((lines.of(comment.start), said))
+            for comment in (*statement.comments, *statement.inner):
+                ends_another = statement.start > 0 and "\n" not in text[statement.start : comment.start]
+                if (risk := accepted(comment)) is not None and not ends_another:
+                    whole = risk.whole_file or (first and for_whole_file(comment, text, word))
+                    self._accepted.setdefault(None if whole else statement.start, []).append(risk)
             first = first and not statement.tokens
+
+    def softened(self, problem: Problem, statement: Statement) -> Problem:
+        """The problem, as a warning where a comment to another tool accepts it."""
+        for risk in (*self._accepted.get(None, ()), *self._accepted.get(statement.start, ())):
+            if problem.level == "error" and (softer := risk.softened(problem)) is not None:
+                return softer
+        return problem
 
     def __call__(self, rule: str, statement: Statement) -> bool:
         return rule in self._everywhere or rule in self._at.get(statement.start, ())
