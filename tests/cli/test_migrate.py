@@ -108,6 +108,62 @@ def test_production_takes_nothing_back_unless_told_twice(notes: Notes) -> None:
     assert notes.migrate("down", "--yes").code == 0
 
 
+DROPPING = """from alembic import op
+import sqlalchemy as sa
+
+down_revision = "0001_begin"
+
+
+def upgrade() -> None:
+    op.drop_column("notes", "body")
+
+
+def downgrade() -> None:
+    op.add_column("notes", sa.Column("body", sa.String()))
+"""
+
+
+def test_what_is_unsafe_is_told_and_refused_in_production_unless_said(shell: Shell, database_url: str) -> None:
+    notes = Notes(shell, database_url)
+    notes.declare(BODY)
+    notes.migrate("new", "Begin")
+    assert notes.migrate("up", "--json").json["unsafe"] == []
+    notes.declare()
+    path = shell.folder / "migrations" / "0002_drop.py"
+    path.write_text(DROPPING)
+    check = notes.migrate("check", "--json")
+    assert check.code == 1
+    [line] = check.json["unsafe"]
+    assert line.startswith("0002_drop.py:8: drop-column: ")
+    assert 'instead: phase = "post"' in line
+    notes.environment["HOLDFAST_ENV"] = "production"
+    refused = notes.migrate("up")
+    assert (refused.code, refused.out) == (1, "")
+    assert line in refused.err
+    assert "nothing was run" in refused.err
+    assert "--unsafe" in refused.err
+    assert notes.migrate("up", "--unsafe", "--json").json["unsafe"] == [line]
+    assert notes.migrate("down", "--yes").code == 0
+    notes.environment["HOLDFAST_ENV"] = "development"
+    told = notes.migrate("up")
+    assert told.code == 0
+    assert f"unsafe beside a running application: {line}" in told.out
+    assert notes.migrate("check").code == 0
+
+
+def test_in_production_a_reason_or_the_right_phase_lets_it_run(notes: Notes) -> None:
+    notes.declare(BODY)
+    notes.migrate("new", "Begin")
+    notes.environment["HOLDFAST_ENV"] = "production"
+    path = notes.shell.folder / "migrations" / "0002_drop.py"
+    call = '    op.drop_column("notes", "body")\n'
+    path.write_text(DROPPING.replace(call, f"    # holdfast: allow drop-column because nobody has it yet\n{call}"))
+    assert notes.migrate("up").code == 0
+    assert notes.migrate("down", "--yes").code == 0
+    path.write_text(DROPPING.replace("\n\n\ndef upgrade", '\nphase = "post"\n\n\ndef upgrade'))
+    assert notes.migrate("up", "--phase", "post").code == 0
+
+
 def test_a_hook_of_the_models_module_runs_before_migrations(notes: Notes) -> None:
     notes.declare("\n\n@before_migrate\nasync def note(store, planned):\n    print('before', *planned.revisions)\n")
     notes.migrate("new", "Begin")

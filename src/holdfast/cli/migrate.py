@@ -14,6 +14,7 @@ from rich.table import Table
 
 from holdfast.cli.migrate_lint import lint
 from holdfast.cli.migrate_options import Folder, Phase
+from holdfast.cli.migrate_safety import Unsafe, refuse, unsafe
 from holdfast.cli.migrate_tenants import tenants
 from holdfast.cli.migrate_validate import validate
 from holdfast.cli.models import metadata_of
@@ -80,6 +81,7 @@ def up(
     phase: Phase = None,
     to: Annotated[str | None, typer.Option(help="The last revision to run.")] = None,
     wait: Wait = 600.0,
+    allow_unsafe: Unsafe = False,
     folder: Folder = None,
     database: Database = None,
     as_json: Json = False,
@@ -87,18 +89,24 @@ def up(
     """Run the migrations that the database lacks.
 
     Without a folder of migrations, make the tables, columns, indexes and capture that are missing; nothing is then
-    dropped or altered.
+    dropped or altered. What `holdfast migrate lint` finds unsafe is told first, and in production refused.
 
     Example:
 
     holdfast migrate up --database postgresql://app@127.0.0.1/app
     """
 
+    findings: list[str] = []
+
     async def work(hold: Holdfast, migrations: Migrations) -> tuple[str, Difference | list[Any]]:
         if not migrations.files():
             if phase is not None or to is not None:
                 raise _no_folder(migrations)
             return hold.store.place, await hold.migrate()
+        findings.extend(unsafe(hold, await migrations.chosen(phase=phase, to=to)))
+        refuse(hold, findings, allow_unsafe)
+        for line in [] if as_json else findings:
+            say(f"unsafe beside a running application: {line}", "yellow")
         done = await migrations.up(phase=phase, to=to, told=None if as_json else _begun)
         if done:
             await hold.journal.make_tick()
@@ -108,7 +116,7 @@ def up(
     if not isinstance(made, list):
         _say_made(place, made, as_json)
     elif as_json:
-        print_json({"applied": [_plain(done) for done in made]})
+        print_json({"applied": [_plain(done) for done in made], "unsafe": findings})
     elif made:
         say(f"{place}: applied {len(made)} in {sum(done.seconds for done in made):.1f} s")
     else:
@@ -227,7 +235,9 @@ def plan(phase: Phase = None, folder: Folder = None, database: Database = None, 
 
 
 def check(folder: Folder = None, database: Database = None, as_json: Json = False) -> None:
-    """Look whether the migrations make the models, can be taken back, and are what the database has; exit 1 if not.
+    """Look whether the migrations make the models, can be taken back, are what the database has, and are safe to run.
+
+    Exits with 1 if not. Of safety what is pending is asked, as `holdfast migrate lint` does.
 
     Example, in a pipeline:
 
@@ -242,6 +252,7 @@ def check(folder: Folder = None, database: Database = None, as_json: Json = Fals
             "undeclared": await inspection.undeclared(migrations),
             "irreversible": await inspection.irreversible(migrations),
             "drift": [] if problems else await inspection.drift(migrations),
+            "unsafe": [] if problems else unsafe(hold, await migrations.pending()),
         }
 
     found = _run(database, folder, work)
@@ -253,6 +264,7 @@ def check(folder: Folder = None, database: Database = None, as_json: Json = Fals
             "undeclared": "the migrations do not make the models (holdfast migrate new)",
             "irreversible": "taking back does not lead back",
             "drift": "the database is not what its migrations make",
+            "unsafe": "what is pending is unsafe beside a running application",
         }
         for name, title in titles.items():
             if found[name]:
@@ -260,7 +272,7 @@ def check(folder: Folder = None, database: Database = None, as_json: Json = Fals
             for line in found[name]:
                 say(f"  {line}")
         if not any(found.values()):
-            say("the migrations make the models, can be taken back, and are what the database has")
+            say("the migrations make the models, can be taken back, are what the database has, and are safe to run")
     if any(found.values()):
         raise typer.Exit(FAILED)
 

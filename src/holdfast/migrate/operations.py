@@ -325,9 +325,9 @@ def steps_of(operation: ops.MigrateOperation, operations: Operations) -> list[St
 
 def _partitions(operations: Operations, table: str) -> list[str] | None:
     """The partitions of a table, None for one that is whole, and where no database is asked."""
-    connection = operations.get_bind()
-    if connection is None:
+    if operations.migration_context.as_sql:
         return None
+    connection = operations.get_bind()
     quoted = operations.impl.dialect.identifier_preparer.quote(table)
     if not connection.exec_driver_sql(_IS_PARTED, (quoted,)).scalar():
         return None

@@ -133,6 +133,19 @@ class Migrations:
         whole = {one.revision for one in have if one.interrupted is None}
         return [file for file in known if file.revision not in whole]
 
+    async def chosen(self, *, phase: Phase | None = None, to: str | None = None) -> list[MigrationFile]:
+        """What `up` with the same arguments would run, in order.
+
+        Raises:
+            MigrationError: the files are not what was applied, or the phase cannot be run yet.
+        """
+        self.known(to)
+        pending = of_phase(await self.pending(), phase)
+        if to is None:
+            return pending
+        names = [file.revision for file in pending]
+        return pending[: names.index(to) + 1] if to in names else []
+
     async def up(self, *, phase: Phase | None = None, to: str | None = None, told: Told | None = None) -> list[Done]:
         """Run what is pending, and make sure that Holdfast's own tables and the capture are whole.
 
@@ -149,10 +162,7 @@ class Migrations:
         async with turn(self.store, wait=self.wait):
             await self.prepare()
             done = await self._finish_down(told)
-            pending = of_phase(await self.pending(), phase)
-            if to is not None:
-                names = [file.revision for file in pending]
-                pending = pending[: names.index(to) + 1] if to in names else []
+            pending = await self.chosen(phase=phase, to=to)
             await self._announce("up", pending)
             for file in pending:
                 done.append(await self._run(file, "up", told))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.migrate import writer
-from holdfast.migrate.lint import Finding, lint_path
+from holdfast.migrate.lint import Finding, lint_path, lint_paths
 from holdfast.store import Store
 from tests.migrate.versions import first, migrations, second, write
 from torture import migrate_models
@@ -189,6 +189,19 @@ def test_a_batch_in_steps_is_refused_as_the_runner_refuses_it(folder: Path) -> N
     [finding] = lint_path(write(folder, "a", body, more=STEPS))
     assert "cannot be taken up again" in finding.message
     assert lint_path(write(folder, "a", body, more=PRE)) == []
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
+def test_partitions_that_are_made_ahead_block_nobody(folder: Path, dialect: str) -> None:
+    path = write(folder, "a", "op.create_partitions('a', by='at')")
+    assert lint_path(path, dialect=dialect) == []  # type: ignore[arg-type]
+
+
+def test_beside_sql_a_revision_of_which_nothing_says_who_runs_it_is_somebody_elses(folder: Path) -> None:
+    path = write(folder, "b", "op.drop_table('a')")
+    (folder / "a.sql").write_text("TRUNCATE a")
+    assert [finding.level for finding in lint_path(folder)] == ["error", "warning"]
+    assert [finding.level for finding in lint_paths([path], ours=True)] == ["error"]
 
 
 def test_a_file_is_called_after_itself_where_it_has_no_name(folder: Path) -> None:

@@ -41,11 +41,16 @@ def lint_path(
 
 
 def lint_paths(
-    paths: Iterable[str | Path], *, dialect: Dialect = "postgresql", squawk: Sequence[str] | None = None
+    paths: Iterable[str | Path],
+    *,
+    dialect: Dialect = "postgresql",
+    squawk: Sequence[str] | None = None,
+    ours: bool = False,
 ) -> list[Finding]:
     """What is unsafe about the files and folders, file by file in the order in which they would be run.
 
     Of files that are numbered, or that are revisions of one history, the later ones know what the earlier made.
+    `ours` says that Holdfast's runner runs the revisions, whatever they and their folder look like.
     `squawk` names rules of squawk to add for `.sql` files, `()` those for statements that our grammar does not know.
 
     Raises:
@@ -64,11 +69,12 @@ def lint_paths(
         known = schemas.setdefault(_history(migration), {}) if _has_history(migration) else None
         file = str(migration.path)
         if migration.revision is not None:
-            findings += lint_revision(migration.path, migration.text, file, dialect, known, migration.ours)
+            runs = migration.revision if ours else migration.ours
+            findings += lint_revision(migration.path, migration.text, file, dialect, known, runs)
         else:
-            ours = lint_sql(migration.text, file=file, dialect=dialect, known=known)
+            found = lint_sql(migration.text, file=file, dialect=dialect, known=known)
             added = not_allowed(migration.text, theirs.get(file, []))
-            findings += sorted((*ours, *added), key=lambda finding: finding.line)
+            findings += sorted((*found, *added), key=lambda finding: finding.line)
     return findings
 
 

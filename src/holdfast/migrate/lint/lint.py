@@ -173,7 +173,8 @@ class _Allowed:
 
     def softened(self, problem: Problem, statement: Statement) -> Problem:
         """The problem, as a warning where a comment to another tool accepts it."""
-        for risk in (*self._accepted.get(None, ()), *self._accepted.get(statement.start, ())):
+        risks: list[Accepted] = [*self._accepted.get(None, []), *self._accepted.get(statement.start, [])]
+        for risk in risks:
             if problem.level == "error" and (softer := risk.softened(problem)) is not None:
                 return softer
         return problem

@@ -13,6 +13,7 @@ from holdfast.migrate.execution import no_batch
 from holdfast.migrate.lint.finding import Problem
 from holdfast.migrate.operations import (
     CaptureOp,
+    CreatePartitionsOp,
     ReleaseOp,
     SteppedOp,
     UncheckAmountsOp,
@@ -45,7 +46,7 @@ def as_run(operations: Operations, rendered: Rendered, *, transactional: bool) -
 
     def invoke(operation: ops.MigrateOperation) -> Any:
         nonlocal is_part
-        if isinstance(operation, CaptureOp | ReleaseOp):
+        if isinstance(operation, CaptureOp | ReleaseOp | CreatePartitionsOp):
             rendered.write(_comment(operation))
             return None
         steps = steps_of(operation, operations)
@@ -81,7 +82,7 @@ def _alone(sql: str, rendered: Rendered, *, begins: bool) -> None:
 
 def _on_sqlite(operation: ops.MigrateOperation, plainly: Invoke, rendered: Rendered) -> Any:
     """Where the runner makes the table anew, what is left to say of it is a comment."""
-    if isinstance(operation, CaptureOp | ReleaseOp):
+    if isinstance(operation, CaptureOp | ReleaseOp | CreatePartitionsOp):
         rendered.write(_comment(operation))
     elif isinstance(operation, SteppedOp | UncheckAmountsOp) or (
         isinstance(operation, _REBUILDING) and not _fails_on_rows(operation)
@@ -132,7 +133,9 @@ def _needs_steps(operation: ops.MigrateOperation) -> Problem:
     )
 
 
-def _comment(operation: CaptureOp | ReleaseOp) -> str:
+def _comment(operation: CaptureOp | ReleaseOp | CreatePartitionsOp) -> str:
+    if isinstance(operation, CreatePartitionsOp):
+        return f"-- the partitions of {operation.table_name}\n"
     # Triggers take SHARE ROW EXCLUSIVE for a moment, within the runner's lock timeout.
     if isinstance(operation, CaptureOp):
         return f"-- the triggers that capture {operation.table.name}\n"
