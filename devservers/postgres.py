@@ -35,10 +35,39 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
+# What outlives the schema: settings, other schemas, extensions, prepared transactions, slots, publications, rights
+# of the database's own.
+LEFT = """
+    SELECT current_setting('server_version_num')::int < 150000  -- whose public schema is made otherwise
+        OR EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+            WHERE d.datname = current_database())
+        OR EXISTS (SELECT FROM pg_namespace WHERE nspname NOT IN ('public', 'information_schema') AND nspname !~ '^pg_')
+        OR EXISTS (SELECT FROM pg_extension WHERE extname <> 'plpgsql')
+        OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
+        OR EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database())
+        OR EXISTS (SELECT FROM pg_publication) OR EXISTS (SELECT FROM pg_subscription)
+        OR EXISTS (SELECT FROM pg_event_trigger) OR EXISTS (SELECT FROM pg_largeobject_metadata)
+        OR EXISTS (SELECT FROM pg_database WHERE datname = current_database()
+            AND (datacl IS NOT NULL OR NOT datallowconn OR datconnlimit <> -1))
+        OR EXISTS (SELECT FROM pg_default_acl)
+"""
+EMPTY = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid();
+    DROP SCHEMA public CASCADE;
+    CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
+"""
+
+
 class PostgresServer(Server):
     """A running PostgreSQL; `url` is the superuser's connection to its `postgres` database."""
 
     _numbers = itertools.count(1)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._empty: list[str] = []  # databases that were used and are as new
 
     @property
     def url(self) -> str:
@@ -97,12 +126,31 @@ class PostgresServer(Server):
 
     @contextlib.contextmanager
     def database(self, name: str | None = None) -> Iterator[str]:
-        """The URL of a fresh database, dropped after the block."""
-        name = self.create_database(name)
+        """The URL of an empty database, dropped after the block, or emptied for the next that asks for any."""
+        if name is not None:
+            used = self.create_database(name)
+        else:
+            used = self._empty.pop() if self._empty else self.create_database()
         try:
-            yield self.database_url(name)
+            yield self.database_url(used)
         finally:
-            self.drop_database(name)
+            # Emptying one takes a fifth of the time that making one does.
+            if name is None and in_own_loop(_emptied(self.database_url(used))):
+                self._empty.append(used)
+            else:
+                self.drop_database(used)
+
+
+async def _emptied(url: str) -> bool:
+    """Make a database as new as it was; False where something is in it that is not in its schema."""
+    connection = await asyncpg.connect(url)
+    try:
+        if await connection.fetchval(LEFT):
+            return False
+        await connection.execute(EMPTY)
+        return True
+    finally:
+        await connection.close()
 
 
 def start_postgres(settings: Mapping[str, str] | None = None) -> PostgresServer:

@@ -141,6 +141,8 @@ def drop_column(alter: Alter, action: Action, situation: Situation) -> Iterator[
             "drop-cascade",
             f"CASCADE also drops whatever depends on {column}, which is not named here",
             f"-- drop what depends on it by name first, then\nALTER TABLE {table} DROP COLUMN {column};",
+            # Some tools write it with every column: alone it says no more than the removal itself.
+            "warning" if situation.phase is None else "error",
         )
     if situation.phase != "post":
         yield Problem(
