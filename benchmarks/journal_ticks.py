@@ -98,8 +98,11 @@ async def _writers_at_work(hold: Holdfast, url: str, count: int) -> float:
     writing = [await asyncpg.connect(url) for _ in range(2)]
     try:
         tasks = [asyncio.create_task(one.execute(f"CALL write_{_TABLE.name}(100000000, false)")) for one in writing]
-        await asyncio.sleep(0.1)
-        first = await hold.journal.make_tick()
+        first = last = await hold.journal.make_tick()
+        async with asyncio.timeout(30):
+            while last <= first:  # until they are at work
+                last = await hold.journal.make_tick()
+        first = last
         began = time.perf_counter()
         for _ in range(count):
             await hold.journal.make_tick()

@@ -27,6 +27,8 @@ COMMANDS = [
     "migrate history",
     "migrate repair",
     "migrate tenants",
+    "migrate validate",
+    "seed",
     "journal",
     "journal status",
     "journal tail",

@@ -11,15 +11,9 @@ from tests.store.opening import opened
 
 
 @pytest.fixture(params=EVERY_BACKEND)
-def database_url(request: pytest.FixtureRequest) -> str:
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """An empty database on each backend in turn."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    async with opened(database_url) as store:
+    async with opened(request.getfixturevalue(f"{request.param}_url")) as store:
         yield store
 
 

@@ -217,8 +217,9 @@ async def test_a_stream_may_be_left_early_and_the_unit_goes_on(store: Store) -> 
         assert await unit[Maker].count() == 1
 
 
-async def test_a_stream_of_100_000_rows_takes_flat_memory(database_url: str) -> None:
-    rows = 100_000
+async def test_a_long_stream_takes_flat_memory(database_url: str) -> None:
+    # A transaction on sqld may not be left alone for 5 s, which a busy machine can take over 100,000 rows.
+    rows = 50_000 if database_url.startswith("libsql") else 100_000
     async with opened(database_url, Base.metadata) as store:
         async with store.unit() as unit:
             part = await unit[Part].add(Part(title="popular"))
@@ -231,7 +232,7 @@ async def test_a_stream_of_100_000_rows_takes_flat_memory(database_url: str) -> 
             async for review in unit[Review].stream(batch=1_000):
                 total += review.stars
                 seen += 1
-                if seen % 20_000 == 0:
+                if seen % (rows // 5) == 0:
                     sizes.append(psutil.Process().memory_info().rss)
                     held.append(sum(type(thing) is Review for thing in gc.get_objects()))
     assert total == rows * (rows - 1) // 2

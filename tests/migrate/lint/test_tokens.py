@@ -66,17 +66,17 @@ def test_the_statements_together_are_the_text_and_no_text_fails(dialect: str, te
     ids=range(13),
 )
 def test_deep_and_long_statements_take_bounded_time(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     lint_sql(text)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_a_large_file_takes_bounded_time() -> None:
     row = "INSERT INTO books (id, title, price) VALUES (123, 'It''s a title; with (signs)', 12.50);\n"
     text = row * (2**20 // len(row)) + "DROP TABLE books;"
-    start = time.monotonic()
+    start = time.process_time()
     [finding] = lint_sql(text)
-    assert time.monotonic() - start < 15
+    assert time.process_time() - start < 15
     assert finding.line == text.count("\n") + 1
 
 
