@@ -44,8 +44,11 @@ up: .venv/.made-base ## the live data layer on http://127.0.0.1:8000/ (ARGS="--p
 
 # --- working on it ---------------------------------------------------------------------------------------------
 
-.PHONY: test check format test-matrix bench torture clean
-test: .venv/.made-servers ## all tests, with coverage (ARGS="tests/store -k page" for some)
+.PHONY: test coverage check format test-matrix bench torture clean
+test: .venv/.made-servers ## all tests (ARGS="tests/store -k page" for some)
+	@$(PY) -m pytest -n 4 --dist worksteal $(ARGS)
+
+coverage: .venv/.made-servers ## all tests, with the lines that none runs; fails under 90 %
 	@$(PY) -m pytest -n 4 --dist worksteal --cov --cov-report=term $(ARGS)
 
 check: .venv/.made-dev ## format, lint, types, floors, docs
