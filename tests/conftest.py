@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share: real servers, started once a session, and fresh databases."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ settings.load_profile("holdfast")
 
 # The tests start some hundred processes: those need not compile the house anew, each for itself.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and whatever they start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What is configured for somebody's application must not reach the tests.
 for name in list(os.environ):
