@@ -30,9 +30,17 @@ async def run(store: Store, sql: str) -> None:
         await unit.execute(sql)
 
 
-def third_slowest(took: list[float]) -> float:
-    """A fault makes a write wait at every attempt; a machine that does other things stops one now and then."""
-    return sorted(took)[-3]
+# Timed inside the server, its wait for the table included: what a client waits besides is the machine's doing.
+TIMED = """
+    CREATE FUNCTION timed_insert() RETURNS float8 LANGUAGE plpgsql AS $$
+    DECLARE
+        began timestamptz := clock_timestamp();
+    BEGIN
+        INSERT INTO t VALUES (1);
+        RETURN extract(epoch FROM clock_timestamp() - began);
+    END
+    $$
+"""
 
 
 async def make_both(store: Store, folder: Path) -> Any:
@@ -257,6 +265,7 @@ async def test_a_lock_that_is_not_had_makes_nobody_wait_long_and_is_tried_for_ag
 ) -> None:
     write(folder, "a", "op.add_column('t', sa.Column('y', sa.Integer()))")
     await run(postgres, "CREATE TABLE t (x INTEGER)")
+    await run(postgres, TIMED)
     async with postgres.raw() as reader:
         transaction = reader.transaction()
         await transaction.start()
@@ -264,14 +273,11 @@ async def test_a_lock_that_is_not_had_makes_nobody_wait_long_and_is_tried_for_ag
         running = asyncio.create_task(migrations(postgres, folder).up())
         async with postgres.raw() as writer_:
             took: list[float] = []
-            loop = asyncio.get_running_loop()
             for _ in range(40):
-                began = loop.time()
-                await writer_.execute("INSERT INTO t VALUES (1)")
-                took.append(loop.time() - began)
+                took.append(await writer_.fetchval("SELECT timed_insert()"))
                 await asyncio.sleep(0.02)
         assert not running.done()
-        assert third_slowest(took) < 0.2 + 0.1
+        assert max(took) < 0.2 + 0.1
         await transaction.commit()
     assert len(await running) == 1
 
@@ -293,23 +299,26 @@ async def test_two_locks_share_one_timeout(postgres: Store, folder: Path) -> Non
         "op.add_column('t', sa.Column('y', sa.Integer())); op.add_column('u', sa.Column('y', sa.Integer()))",
     )
     await run(postgres, "CREATE TABLE t (x INTEGER)")
+    await run(postgres, TIMED)
     await run(postgres, "CREATE TABLE u (x INTEGER)")
-    loop = asyncio.get_running_loop()
     async with postgres.raw() as one, postgres.raw() as other, postgres.raw() as writer_, other.transaction():
         await other.execute("SELECT * FROM u")
         transaction = one.transaction()
         await transaction.start()
         await one.execute("SELECT * FROM t")
         running = asyncio.create_task(migrations(postgres, folder, limits=Limits(lock_timeout=0.4, give_up=20)).up())
+        took: list[float] = []
+
+        async def keep_writing() -> None:
+            for _ in range(80):
+                took.append(await writer_.fetchval("SELECT timed_insert()"))
+                await asyncio.sleep(0.01)
+
+        writing = asyncio.create_task(keep_writing())
         await asyncio.sleep(0.3)
         await transaction.commit()  # the first lock is had late; for the second little time is left
-        took: list[float] = []
-        for _ in range(60):
-            began = loop.time()
-            await writer_.execute("INSERT INTO t VALUES (1)")
-            took.append(loop.time() - began)
-            await asyncio.sleep(0.01)
-        assert third_slowest(took) < 0.4 + 0.1
+        await writing
+        assert 0.2 < max(took) < 0.4 + 0.1
     assert len(await running) == 1
 
 
