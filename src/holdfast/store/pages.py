@@ -6,11 +6,12 @@ import base64
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, false, literal, or_, tuple_
+from sqlalchemy import ColumnElement, and_, bindparam, false, or_, tuple_
 
 from holdfast.errors import InvalidValue
 from holdfast.model import Amount, Model, UtcTime
@@ -22,6 +23,7 @@ M = TypeVar("M", bound=Model)
 
 _LONGEST = 16_384  # characters of a cursor: it travels in URLs
 _PURPOSE = "page cursor"
+_PLACE = "holdfast_place_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,17 @@ class Cursors:
         raise InvalidValue(f"{shown!r} is not a page cursor of this query; start again without it")
 
 
-def beyond(query: Query[Any], orders: Sequence[Order], values: Sequence[Any]) -> ColumnElement[bool]:
-    """The condition that a row comes after the one with `values`, in `orders` with NULLs last."""
-    columns = [query.column(name) for name, _ in orders]
-    bound = [literal(v, c.type) for v, c in zip(values, columns, strict=True)]
+@lru_cache(maxsize=512)
+def beyond(model: type[Any], orders: tuple[Order, ...], nulls: tuple[bool, ...]) -> ColumnElement[bool]:
+    """The condition that a row comes after another one, in `orders` with NULLs last; `place` gives the other's values.
+
+    Made once for an order: it is the dearest part of a page's statement to build.
+
+    Args:
+        nulls: in which columns the other row has NULL.
+    """
+    columns = [getattr(model, name) for name, _ in orders]
+    bound = [bindparam(f"{_PLACE}{i}", type_=column.type) for i, column in enumerate(columns)]
     directions = {descending for _, descending in orders}
     if len(directions) == 1 and not any(c.expression.nullable for c in columns):
         # A row comparison is one range of an index that has these columns; the general form below is not.
@@ -110,15 +119,19 @@ def beyond(query: Query[Any], orders: Sequence[Order], values: Sequence[Any]) ->
         return left < right if directions.pop() else left > right
     branches: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
-    for column, (_, descending), value in zip(columns, orders, bound, strict=True):
-        branches.append(and_(*equal, _further(column, descending, value)))
-        equal.append(column.is_(None) if value.value is None else column == value)
+    for column, (_, descending), value, null in zip(columns, orders, bound, nulls, strict=True):
+        # NULLs are last: nothing follows one but by the next column.
+        branches.append(false() if null else and_(*equal, _further(column, descending, value)))
+        equal.append(column.is_(None) if null else column == value)
     return or_(*branches)
 
 
+def place(values: Sequence[Any]) -> dict[str, Any]:
+    """The parameters that `beyond` leaves open, from the values of the row that was seen last."""
+    return {f"{_PLACE}{i}": value for i, value in enumerate(values)}
+
+
 def _further(column: Any, descending: bool, value: Any) -> ColumnElement[bool]:
-    if value.value is None:
-        return false()  # NULLs are last: nothing follows but by the next column
     further: ColumnElement[bool] = column < value if descending else column > value
     return or_(further, column.is_(None)) if column.expression.nullable else further
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, Select, inspect, select
@@ -86,7 +86,7 @@ class Query(Generic[M]):
         """The SQLAlchemy statement; the unit that runs it adds its tenant, and leaves deleted rows out."""
         statement = self.filtered(select(self.model)).options(*self.options())
         if self.orders:
-            statement = statement.order_by(*self.order_terms(self.orders))
+            statement = statement.order_by(*order_terms(self.model, self.orders))
         if self.at_most is not None:
             statement = statement.limit(self.at_most)
         return statement.offset(self.skip) if self.skip else statement
@@ -119,16 +119,6 @@ class Query(Generic[M]):
             raise InvalidValue(f"{self.model.__name__} has no column {name!r}; it has {known}")
         return getattr(self.model, name)
 
-    def order_terms(self, orders: Sequence[Order]) -> list[Any]:
-        """ORDER BY terms: NULLs last on every backend, in both directions."""
-        terms: list[Any] = []
-        for name, descending in orders:
-            column = self.column(name)
-            if column.expression.nullable:
-                terms.append(column.is_(None))
-            terms.append(column.desc() if descending else column.asc())
-        return terms
-
     def _meaning(self, deleted: Deleted) -> Query[M]:
         if not issubclass(self.model, SoftDeleted):
             raise InvalidValue(f"rows of {self.model.__name__} are deleted for good; declare it with SoftDeleted")
@@ -152,3 +142,15 @@ class Query(Generic[M]):
             loader = selectinload(attribute) if loader is None else loader.selectinload(attribute)
             model = relationships[name].mapper.class_
         return loader
+
+
+@lru_cache(maxsize=512)
+def order_terms(model: type[Any], orders: tuple[Order, ...]) -> tuple[Any, ...]:
+    """ORDER BY terms: NULLs last on every backend, in both directions."""
+    terms: list[Any] = []
+    for name, descending in orders:
+        column = getattr(model, name)
+        if column.expression.nullable:
+            terms.append(column.is_(None))
+        terms.append(column.desc() if descending else column.asc())
+    return tuple(terms)

@@ -13,8 +13,8 @@ from holdfast.model import Attributed, Model, SoftDeleted, Versioned
 from holdfast.model.encrypted import blinded
 from holdfast.store import bulk
 from holdfast.store.keys import key_of
-from holdfast.store.pages import Cursors, Page, beyond, keyset_orders
-from holdfast.store.query import Query
+from holdfast.store.pages import Cursors, Page, beyond, keyset_orders, place
+from holdfast.store.query import Query, order_terms
 from holdfast.store.scope import DELETED
 
 if TYPE_CHECKING:
@@ -135,20 +135,19 @@ class Repository(Generic[M]):
             raise InvalidValue("a page has its own size and place; leave limit and offset out of its query")
         orders = keyset_orders(query)
         cursors = Cursors(query, orders, self.unit.store.secrets, self.unit.tenant)
-        narrowed = query if after is None else query.where(beyond(query, orders, cursors.decode(after)))
+        seen = None if after is None else cursors.decode(after)
         # The total comes along with the rows, as one more column: a statement of its own would be a round trip more.
         columns: list[Any] = [self.model]
         if total:
             columns.append(self._counting(query).correlate(None).scalar_subquery())
-        statement = (
-            narrowed.filtered(select(*columns))
-            .options(*query.options())
-            .order_by(*query.order_terms(orders))
-            .limit(limit + 1)  # one more tells whether there is a next page
-        )
+        statement = query.filtered(select(*columns)).options(*query.options())
+        if seen is not None:
+            statement = statement.where(beyond(self.model, orders, tuple(value is None for value in seen)))
+        # One row more tells whether there is a next page.
+        statement = statement.order_by(*order_terms(self.model, orders)).limit(limit + 1)
         if number is not None and number > 1:
             statement = statement.offset((number - 1) * limit)
-        found: Sequence[Any] = (await self.unit.execute(statement)).all()
+        found: Sequence[Any] = (await self.unit.execute(statement, None if seen is None else place(seen))).all()
         rows = [row[0] for row in found]
         counted = None
         if total:
