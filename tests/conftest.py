@@ -20,6 +20,7 @@ from devservers import (
     start_pgbouncer,
     start_postgres,
     start_redis,
+    start_replica,
     start_sqld,
 )
 from tests.backends import BACKENDS, POOLED
@@ -44,6 +45,13 @@ for name in list(os.environ):
 def postgres_server() -> Iterator[PostgresServer]:
     """One PostgreSQL for the session (one per worker under xdist); `host`, `port`, `url` of the superuser."""
     with start_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def replica_server(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    """A streaming replica of the session's PostgreSQL."""
+    with start_replica(postgres_server) as server:
         yield server
 
 

@@ -12,14 +12,11 @@ from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from devservers.postgres import in_own_loop
 from holdfast.errors import InvalidValue, MigrationError, Unavailable
 from holdfast.migrate import Into, Report, backfill, inspection
-from holdfast.migrate.backfills.pace import LEAST, Pace
 from holdfast.store import ALL, Query, Store
 from tests.migrate.articles import METADATA, Article, Seat, Tag
 from tests.migrate.versions import migrations, write
@@ -388,23 +385,6 @@ async def test_a_plan_tells_of_it(postgres: Store, folder: Path) -> None:
     write(folder, "0002_titles", OPERATION, follows="0001_begin", more="transactional = False")
     [_, (_, statements)] = await inspection.plan(migrations(postgres, folder))
     assert statements == ["-- backfill of articles, batch by batch"]
-
-
-@given(st.lists(st.floats(min_value=1e-6, max_value=10), max_size=60), st.integers(1, 5_000))
-def test_batches_stay_within_their_limits_whatever_they_take(seconds: list[float], most: int) -> None:
-    pace = Pace(most, bound=0.05)
-    for one in seconds:
-        pace.took(pace.size, one)
-        assert 1 <= pace.size <= most
-
-
-@given(st.floats(min_value=1e-6, max_value=4e-3), st.floats(min_value=0, max_value=0.002))
-def test_batches_come_to_keep_the_bound(row: float, fixed: float) -> None:
-    pace = Pace(100_000, bound=0.05)
-    for _ in range(40):
-        pace.took(pace.size, fixed + row * pace.size)
-    took = fixed + row * pace.size
-    assert took <= 0.05 or pace.size == LEAST
 
 
 async def test_encrypted_columns_are_read_and_written_and_found(database_url: str) -> None:

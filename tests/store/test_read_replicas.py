@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -15,23 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
-from devservers import PostgresServer, start_replica
+from devservers import PostgresServer
 from devservers.process import free_port
 from holdfast.errors import ConfigurationError, InvalidValue, StoreError
 from holdfast.store import Store
 from holdfast.store.read_replicas import Breaker, position_number
 from tests.backends import settings_for
 from tests.logs import capture_logs
+from tests.replicas import lagging
 from tests.store.opening import opened
 from tests.store.shop import Base, Maker
 
 READ_ONLY = select(func.pg_is_in_recovery())
-
-
-@pytest.fixture(scope="module")
-def replica_server(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
-    with start_replica(postgres_server) as server:
-        yield server
 
 
 @pytest.fixture
@@ -46,20 +40,6 @@ async def store(postgres_url: str, replica_server: PostgresServer) -> AsyncItera
             await asyncio.sleep(0.01)
         await connection.close()
         yield store
-
-
-@contextlib.asynccontextmanager
-async def lagging(server: PostgresServer) -> AsyncIterator[None]:
-    """A replica that gets the log and does nothing with it."""
-    connection = await asyncpg.connect(server.url)
-    try:
-        await connection.execute("SELECT pg_wal_replay_pause()")
-        while await connection.fetchval("SELECT pg_get_wal_replay_pause_state()") != "paused":  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        yield
-    finally:
-        await connection.execute("SELECT pg_wal_replay_resume()")
-        await connection.close()
 
 
 async def is_replica(store: Store, **options: Any) -> bool:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.errors import Conflict, InvalidValue, MigrationError, StoreError, Unavailable
-from holdfast.journal.status import status as journal_status
 from holdfast.logs import get_logger
 from holdfast.migrate.additive import make_missing
-from holdfast.migrate.backfills.asked import Asked, prepared, refused
+from holdfast.migrate.backfills.asked import Asked, refused
 from holdfast.migrate.backfills.ledger import Ledger, Taken, metadata
+from holdfast.migrate.backfills.neighbours import Neighbours
 from holdfast.migrate.backfills.pace import Pace
-from holdfast.migrate.backfills.report import FAILURES, Failure, Progress, Report
+from holdfast.migrate.backfills.place import Batch, Place, prepare
+from holdfast.migrate.backfills.report import Failure, Progress, Report
+from holdfast.migrate.backfills.sample import Sample
 from holdfast.migrate.backfills.source import Key, Source, source_of
-from holdfast.migrate.backfills.writing import Item, Updating, Written
+from holdfast.migrate.backfills.writing import Updating, Written
 from holdfast.store import ALL, Query, Store
 from holdfast.store.failures import is_retryable, sqlstate
 
@@ -33,22 +35,8 @@ OnError = Literal["stop", "skip"]
 Told = Callable[[Progress], None]
 
 _PENDING = 5_000  # rows that may be outstanding before the next page waits for them
-_SAMPLE = 100
 _LOOK = 1.0  # seconds between looks at what others wait for, and how far behind replicas are
 _CANCELLED = "57014"
-_WAITING = """
-    SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
-"""
-_REPLICA_LAG = "SELECT coalesce(max(extract(epoch FROM replay_lag)), 0) FROM pg_stat_replication"
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What a transform made of a batch: the keys of its rows, what is to be written, what was refused."""
-
-    keys: list[Key]
-    items: list[Item]
-    failures: list[Failure]
 
 
 class Runner:
@@ -75,25 +63,21 @@ class Runner:
         self._give_up = give_up
         self._lease = lease
         self._told = told
-        self._replica_lag = max_replica_lag
-        self._follower_lag = max_follower_lag
         self._concurrent = store.dialect != "sqlite"
         self._pace = Pace(asked.batch, bound=asked.max_lock, duty=asked.duty)
         self._ledger = Ledger(asked.name, store.dialect, ttl=lease)
-        self._progress = Progress()
-        self._pending: list[Key] = []
-        self._sample: list[tuple[Key, Mapping[str, Any]]] = []
+        self._place = Place.of(asked.source, Progress())
+        self._neighbours = Neighbours(store, max_replica_lag=max_replica_lag, max_follower_lag=max_follower_lag)
+        self._sample = Sample(asked.source)
         self._batch: list[Key] = []
         self._reader: AsyncConnection | None = None
         self._began = 0.0
         self._looked = 0.0
-        self._waiting = False
 
     async def run(self, verify: Query[Any] | None, *, again: bool, wait: float) -> Report:
         taken = await self._take(again, wait)
-        self._progress = taken.progress
+        self._place = Place.of(self._source, taken.progress)
         resumed = taken.progress.batches > 0
-        self._pending = [self._source.decode(key) for key in taken.progress.pending]
         try:
             if taken.state != "done":
                 await self._work(resumed)
@@ -134,32 +118,32 @@ class Runner:
         if not resumed:
             async with self._store.connect() as connection:
                 total = (await connection.execute(self._source.count())).scalar_one()
-            self._progress = msgspec.structs.replace(self._progress, total=total)
+            self._place = Place.of(self._source, msgspec.structs.replace(self._place.progress, total=total))
         self._began = time.monotonic()
-        log.info("backfill_begins", name=self._asked.name, place=self._store.place, rows=self._progress.total)
+        log.info("backfill_begins", name=self._asked.name, place=self._store.place, rows=self._place.progress.total)
         async with contextlib.AsyncExitStack() as stack:
             if self._concurrent:  # each page sees what is committed by then, and keeps no transaction open
                 reader = await stack.enter_async_context(self._store.connect())
                 self._reader = await reader.execution_options(isolation_level="AUTOCOMMIT")
             while await self._step(pending=False):
-                if len(self._pending) >= _PENDING:
+                if len(self._place.pending) >= _PENDING:
                     await self._settle()
             await self._settle()
         async with self._store.connect(write=True) as connection:
-            await self._ledger.move(connection, self._progress, "done")
+            await self._ledger.move(connection, self._place.progress, "done")
 
     async def _settle(self) -> None:
         """Deal with the rows that others held; they are waited for, not the locks."""
         began, attempt = time.monotonic(), 0
-        while self._pending:
-            before = len(self._pending)
+        while self._place.pending:
+            before = len(self._place.pending)
             await self._step(pending=True)
-            if len(self._pending) < before:
+            if len(self._place.pending) < before:
                 began, attempt = time.monotonic(), 0
                 continue
             if time.monotonic() - began > self._give_up:
                 raise MigrationError(
-                    f"{len(self._pending)} rows of {self._source.table.name} are held by others for more than"
+                    f"{len(self._place.pending)} rows of {self._source.table.name} are held by others for more than"
                     f" {self._give_up:g} s (see pg_stat_activity); end that transaction and run the backfill"
                     f" {self._asked.name!r} again, which goes on from here"
                 )
@@ -176,14 +160,16 @@ class Runner:
                 rows = await self._read(self._reader, size, pending)
                 if not rows and not pending:
                     return False
-                held, count = await self._write(rows, size, pending)
             else:
-                held, count = await self._write(None, size, pending)
+                rows = None
+            with _no_collection():
+                held, count = await self._write(rows, size, pending)
         except (Conflict, InvalidValue) as error:
             if len(self._batch) > 1:
                 self._pace.halve()
                 return True
-            failure = Failure(self._told_key(self._batch[0]), f"{type(error).__name__}: {error}"[:300])
+            key = ", ".join(map(str, self._source.encode(self._batch[0])))
+            failure = Failure(key, f"{type(error).__name__}: {error}"[:300])
             if self._stops:
                 raise MigrationError(refused(self._asked, failure)) from error
             held, count = await self._pass_by(failure, pending)
@@ -195,9 +181,9 @@ class Runner:
         if not count and not pending:
             return False
         await self._look()
-        self._pace.took(count, held, waiting=self._waiting)
+        self._pace.took(count, held, waiting=self._neighbours.waiting)
         if self._told is not None:
-            self._told(self._progress)
+            self._told(self._place.progress)
         if rest := self._pace.rest(time.monotonic() - began):
             await self._rest(rest)
         return True
@@ -205,15 +191,11 @@ class Runner:
     async def _read(self, connection: AsyncConnection, size: int, pending: bool) -> Sequence[Any]:
         versions = self._concurrent and self._asked.work.reads
         if pending:
-            statement = self._source.again(self._pending[:size], versions=versions)
+            statement = self._source.again(self._place.pending[:size], versions=versions)
         else:
-            statement = self._source.page(self._last, size, versions=versions)
+            statement = self._source.page(self._place.last, size, versions=versions)
         rows: Sequence[Any] = (await connection.execute(statement)).all()
         return rows
-
-    @property
-    def _last(self) -> Key | None:
-        return None if self._progress.last is None else self._source.decode(self._progress.last)
 
     async def _write(self, rows: Sequence[Any] | None, size: int, pending: bool) -> tuple[float, int]:
         """Write a page and how far it came, in one transaction; returns for how long locks were held, and the rows.
@@ -221,88 +203,44 @@ class Runner:
         Args:
             rows: the page; None to read it in the transaction.
         """
-        outcome = None if rows is None else self._prepare(rows)
+        batch = None if rows is None else self._prepare(rows)
         async with self._store.unit(actor=f"backfill:{self._asked.name}", tenant=ALL) as unit:
             connection = await unit.connection()
             if self._concurrent and (limit := self._pace.limit):
                 bound = text("SELECT set_config('statement_timeout', :limit, true)")
                 await connection.execute(bound, {"limit": str(max(1, round(limit * 1_000)))})
             held = time.monotonic()
-            if outcome is None:
-                outcome = self._prepare(await self._read(connection, size, pending))
+            if batch is None:
+                batch = self._prepare(await self._read(connection, size, pending))
             written = Written(set(), 0, held)
-            if outcome.items:
+            if batch.items:
                 with unit.translated():
-                    written = await self._asked.work.write(connection, outcome.items)
+                    written = await self._asked.work.write(connection, batch.items)
                 held = written.since if self._concurrent else held
-            after, left = self._after(outcome, written, size, pending)
-            await self._ledger.move(connection, after)
+            after = self._place.after(batch, written.keys, written.count, back=size if pending else 0)
+            await self._ledger.move(connection, after.progress)
         seconds = time.monotonic() - held
-        self._moved(after, left, seconds)
-        self._remember(outcome.items, written.keys)
-        return seconds, len(outcome.keys)
+        self._moved(after, seconds)
+        if isinstance(self._asked.work, Updating):
+            self._sample.remember(batch.items, written.keys)
+        return seconds, len(batch.keys)
 
     async def _pass_by(self, failure: Failure, pending: bool) -> tuple[float, int]:
         """Note that the one row of the batch was refused, and go on behind it."""
-        after, left = self._after(_Outcome(self._batch, [], [failure]), Written(set(), 0, 0.0), 1, pending)
+        after = self._place.after(Batch(self._batch, [], [failure]), set(), 0, back=1 if pending else 0)
         async with self._store.connect(write=True) as connection:
-            await self._ledger.move(connection, after)
-        self._moved(after, left, 0.0)
+            await self._ledger.move(connection, after.progress)
+        self._moved(after, 0.0)
         return 0.0, 1
 
-    def _moved(self, after: Progress, left: list[Key], seconds: float) -> None:
-        self._pending = left
-        self._progress = msgspec.structs.replace(
-            after, seconds=after.seconds + time.monotonic() - self._began, slowest=max(after.slowest, seconds)
-        )
-        self._began = time.monotonic()
+    def _moved(self, after: Place, seconds: float) -> None:
+        now = time.monotonic()
+        self._place, self._began = after.taking(now - self._began, seconds), now
 
-    def _prepare(self, rows: Sequence[Any]) -> _Outcome:
-        keys = len(self._source.key)
-        versioned = self._concurrent and self._asked.work.reads
-        outcome = _Outcome([tuple(row[:keys]) for row in rows], [], [])
-        self._batch = outcome.keys
-        for key, row in zip(outcome.keys, rows, strict=True):
-            values = prepared(self._asked, row)
-            if isinstance(values, Failure):
-                if self._stops:
-                    raise MigrationError(refused(self._asked, values))
-                outcome.failures.append(values)
-            elif values is not None:
-                outcome.items.append(Item(key, row[-1] if versioned else 0, values))
-        return outcome
-
-    def _after(self, outcome: _Outcome, written: Written, size: int, pending: bool) -> tuple[Progress, list[Key]]:
-        """How far it came with a batch, and the rows that are still pending then."""
-        now = self._progress
-        held = [item.key for item in outcome.items if item.key not in written.keys]
-        looked = min(size, len(self._pending)) if pending else len(outcome.keys)
-        left = (self._pending[size:] if pending else self._pending) + held
-        last = now.last if pending or not outcome.keys else self._source.encode(outcome.keys[-1])
-        after = msgspec.structs.replace(
-            now,
-            read=now.read + (0 if pending else looked),
-            written=now.written + written.count,
-            skipped=now.skipped + looked - len(outcome.items) - len(outcome.failures),
-            failed=now.failed + len(outcome.failures),
-            failures=(*now.failures, *outcome.failures)[:FAILURES],
-            batches=now.batches + (looked > 0),
-            last=last,
-            pending=tuple(map(self._source.encode, left)),
-        )
-        return after, left
-
-    def _told_key(self, key: Key) -> str:
-        return ", ".join(map(str, self._source.encode(key)))
-
-    def _remember(self, items: Sequence[Item], dealt: set[Key]) -> None:
-        """Keep some of what was written, to look at it again in the end."""
-        if isinstance(self._asked.work, Updating) and dealt:
-            for item in random.sample(items, min(2, len(items))):
-                if item.key in dealt:
-                    self._sample.append((item.key, item.values))
-            if len(self._sample) > 2 * _SAMPLE:
-                self._sample = random.sample(self._sample, _SAMPLE)
+    def _prepare(self, rows: Sequence[Any]) -> Batch:
+        batch = prepare(self._asked, rows, versioned=self._concurrent and self._asked.work.reads, stops=self._stops)
+        self._batch = batch.keys
+        return batch
 
     async def _look(self) -> None:
         """See, now and then, whether somebody waits for a lock; wait for replicas and followers that are behind."""
@@ -310,24 +248,12 @@ class Runner:
             return
         while True:
             self._looked = time.monotonic()
-            behind = await self._behind()
+            behind = await self._neighbours.behind()
             if not behind:
                 return
             log.info("backfill_waits", name=self._asked.name, behind=behind)
             await self._rest(0.5)
-
-    async def _behind(self) -> str | None:
-        if self._concurrent:
-            async with self._store.connect() as connection:
-                self._waiting = bool((await connection.execute(text(_WAITING))).scalar_one())
-                lag = float((await connection.execute(text(_REPLICA_LAG))).scalar_one())
-            if lag > self._replica_lag:
-                return f"a replica, by {lag:.0f} s"
-        if self._follower_lag is not None:
-            for follower in (await journal_status(self._store)).followers:
-                if follower.lag_seconds > self._follower_lag:
-                    return f"the follower {follower.name}, by {follower.lag_seconds:.0f} s"
-        return None
+            await self._renew()
 
     async def _rest(self, seconds: float) -> None:
         """Sleep, and stay the runner meanwhile."""
@@ -335,8 +261,11 @@ class Runner:
         while (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, self._lease / 3))
             if seconds > self._lease / 3:
-                async with self._store.connect(write=True) as connection:
-                    await self._ledger.renew(connection)
+                await self._renew()
+
+    async def _renew(self) -> None:
+        async with self._store.connect(write=True) as connection:
+            await self._ledger.renew(connection)
 
     async def _report(self, verify: Query[Any] | None, resumed: bool) -> Report:
         remaining: int | None = None
@@ -344,8 +273,8 @@ class Runner:
             if verify is not None:
                 found = source_of(verify, (), ())
                 remaining = (await connection.execute(found.count())).scalar_one()
-            differing = await self._differing(connection)
-        done = self._progress
+            differing = await self._sample.differing(connection)
+        done = self._place.progress
         report = Report(
             name=self._asked.name,
             total=done.total,
@@ -367,14 +296,14 @@ class Runner:
         log.info("backfill_ended", name=report.name, written=report.written, failed=report.failed)
         return report
 
-    async def _differing(self, connection: AsyncConnection) -> int:
-        """How many of the sampled rows have other values now than were written."""
-        if not self._sample:
-            return 0
-        table, key = self._source.table, self._source.key
-        found = 0
-        for wanted, values in self._sample:
-            is_it = [column == value for column, value in zip(key, wanted, strict=True)]
-            row = (await connection.execute(select(*(table.c[name] for name in values)).where(*is_it))).first()
-            found += row is None or list(row) != list(values.values())
-        return found
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Put the collection of garbage off: in a large process it takes a tenth of a second, and others wait meanwhile."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
