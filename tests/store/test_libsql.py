@@ -19,7 +19,7 @@ from sqlalchemy import text
 from devservers import SqldServer, ensure_sqld, start_sqld
 from holdfast.errors import ConfigurationError, InvalidValue, StoreError, Unavailable
 from holdfast.store import Store, hrana
-from holdfast.store.libsql import Connection
+from holdfast.store.libsql_http import Channel
 from holdfast.store.urls import is_remote, parse_url
 from tests.backends import settings_for
 from tests.store.opening import opened
@@ -38,14 +38,14 @@ async def store(sqld_url: str) -> AsyncIterator[Store]:
 def requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The bodies of the requests that are sent meanwhile."""
     sent: list[Any] = []
-    post = Connection._post
+    post = Channel.post
 
-    async def noted(self: Connection, body: bytes) -> bytes:
+    async def noted(self: Channel, body: bytes) -> bytes:
         sent.append(json.loads(body))
         return await post(self, body)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "_post", noted)
+        patch.setattr(Channel, "post", noted)
         yield sent
 
 
@@ -330,6 +330,22 @@ async def test_a_killed_server_fails_units_clearly_and_keeps_what_was_committed(
                     assert [maker.name for maker in await unit[Maker].list()] == ["kept"]
                 async with store.unit() as unit:
                     await unit[Maker].add(Maker(name="more"))
+
+
+async def test_a_server_that_goes_while_rows_are_streamed_is_told_of(tmp_path: Path) -> None:
+    ensure_sqld()
+    with start_sqld(data=tmp_path / "data") as server:
+        url = server.database_url(server.create_database("shop"))
+        async with opened(url, Base.metadata) as store:
+            async with store.unit() as unit:
+                await unit[Maker].add_many([{"name": f"{n:04d}" * 200} for n in range(20_000)])
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                async with store.read() as unit:
+                    stream = unit[Maker].stream(batch=10)
+                    await anext(stream)
+                    await _kill(server)
+                    async for _ in stream:
+                        pass
 
 
 async def test_a_server_restarted_under_an_open_unit_keeps_nothing_of_it(tmp_path: Path) -> None:
