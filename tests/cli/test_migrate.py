@@ -211,6 +211,28 @@ def test_every_tenants_file_is_migrated_and_one_that_fails_stops_nobody(notes: N
     assert "nowhere has no *.db" in refused.err
 
 
+def test_what_is_unsafe_is_refused_for_every_tenant_before_any_is_touched(notes: Notes) -> None:
+    notes.declare(BODY)
+    notes.migrate("new", "Begin")
+    folder = notes.shell.folder / "tenants"
+    folder.mkdir()
+    for name in ("acme", "bolt"):
+        sqlite3.connect(folder / f"{name}.db").close()
+    assert notes.migrate("tenants", "tenants").code == 0
+    notes.declare()
+    (notes.shell.folder / "migrations" / "0002_drop.py").write_text(DROPPING)
+    notes.environment["HOLDFAST_ENV"] = "production"
+    refused = notes.migrate("tenants", "tenants")
+    assert refused.code == 1
+    assert refused.err.count("0002_drop.py:") == 1
+    assert "--unsafe" in refused.err
+    for name in ("acme", "bolt"):
+        assert sqlite3.connect(folder / f"{name}.db").execute("SELECT count(body) FROM notes").fetchall() == [(0,)]
+    done = notes.migrate("tenants", "tenants", "--unsafe", "--json")
+    assert (done.code, done.json["migrated"]) == (0, 2)
+    assert "unsafe beside a running application: 0002_drop.py:" in done.err
+
+
 def test_validate_says_what_is_wrong_and_what_to_do(shell: Shell, database_url: str) -> None:
     notes = Notes(shell, database_url)
     notes.migrate("up")
