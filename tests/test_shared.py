@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from holdfast.shared import Coalesced, Kept
 
@@ -33,6 +35,44 @@ async def test_a_shared_look_up_never_began_before_it_was_asked_for() -> None:
 
     await asyncio.gather(*(ask(n * 0.001) for n in range(100)))
     assert slow.made < 20
+
+
+@given(
+    asked=st.lists(st.integers(0, 30), min_size=1, max_size=30),
+    took=st.lists(st.integers(0, 6), min_size=1, max_size=5),
+)
+def test_one_look_up_is_under_way_at_a_time_and_began_after_whoever_gets_it_asked(
+    asked: list[int], took: list[int]
+) -> None:
+    """Times are turns of the event loop."""
+    begun = running = 0
+
+    async def load() -> int:
+        nonlocal begun, running
+        running += 1
+        assert running == 1
+        begun += 1
+        mine = begun
+        await turns(took[mine % len(took)])
+        running -= 1
+        return mine
+
+    async def turns(count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    async def all_ask() -> None:
+        shared = Coalesced(load)
+
+        async def ask(after: int) -> None:
+            await turns(after)
+            before = begun
+            assert await shared.get() > before
+
+        await asyncio.gather(*map(ask, asked))
+
+    asyncio.run(all_ask())
+    assert begun <= len(asked)
 
 
 async def test_a_shared_look_up_outlives_whoever_stopped_waiting_for_it() -> None:

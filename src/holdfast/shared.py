@@ -23,13 +23,12 @@ class Coalesced(Generic[T]):
 
     async def get(self) -> T:
         """A value whose look-up began after this call."""
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
-            asked = self._running
-        elif self._next is None:
-            asked = self._next = asyncio.create_task(self._run_after(self._running))
-        else:
+        if self._next is not None:  # also when the one before it is done, and it is about to begin
             asked = self._next
+        elif self._running is None:
+            asked = self._running = asyncio.create_task(self._run())
+        else:
+            asked = self._next = asyncio.create_task(self._run_after(self._running))
         # Its failure is of no interest once everybody who waited for it is gone.
         asked.add_done_callback(_look_at)
         return await asyncio.shield(asked)

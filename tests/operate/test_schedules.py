@@ -62,6 +62,11 @@ async def test_a_turn_is_run_once_and_recorded(hold: Holdfast) -> None:
     assert 0 <= ended[0].ended - ended[0].began < 60_000
 
 
+def is_late(now: int) -> bool:
+    """Whether the turn of the last full hour was missed, `now` in milliseconds: a minute is allowed."""
+    return now % 3_600_000 > 60_000
+
+
 async def test_missed_turns_are_caught_up_as_declared(hold: Holdfast) -> None:
     planned: dict[str, list[int]] = {"once": [], "all": [], "skip": []}
 
@@ -72,17 +77,21 @@ async def test_missed_turns_are_caught_up_as_declared(hold: Holdfast) -> None:
 
         hold.schedule(kind, work, every=3600, catch_up=kind)
     await start(hold)
-    hour = await hold.schedules.now() // 3_600_000 * 3600
-    for kind in planned:
-        async with hold.unit() as unit:
-            await unit.execute(
-                "UPDATE holdfast_schedules SET next_at = :at WHERE name = :name",
-                {"name": kind, "at": (hour - 3 * 3600) * 1000},
-            )
-    before = await hold.schedules.now()
-    await hold.worker().once()
+    while True:
+        before = await hold.schedules.now()
+        hour, late = before // 3_600_000 * 3600, is_late(before)
+        for kind, runs in planned.items():
+            runs.clear()
+            async with hold.unit() as unit:
+                await unit.execute(
+                    "UPDATE holdfast_schedules SET next_at = :at WHERE name = :name",
+                    {"name": kind, "at": (hour - 3 * 3600) * 1000},
+                )
+        await hold.worker().once()
+        after = await hold.schedules.now()
+        if after // 3_600_000 * 3600 == hour and is_late(after) == late:
+            break  # else a minute or an hour ended meanwhile, and either outcome is right
     hours = [hour - n * 3600 for n in (3, 2, 1, 0)]
-    late = before - hour * 1000 > 60_000
     assert planned == {"once": [hour], "all": hours, "skip": [] if late else [hour]}
     assert {state.late for state in await hold.schedules.states()} == {0}
     assert (await hold.schedules.history("skip"))[0].state == ("skipped" if late else "done")

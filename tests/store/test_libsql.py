@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from devservers import SqldServer, ensure_sqld, start_sqld
 from holdfast.errors import ConfigurationError, InvalidValue, StoreError, Unavailable
-from holdfast.store import Store, hrana
+from holdfast.store import Store, Unit, hrana
 from holdfast.store.libsql_http import Channel
 from holdfast.store.urls import is_remote, parse_url
 from tests.backends import settings_for
@@ -244,6 +244,34 @@ async def test_a_stream_that_is_left_early_leaves_the_unit_usable(store: Store) 
         await unit[Maker].add(Maker(name="more"))
     async with store.read() as unit:
         assert await unit[Maker].count() == 20_001
+
+
+async def expire(unit: Unit) -> None:
+    """What the server does after ten seconds without a request, though rows may still be coming."""
+    raw = await (await unit.connection()).get_raw_connection()
+    connection: Any = raw.driver_connection
+    connection._baton = connection._baton[::-1]
+
+
+async def test_a_read_that_took_too_long_to_say_goodbye_has_read(store: Store) -> None:
+    async with store.unit() as unit:
+        await unit[Maker].add_many([{"name": f"m{n:05}"} for n in range(100)])
+    async with store.read() as unit:
+        assert len([row async for row in unit[Maker].stream(batch=10)]) == 100
+        await expire(unit)
+    assert store.read_engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    async with store.read() as unit:
+        assert await unit[Maker].count() == 100
+
+
+async def test_a_write_that_took_too_long_is_told_of_and_leaves_no_connection_behind(store: Store) -> None:
+    with pytest.raises(Unavailable, match="ended the transaction"):
+        async with store.unit() as unit:
+            await unit[Maker].add(Maker(name="gone"))
+            await expire(unit)
+    assert store.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    async with store.unit() as unit:
+        assert await unit[Maker].count() == 0
 
 
 async def test_an_error_among_the_rows_of_a_stream_is_raised(store: Store) -> None:

@@ -218,8 +218,7 @@ async def test_a_stream_may_be_left_early_and_the_unit_goes_on(store: Store) -> 
 
 
 async def test_a_long_stream_takes_flat_memory(database_url: str) -> None:
-    # A transaction on sqld may not be left alone for 5 s, which a busy machine can take over 100,000 rows.
-    rows = 50_000 if database_url.startswith("libsql") else 100_000
+    rows = 100_000
     async with opened(database_url, Base.metadata) as store:
         async with store.unit() as unit:
             part = await unit[Part].add(Part(title="popular"))

@@ -76,8 +76,14 @@ class Connection:
             await self.run([("COMMIT", ())])
 
     async def rollback(self) -> None:
-        if self.in_transaction:
+        if not self.in_transaction:
+            return
+        try:
             await self.run([("ROLLBACK", ())])
+        except sqlite3.Error as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            self._forget()  # a server that refuses it has ended the transaction, or soon does: nobody goes on with it
 
     async def interrupt(self) -> None:
         """End what runs: the server gives a statement up when nobody waits for its answer."""
