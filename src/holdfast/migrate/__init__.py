@@ -8,8 +8,9 @@ from holdfast.migrate.fleet import FleetReport, migrate_fleet
 from holdfast.migrate.hooks import Planned, before_migrate
 from holdfast.migrate.limits import Limits
 from holdfast.migrate.planting import Planted, plant, stable_id
-from holdfast.migrate.runner import Done, Migrations, Status
+from holdfast.migrate.runner import Done, Migrations
 from holdfast.migrate.seeds import Sowing, Sown, seed, sow
+from holdfast.migrate.selection import Status
 
 __all__ = [
     "Difference",

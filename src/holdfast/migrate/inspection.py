@@ -17,8 +17,9 @@ from holdfast.migrate import history, schema
 from holdfast.migrate.execution import Seen, keeping_triggers, run_script
 from holdfast.migrate.files import Direction, MigrationFile, Phase
 from holdfast.migrate.operations import CaptureOp, ReleaseOp, steps_of
-from holdfast.migrate.runner import Migrations, failed, of_phase
+from holdfast.migrate.runner import Migrations, failed
 from holdfast.migrate.scratch import scratch
+from holdfast.migrate.selection import of_phase
 
 # What is asked, and capture that is put back after SQLite made a table anew.
 _NOT_SHOWN = ("SELECT", "PRAGMA", "WITH", 'CREATE TRIGGER "holdfast_')

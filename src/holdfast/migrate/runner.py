@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, MetaData
@@ -23,33 +23,16 @@ from holdfast.migrate import files, history, hooks, schema
 from holdfast.migrate.additive import make_missing
 from holdfast.migrate.execution import Stepped, keeping_triggers, run_script, writing
 from holdfast.migrate.files import Direction, MigrationFile, Phase
-from holdfast.migrate.history import Applied, Event, Problem
+from holdfast.migrate.history import Event, Problem
 from holdfast.migrate.limits import Limits, LockBudget, is_worth_another_try, pause
 from holdfast.migrate.partitions import keep_partitions
+from holdfast.migrate.selection import Status, of_phase, raise_for, statuses, to_take_back
 from holdfast.migrate.turns import turn
 from holdfast.model import Model
 from holdfast.store import Monthly, Store
 from holdfast.store.failures import translate
 
 log = get_logger("holdfast.migrate")
-
-State = Literal["applied", "pending", "interrupted"]
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """One migration and one database.
-
-    Attributes:
-        at: when it was applied, None when it was not.
-        steps: how many steps of an interrupted one are done.
-    """
-
-    revision: str
-    title: str
-    phase: Phase
-    state: State
-    at: Any = None
-    steps: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,15 +90,7 @@ class Migrations:
 
     async def status(self) -> list[Status]:
         """Each migration of the folder, and those that the database has without a file."""
-        have = {one.revision: one for one in history.applied(await self.events())}
-        found = [_status(file, have.pop(file.revision, None)) for file in self.files()]
-        return [
-            *found,
-            *(
-                Status(revision=a.revision, title="(no file)", phase="pre", state="applied", at=a.at)
-                for a in have.values()
-            ),
-        ]
+        return statuses(self.files(), history.applied(await self.events()))
 
     async def problems(self) -> list[Problem]:
         """Why nothing may run: files that were edited, are missing or were put into another order."""
@@ -129,7 +104,7 @@ class Migrations:
         """
         known = self.files()
         have = history.applied(await self.events())
-        _raise_for(history.problems(known, have))
+        raise_for(history.problems(known, have))
         whole = {one.revision for one in have if one.interrupted is None}
         return [file for file in known if file.revision not in whole]
 
@@ -182,8 +157,8 @@ class Migrations:
             done = await self._finish_down(told)
             known = {file.revision: file for file in self.files()}
             have = history.applied(await self.events())
-            _raise_for(history.problems(list(known.values()), have))
-            back = _to_take_back(have, to, steps)
+            raise_for(history.problems(list(known.values()), have))
+            back = to_take_back(have, to, steps)
             for one in back:
                 known[one.revision].script("down")
                 if one.interrupted is not None:
@@ -315,55 +290,6 @@ class Migrations:
                 log.info("locks_not_had", what=what, attempt=attempt + 1, waited=round(waited, 1))
             await asyncio.sleep(pause(attempt))
             attempt += 1
-
-
-def _status(file: MigrationFile, have: Applied | None) -> Status:
-    state: State = "pending" if have is None else "applied" if have.interrupted is None else "interrupted"
-    steps = have.interrupted.steps if have is not None and have.interrupted is not None else 0
-    return Status(
-        revision=file.revision,
-        title=file.title,
-        phase=file.phase,
-        state=state,
-        at=have.at if have is not None else None,
-        steps=steps,
-    )
-
-
-def _raise_for(problems: Sequence[Problem]) -> None:
-    if problems:
-        told = "; ".join(f"{problem.message}: {problem.fix}" for problem in problems[:3])
-        raise MigrationError(told + (f"; and {len(problems) - 3} more" if problems[3:] else ""))
-
-
-def of_phase(pending: Sequence[MigrationFile], phase: Phase | None) -> list[MigrationFile]:
-    """What of `pending` a phase may run. MigrationError: one of the other phase comes first."""
-    if phase is None:
-        return list(pending)
-    run: list[MigrationFile] = []
-    for file in pending:
-        if file.phase != phase:
-            break
-        run.append(file)
-    if not run and any(file.phase == phase for file in pending):
-        first = pending[0]
-        raise MigrationError(
-            f"{first.revision} is of the phase {first.phase!r} and comes first;"
-            f" run `holdfast migrate up --phase {first.phase}` when its time has come"
-        )
-    return run
-
-
-def _to_take_back(have: Sequence[Applied], to: str | None, steps: int) -> list[Applied]:
-    newest_first = list(reversed(have))
-    if to == "base":
-        return newest_first
-    if to is None:
-        return newest_first[: max(0, steps)]
-    names = [one.revision for one in newest_first]
-    if to not in names:
-        raise MigrationError(f"{to!r} is not applied, so nothing can be taken back to it")
-    return newest_first[: names.index(to)]
 
 
 def _begin_or_resume(connection: Connection, file: MigrationFile, direction: Direction) -> tuple[int, int]:
