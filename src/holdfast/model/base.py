@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, ClassVar
+import enum
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DefaultClause, Integer, MetaData, Table, Uuid, literal
+from sqlalchemy import BigInteger, Column, DefaultClause, Enum, Integer, MetaData, Table, Uuid, literal
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
@@ -28,14 +29,15 @@ NAMING = {
 
 
 _MODEL = "holdfast.model"  # of a table's info
+_ENUM = 64  # characters of a member's name
 
 
 class Model(DeclarativeBase):
     """Declare a table by subclassing: columns as SQLAlchemy 2 `Mapped[…]`, behaviour as `__policy__`.
 
     Every model has an `id`, a UUIDv7 made in Python (or a random one given by the database to raw SQL).
-    `Mapped[datetime]` is kept as UTC. A policy that names a missing column, and a tenanted table with
-    a constraint that crosses tenants, are `ModelError`s raised while the class is made.
+    `Mapped[datetime]` is kept as UTC, an enum as the name of its member. A policy that names a missing column, and a
+    tenanted table with a constraint that crosses tenants, are `ModelError`s raised while the class is made.
     """
 
     metadata = MetaData(naming_convention=NAMING)
@@ -44,6 +46,9 @@ class Model(DeclarativeBase):
         UUID: Uuid(),
         str: Text(),
         int: Integer().with_variant(BigInteger(), "postgresql"),
+        # As text everywhere, so that a new member needs no migration.
+        enum.Enum: Enum(enum.Enum, native_enum=False, length=_ENUM, validate_strings=True),
+        Literal: Enum(enum.Enum, native_enum=False, length=_ENUM, validate_strings=True),
     }
     __policy__: ClassVar[Policy] = Policy()
 
@@ -96,6 +101,7 @@ def _check(model: type[Model]) -> None:
         add_tenant_key(model.__table__, policy.tenant)  # type: ignore[arg-type]
     for column in model.__table__.columns:
         _default_in_the_database(column)  # type: ignore[arg-type]
+        _refuse_native_enum(model, column)
         if isinstance(column.type, Amount):
             for check in column.type.checks(str(column.name)):
                 model.__table__.append_constraint(check)  # type: ignore[attr-defined]
@@ -110,6 +116,17 @@ def _default_in_the_database(column: Column[Any]) -> None:
         return
     if isinstance(default.arg, str | int | float):  # others, as bytes, have no literal that every database reads
         column.server_default = DefaultClause(literal(default.arg, column.type))
+
+
+def _refuse_native_enum(model: type[Model], column: Any) -> None:
+    """PostgreSQL's enum types live beside the tables, and cannot lose a member: no migration could be taken back."""
+    kind = getattr(column.type, "item_type", column.type)
+    if isinstance(kind, Enum) and kind.native_enum and getattr(kind, "create_type", True):
+        raise ModelError(
+            f"{model.__name__}.{column.key} is an enum type of PostgreSQL's own; annotate it with Mapped[…] alone or"
+            " write Enum(…, native_enum=False), to keep it as text. A type that the database has already is"
+            " postgresql.ENUM(…, create_type=False)"
+        )
 
 
 def _forget(model: type[Model]) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     JSON,
     Column,
     Dialect,
+    Enum,
     Insert,
     LargeBinary,
     Table,
@@ -163,15 +164,25 @@ def _bound(table: Table, name: str, bind: Callable[[Any], Any] | None, rows: lis
     """The values of one column, as the driver takes them."""
     if bind is None:
         return [row[name] for row in rows]
+    values: list[Any] = []
     try:
-        return [bind(row[name]) for row in rows]
+        for row in rows:
+            values.append(bind(row[name]))
     except HoldfastError:
         raise
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         problem = type(error).__name__
-    raise InvalidValue(
-        f"{table.name}.{name} cannot hold a value of the type that was given ({problem} as it was bound)"
-    )
+    else:
+        return values
+    raise unfit(table.c[name], rows[len(values)][name], f"{problem} as it was bound")
+
+
+def unfit(column: Any, value: Any, problem: str) -> InvalidValue:
+    """That `column` cannot hold `value`, which may be a secret and is not told."""
+    where = f"{column.table.name}.{column.name}"
+    if isinstance(column.type, Enum):
+        return InvalidValue(f"{where} holds one of {', '.join(column.type.enums)}, and nothing else")
+    return InvalidValue(f"{where} cannot hold a value of the type that was given, {type(value).__name__} ({problem})")
 
 
 @lru_cache(maxsize=256)

@@ -42,7 +42,7 @@ async def copy(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -
         return len(rows)
     except HoldfastError:
         raise
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         problem = type(error).__name__  # the driver's encoders have no error of their own, and quote the value
     raise InvalidValue(f"{table.name} cannot hold a value of the type that was given ({problem} as it was copied)")
 

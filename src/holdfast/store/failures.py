@@ -41,6 +41,7 @@ _LIBSQL: dict[str, tuple[type[StoreError], str]] = {  # what a libSQL server ans
     "LIBSQL_TOO_SLOW": (StoreError, "ended a statement that took too long ({reason}); see HOLDFAST_STATEMENT_TIMEOUT"),
     "LIBSQL_TOO_LARGE": (StoreError, "refuses so much at once ({reason}); read pages, or write fewer rows a time"),
 }
+_MEMBERS = re.compile(r"among the defined enum values.* Possible values: (?P<names>.+)")
 _DRIVERS = ("asyncpg", "aiosqlite", "sqlite3")
 _SHORTEST = 3  # characters of a bound value that are looked for in a message; shorter ones tell nothing
 
@@ -242,6 +243,8 @@ def _reason(error: BaseException) -> str:
     """The driver's own words without SQL and parameters, or what kind of error it is where they quote a value."""
     origin = _origin(error)
     state = sqlstate(error) or ""
+    if (members := _MEMBERS.search(str(getattr(error, "orig", error)))) is not None:
+        return f"it is none of {members['names']}"
     if _is_unfit_value(error, state):
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(origin).__name__).lower()
         place = re.search(r"argument \$\d+|parameter '?\w+'?", str(origin))
