@@ -101,6 +101,12 @@ CASES: list[str] = [
     "CREATE TYPE mood AS ENUM ('sad'); ALTER TYPE mood RENAME VALUE 'sad' TO 'blue';",
     "CREATE DOMAIN d AS text; ALTER DOMAIN d ADD CHECK (VALUE <> '');",
     "ALTER TABLE books ADD COLUMN x int; ALTER TABLE books DROP COLUMN x;",
+    "CREATE TABLE t AS SELECT id FROM books; CREATE INDEX ON t (id); ALTER TABLE t ADD COLUMN a text NOT NULL DEFAULT '';",
+    # Old code that does not name the column writes NULL, which it may hold.
+    "ALTER TABLE books ADD COLUMN kind text DEFAULT 'novel'; ALTER TABLE books ALTER COLUMN kind DROP DEFAULT;",
+    # A rewrite of a table that is new, and one that holds nothing else.
+    "BEGIN; ALTER TABLE books ADD COLUMN n int; CREATE TABLE t (n int); ALTER TABLE t ALTER n TYPE bigint; COMMIT;",
+    "COMMIT; CREATE INDEX CONCURRENTLY i ON books (title); BEGIN; ALTER TABLE books ADD COLUMN n int; COMMIT;",
     # Types whose rows stay as they are.
     "CREATE TABLE t (a varchar(10));\n-- 2.sql\nALTER TABLE t ALTER a TYPE varchar(20);\n-- 3.sql\nALTER TABLE t ALTER a TYPE text",
     "-- holdfast: b.a was character varying(10)\nALTER TABLE b ALTER COLUMN a TYPE varchar",
@@ -125,6 +131,10 @@ CASES: list[str] = [
     "UPDATE books SET price = 0 WHERE id BETWEEN 1 AND 1000",
     "DELETE FROM books WHERE id IN (SELECT id FROM books WHERE sold LIMIT 1000)",
     "DELETE FROM books b USING old o WHERE b.id = o.id",
+    "UPDATE books SET price = 0 WHERE price IS NULL AND id BETWEEN 1 AND 1000",
+    "WITH batch AS (SELECT id FROM books WHERE price IS NULL LIMIT 1000) UPDATE books SET price = 0 FROM batch"
+    " WHERE books.id = batch.id",
+    "WITH gone AS (DELETE FROM books WHERE id < 1000 RETURNING *) INSERT INTO archive SELECT * FROM gone",
     "INSERT INTO books (title) VALUES ('DROP TABLE books; ALTER TABLE x RENAME TO y')",
     "INSERT INTO books SELECT * FROM drafts WHERE done ON CONFLICT DO NOTHING",
     "UPDATE books SET price = CASE WHEN sold THEN 0 ELSE 1 END WHERE id = 5",
@@ -167,6 +177,8 @@ CASES: list[str] = [
     "CREATE TABLE t (id bigint); -- migrate:down\nDROP TABLE t;",
     "SELECT E'it\\'s; DROP TABLE b', U&'d\\0061t', B'01', x'ff', 'a''b;', \"odd;name\" FROM \"t\"\"x\"",
     "ALTER SYSTEM SET work_mem = '4MB'",
+    "CREATE DATABASE shop; CREATE TABLESPACE fast LOCATION '/fast'; DROP TABLESPACE fast;",
+    "BEGIN; CREATE SUBSCRIPTION s CONNECTION 'host=there' PUBLICATION p WITH (connect = false); COMMIT;",
     'ALTER TABLE books ADD COLUMN "check" text, ADD COLUMN "unique" boolean DEFAULT true',
     "MERGE INTO b USING n ON b.id = n.id WHEN MATCHED THEN UPDATE SET x = n.x",
 ]

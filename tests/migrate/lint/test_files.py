@@ -129,7 +129,10 @@ def test_the_type_that_a_revision_says_a_column_had_is_believed(tmp_path: Path) 
     body = """op.alter_column("b", "t", existing_type=sa.String(10), type_=sa.String(20), schema="shop")
 op.alter_column("b", "u", existing_type=sa.String(20), type_=sa.String(10))
 op.alter_column("b", "v", existing_type=sa.Integer(), nullable=True)"""
-    assert found(revision(tmp_path, "one", body)) == [("one.py", 12, "alter-column-type")]
+    assert found(revision(tmp_path, "one", body)) == [
+        ("one.py", 12, "alter-column-type"),
+        ("one.py", 12, "rewrite-under-lock"),  # shop.b is locked since the line above
+    ]
 
 
 def test_a_revision_may_import_what_it_stands_beside_and_print(

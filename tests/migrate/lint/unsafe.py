@@ -15,6 +15,10 @@ CASES: dict[str, list[str]] = {
         "BEGIN; ALTER TABLE books ADD COLUMN a text[] NOT NULL; COMMIT;",
         "DO $$ BEGIN ALTER TABLE books ADD COLUMN a text NOT NULL; END $$",
         "/* new */ ALTER /* odd */ TABLE books -- why\n ADD COLUMN a text NOT /* x */ NULL",
+        "CREATE TABLE t (id int); INSERT INTO t VALUES (1); ALTER TABLE t ADD COLUMN a text NOT NULL;",
+        "CREATE TABLE t AS SELECT id FROM books; ALTER TABLE t ADD COLUMN a text NOT NULL;",
+        "CREATE TABLE t (id int);\nCOPY t FROM stdin;\n1\n\\.\nALTER TABLE t ADD COLUMN a text NOT NULL;",
+        "SELECT id INTO t FROM books; ALTER TABLE t ADD COLUMN a text NOT NULL DEFAULT NULL;",
     ],
     "add-column-volatile-default": [
         "ALTER TABLE books ADD COLUMN token uuid DEFAULT gen_random_uuid()",
@@ -185,6 +189,13 @@ CASES: dict[str, list[str]] = {
         "-- +goose Up\nCREATE INDEX CONCURRENTLY i ON books (title);\n-- +goose Down\nDROP INDEX i;",
         "-- migrate:up\nCREATE UNIQUE INDEX CONCURRENTLY i ON books (title);",
         "BEGIN; VACUUM books; COMMIT;",
+        "BEGIN; CREATE DATABASE shop; COMMIT;",
+        "-- migrate:up\nDROP DATABASE shop;",
+        "BEGIN; CREATE TABLESPACE fast LOCATION '/fast'; COMMIT;",
+        "BEGIN; DROP TABLESPACE fast; COMMIT;",
+        "BEGIN; ALTER SYSTEM SET work_mem = '4MB'; COMMIT;",
+        "BEGIN; CREATE SUBSCRIPTION s CONNECTION 'host=there' PUBLICATION p; COMMIT;",
+        "BEGIN; DROP SUBSCRIPTION s; COMMIT;",
         "CREATE TABLE t (id int); BEGIN; CREATE INDEX CONCURRENTLY i ON t (id); COMMIT;",
     ],
     "detach-partition": [
@@ -273,9 +284,23 @@ CASES: dict[str, list[str]] = {
         "ALTER TABLE books ADD COLUMN n int; UPDATE books SET n = 0 WHERE n IS NULL",
         "WITH x AS (SELECT 1) UPDATE books SET price = 0",
         "DO $$ BEGIN UPDATE books SET price = 1; END $$;",
+        "UPDATE books SET price = 0 WHERE price IS NULL",
+        "UPDATE books SET price = 0, sold = false WHERE (price IS NULL) AND sold IS NULL",
+        "WITH all_of_them AS (UPDATE books SET price = 0 RETURNING id) SELECT count(*) FROM all_of_them",
         "UPDATE books SET author = a.name FROM authors a RETURNING 1",
     ],
-    "delete-all-rows": ["DELETE FROM books", "delete from only shop.books", "DELETE FROM books WHERE (TRUE)"],
+    "delete-all-rows": [
+        "DELETE FROM books",
+        "delete from only shop.books",
+        "DELETE FROM books WHERE (TRUE)",
+        "WITH gone AS (DELETE FROM books RETURNING *) INSERT INTO archive SELECT * FROM gone",
+    ],
+    "rewrite-under-lock": [
+        "BEGIN; ALTER TABLE authors ADD COLUMN a text; ALTER TABLE books ALTER COLUMN n TYPE bigint; COMMIT;",
+        "-- 1.sql\nCREATE TABLE b (n int);\n-- 2.sql\nSET LOCAL lock_timeout = '1s'; ALTER TABLE a DROP CONSTRAINT c;"
+        " ALTER TABLE b ADD COLUMN t uuid DEFAULT gen_random_uuid();",
+        "BEGIN; TRUNCATE authors; ALTER TABLE books ADD COLUMN number bigserial; COMMIT;",
+    ],
     "work-under-lock": [
         "BEGIN; ALTER TABLE books ADD COLUMN n int; SELECT count(*) FROM books; COMMIT;",
         "BEGIN; ALTER TABLE books ADD COLUMN n int; UPDATE books SET n = 1 WHERE id < 1000; COMMIT;",
@@ -283,5 +308,9 @@ CASES: dict[str, list[str]] = {
     ],
     "uncommitted-transaction": ["BEGIN; ALTER TABLE books ADD COLUMN n int;", "start transaction; select 1"],
     "nested-transaction": ["BEGIN; BEGIN; SELECT 1; COMMIT;"],
+    "unmatched-commit": [
+        "BEGIN; SELECT 1; COMMIT; COMMIT;",
+        "BEGIN; SELECT 1; ROLLBACK; ALTER TABLE books ADD COLUMN n int; COMMIT;",
+    ],
     "unreadable-statement": ["SELECT 'never closed", "SELECT 1; /* and /* nested */", "DO $x$ BEGIN", 'SELECT "a'],
 }

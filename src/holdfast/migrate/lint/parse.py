@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from holdfast.migrate.lint.parse_table import read_alter, read_column, read_constraint
 from holdfast.migrate.lint.reader import NO_NAME, Name, Reader, has_word, split, written
 from holdfast.migrate.lint.statements import Statement
@@ -27,12 +29,12 @@ from holdfast.migrate.lint.syntax import (
 _CREATED = (
     "view", "materialized view", "recursive view", "type", "domain", "schema", "sequence", "function", "procedure",
     "constraint trigger", "trigger", "event trigger", "extension", "policy", "rule", "role", "user", "publication",
-    "database", "aggregate",
+    "database", "aggregate", "tablespace", "subscription",
 )  # fmt: skip
 _DROPPED = (
     "table", "foreign table", "materialized view", "view", "index", "schema", "database", "sequence", "type",
     "domain", "trigger", "event trigger", "policy", "rule", "function", "procedure", "routine", "aggregate",
-    "extension", "owned by", "publication", "subscription", "role", "user",
+    "extension", "owned by", "publication", "subscription", "role", "user", "tablespace",
 )  # fmt: skip
 _READERS = ("from", "join")
 
@@ -58,7 +60,17 @@ def _create(reader: Reader) -> Record:
         return _create_index(reader, unique)
     what = reader.accept(*_CREATED)
     reader.accept("if not exists")
-    return Create(what or reader.peek().value, reader.name())
+    name = reader.name()
+    if what == "subscription" and _is_off(reader.rest(), "create_slot", "connect"):
+        return Other("create subscription")  # without a slot it is an entry in the catalog
+    return Create(what or reader.peek().value, name)
+
+
+def _is_off(tokens: Tokens, *options: str) -> bool:
+    return any(
+        token.value in options and value.value in ("false", "off", "0")
+        for token, _, value in zip(tokens, tokens[1:], tokens[2:], strict=False)
+    )
 
 
 def _create_table(reader: Reader, temporary: bool) -> Record:
@@ -76,7 +88,8 @@ def _create_table(reader: Reader, temporary: bool) -> Record:
             constraints.append(constraint)
         else:
             columns.append(read_column(inner))
-    return CreateTable(name, tuple(columns), tuple(constraints), partition_of, temporary)
+    filled = has_word(reader.rest(), "as")
+    return CreateTable(name, tuple(columns), tuple(constraints), partition_of, temporary, filled)
 
 
 def _create_index(reader: Reader, unique: bool) -> Record:
@@ -182,13 +195,14 @@ def _update(reader: Reader) -> Record:
     table = reader.name()
     reader.until("set")
     reader.accept("set")
-    assignments = written(reader.until("from", "where", "returning"))
+    assignments = reader.until("from", "where", "returning")
+    assigned = tuple(Reader(part).name().last for part in split(assignments))
     reads: tuple[Name, ...] = ()
     if reader.accept("from"):
         reads = (reader.name(),)
         reader.until("where", "returning")
     where = reader.until("returning") if reader.accept("where") else None
-    return Write("update", table, where, reads, assignments=assignments)
+    return Write("update", table, where, reads, assignments=written(assignments), assigned=assigned)
 
 
 def _delete(reader: Reader) -> Record:
@@ -207,17 +221,27 @@ def _delete(reader: Reader) -> Record:
 
 def _with(reader: Reader) -> Record:
     reader.accept("recursive")
+    parts: list[Write] = []
     while True:
         reader.name()
         reader.group()
         if not reader.accept("as"):
             return Other("with")
         reader.accept("not materialized", "materialized")
-        reader.group()
+        inner = Reader(reader.group() or ())
+        writes = _WRITES.get(inner.next().value)
+        part = writes(inner) if writes else None
+        if isinstance(part, Write):
+            parts.append(part)
         if not reader.accept(","):
             break
     read = _AFTER_WITH.get(reader.next().value)
-    return read(reader) if read else Other("with")
+    record = read(reader) if read else Other("with")
+    if not parts:
+        return record
+    if isinstance(record, Write):
+        return msgspec.structs.replace(record, parts=tuple(parts))
+    return Write("select", NO_NAME, parts=tuple(parts))
 
 
 def _select(reader: Reader) -> Record:
@@ -227,7 +251,7 @@ def _select(reader: Reader) -> Record:
         temporary = bool(reader.accept("temporary", "temp"))
         reader.accept("unlogged")
         reader.accept("table")
-        return CreateTable(reader.name(), temporary=temporary)
+        return CreateTable(reader.name(), temporary=temporary, filled=True)
     reader.at = start
     tokens = reader.rest()
     return Write("select", NO_NAME, reads=_sources(tokens), limited=has_word(tokens, "limit", "fetch"))
@@ -238,6 +262,12 @@ def _insert(reader: Reader) -> Record:
     table = reader.name()
     tokens = reader.rest()
     return Write("insert", table, reads=_sources(tokens), limited=has_word(tokens, "limit", "fetch"))
+
+
+def _copy(reader: Reader) -> Record:
+    table = reader.name()
+    reader.group()
+    return Write("insert", table) if reader.accept("from") else Other("copy")
 
 
 def _sources(tokens: Tokens) -> tuple[Name, ...]:
@@ -294,7 +324,8 @@ def _do(reader: Reader) -> Record:
     return Other("do")
 
 
-_AFTER_WITH = {"select": _select, "update": _update, "delete": _delete, "insert": _insert}
+_WRITES = {"update": _update, "delete": _delete, "insert": _insert}
+_AFTER_WITH = {"select": _select, **_WRITES}
 _FIRST = {
     **_AFTER_WITH,
     "create": _create,
@@ -307,6 +338,7 @@ _FIRST = {
     "cluster": _cluster,
     "lock": _lock,
     "with": _with,
+    "copy": _copy,
     "set": _set,
     "pragma": _pragma,
     "do": _do,

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from holdfast.migrate.files import Phase
-from holdfast.migrate.lint.finding import Level
 from holdfast.migrate.lint.reader import Name, split
 from holdfast.migrate.lint.syntax import (
     Action,
@@ -24,6 +23,7 @@ from holdfast.migrate.lint.syntax import (
     Setting,
     SqlType,
     Tokens,
+    Write,
 )
 
 
@@ -69,9 +69,13 @@ class Situation:
     indexes: dict[str, Index] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
     """Tables, views and schemas made in this script: nobody else uses them yet."""
+    filled: set[str] = field(default_factory=set)
+    """Tables that this script has put rows into."""
     settings: dict[str, str] = field(default_factory=dict)
     in_transaction: bool = False
     """Between BEGIN and COMMIT, or in a script that its runner wraps."""
+    has_ended: bool = False
+    """A COMMIT or ROLLBACK has ended the last transaction of the script."""
     wrapped: bool = False
     """The runner wraps the script: at its beginning a transaction is open."""
     transaction: int = 0
@@ -89,11 +93,6 @@ class Situation:
     defaults_dropped_later: dict[str, set[str]] = field(default_factory=dict)
     rebuilt: set[str] = field(default_factory=set)
     """Tables that the script drops and puts another in the place of."""
-
-    @property
-    def level_of_removal(self) -> Level:
-        """How bad it is to drop what the running program may use: where the phase is unknown nobody can tell."""
-        return "warning" if self.phase is None else "error"
 
     def table(self, key: str) -> Table:
         """What is known of a table, to be added to."""
@@ -156,7 +155,9 @@ class Situation:
     def new_script(self, wrapped: bool) -> None:
         """Forget what only one script has: what it made is there now, and others use it."""
         self.fresh.clear()
+        self.filled.clear()
         self.added.clear()
+        self.has_ended = False
         self.dropped_later.clear()
         self.views_later.clear()
         self.defaults_dropped_later.clear()
@@ -179,6 +180,7 @@ class Situation:
         if isinstance(record, Control):
             if record.what != "savepoint":
                 self.in_transaction = record.what == "begin"
+                self.has_ended = not self.in_transaction
                 self._next_transaction()
             return
         if not self.in_transaction:
@@ -187,6 +189,8 @@ class Situation:
             self.settings[record.name] = record.value.strip("'\"").lower()
         elif isinstance(record, CreateTable):
             self._created(record)
+        elif isinstance(record, Write) and record.what == "insert":
+            self.filled.add(record.table.key)
         elif isinstance(record, CreateIndex):
             self.indexes[record.name.last] = Index(record.table.key, record.columns)
         elif isinstance(record, Create):
@@ -212,6 +216,8 @@ class Situation:
 
     def _created(self, record: CreateTable) -> None:
         self.fresh.add(record.name.key)
+        if record.filled:
+            self.filled.add(record.name.key)
         table = self.tables[record.name.key] = Table(complete=True)
         for column in record.columns:
             _note_column(table, column)

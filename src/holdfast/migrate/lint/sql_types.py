@@ -82,11 +82,6 @@ def keeps_rows(old: SqlType, new: SqlType, utc: bool = False) -> bool:
     return old.name == new.name and old.sizes == new.sizes
 
 
-def is_unlimited(kind: SqlType) -> bool:
-    """Whether a change to it from another type of its kind leaves the rows as they are: text, say."""
-    return kind.name in _TEXTS and not kind.sizes and not kind.array
-
-
 def is_plain_cast(using: Sequence[Token], column: str, new: SqlType) -> bool:
     """Whether USING only says what ALTER … TYPE does anyway: `column` or `column::type`."""
     reader = Reader(using)
