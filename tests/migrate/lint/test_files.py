@@ -156,6 +156,7 @@ def test_what_needs_a_database_to_render_is_said_and_the_rest_is_linted(tmp_path
     assert found(revision(tmp_path, "one", body)) == [
         ("one.py", 11, "drop-table"),
         ("one.py", 12, "migration-not-rendered"),
+        ("one.py", 13, "drop-table"),
     ]
 
 

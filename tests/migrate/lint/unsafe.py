@@ -161,6 +161,7 @@ CASES: dict[str, list[str]] = {
         "CREATE TABLE archive.books (id int); CREATE INDEX j ON books (author_id);",
         "SET search_path = shop; CREATE TABLE t (id int); CREATE INDEX ON other.t (id);",
         "CREATE TABLE t (id int); CREATE INDEX ON other.t (id);",
+        "CREATE TABLE p (LIKE sales); ALTER TABLE sales ATTACH PARTITION p FOR VALUES IN (1); CREATE INDEX ON p (id);",
     ],
     "drop-index": [
         "DROP INDEX books_title",
@@ -206,6 +207,8 @@ CASES: dict[str, list[str]] = {
         "ALTER TABLE sales ATTACH PARTITION sales_2031 FOR VALUES FROM ('2031-01-01') TO ('2032-01-01')",
         "ALTER TABLE sales ATTACH PARTITION other DEFAULT",
         "ALTER TABLE p ADD CONSTRAINT c CHECK (a > 1) NOT VALID; ALTER TABLE sales ATTACH PARTITION p FOR VALUES IN (1)",
+        "CREATE TABLE p (LIKE sales); INSERT INTO p SELECT * FROM old_sales WHERE a = 1;"
+        " ALTER TABLE sales ATTACH PARTITION p FOR VALUES IN (1)",
     ],
     "add-primary-key": [
         "ALTER TABLE books ADD PRIMARY KEY (id)",
@@ -310,7 +313,15 @@ CASES: dict[str, list[str]] = {
     "nested-transaction": ["BEGIN; BEGIN; SELECT 1; COMMIT;"],
     "unmatched-commit": [
         "BEGIN; SELECT 1; COMMIT; COMMIT;",
+        "ALTER TABLE books ADD COLUMN n int; ROLLBACK;",
         "BEGIN; SELECT 1; ROLLBACK; ALTER TABLE books ADD COLUMN n int; COMMIT;",
     ],
-    "unreadable-statement": ["SELECT 'never closed", "SELECT 1; /* and /* nested */", "DO $x$ BEGIN", 'SELECT "a'],
+    "unreadable-statement": [
+        "CREAT INDEX i ON books (title)",
+        "USE shop; SELECT 1",
+        "SELECT 'never closed",
+        "SELECT 1; /* and /* nested */",
+        "DO $x$ BEGIN",
+        'SELECT "a',
+    ],
 }

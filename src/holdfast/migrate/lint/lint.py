@@ -13,7 +13,7 @@ from holdfast.migrate.lint.other_tools import Accepted, accepted
 from holdfast.migrate.lint.parse import parse
 from holdfast.migrate.lint.scripts import Script, scripts_of
 from holdfast.migrate.lint.situation import Situation, Table
-from holdfast.migrate.lint.statements import Lines, Statement, statements_of
+from holdfast.migrate.lint.statements import Lines, Statement, is_unknown, statements_of
 from holdfast.migrate.lint.suppressions import Allowance, allowances, for_whole_file, old_types
 from holdfast.migrate.lint.syntax import Block, Control, Record
 from holdfast.migrate.lint.tokens import Token
@@ -90,6 +90,9 @@ def _script(
         if statement.broken:
             yield line, _UNREADABLE, statement
             continue
+        if dialect == "postgresql" and is_unknown(statement):
+            yield line, _unknown(statement), statement
+            continue
         for problem in check(record, situation):
             yield line, problem, statement
         for problem in rules_transactions.enum_value_used(statement.tokens, situation):
@@ -138,6 +141,14 @@ def finding_of(problem: Problem, file: str, line: int) -> Finding:
 
 def _once(findings: Iterable[Finding]) -> list[Finding]:
     return list(dict.fromkeys(findings))
+
+
+def _unknown(statement: Statement) -> Problem:
+    return Problem(
+        "unreadable-statement",
+        f"PostgreSQL has no statement that begins with {statement.tokens[0].text[:40]}: the migration fails here",
+        "-- mend the word; SQL of another database does not run here",
+    )
 
 
 _UNREADABLE = Problem(

@@ -21,8 +21,13 @@ def begin(record: Control, situation: Situation) -> Iterator[Problem]:
 
 
 def end(record: Control, situation: Situation) -> Iterator[Problem]:
-    """COMMIT after a COMMIT: what stands between them was no transaction, whatever its author thought."""
-    if record.what in ("commit", "rollback") and situation.has_ended and not situation.in_transaction:
+    """COMMIT after a COMMIT: what stands between them was no transaction, whatever its author thought.
+
+    One that comes first may end the transaction of a runner; a ROLLBACK never does, for that undid the migration.
+    """
+    if situation.in_transaction or record.what not in ("commit", "rollback"):
+        return
+    if situation.has_ended or record.what == "rollback":
         yield Problem(
             "unmatched-commit",
             f"no transaction is open here: PostgreSQL only warns, and nothing is left for this {record.what.upper()} "

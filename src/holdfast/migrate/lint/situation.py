@@ -263,6 +263,8 @@ class Situation:
             case "rename column":
                 if column in table.columns:
                     table.columns[action.new_name.last] = table.columns.pop(column)
+            case "attach partition" if key not in self.fresh:
+                self.fresh.discard(action.name.key)  # whoever uses its parent uses it
             case "rename":
                 self.tables[action.new_name.key] = table
                 if key in self.fresh:
