@@ -77,3 +77,35 @@ def test_a_new_table_without_rows_takes_any_column(postgres_url: str) -> None:
     made = "CREATE TABLE t (n int)", "ALTER TABLE t ADD COLUMN a text NOT NULL"
     assert answer(postgres_url, *made) == ""
     assert lint_sql(";".join(made)) == []
+
+
+CHANGES = [
+    ("varchar(10)", "varchar(20)"), ("varchar(10)", "text"), ("text", "varchar"), ("text", "varchar(20)"),
+    ("varchar(20)", "varchar(10)"), ("char(10)", "char(20)"), ("char(10)", "varchar(20)"), ("char(10)", "text"),
+    ("numeric(10,2)", "numeric(12,2)"), ("numeric(10,2)", "numeric(12,3)"), ("numeric(10)", "numeric(12,0)"),
+    ("numeric(10,2)", "numeric"), ("numeric", "numeric(10)"), ("integer", "bigint"), ("integer", "text"),
+    ("bit(16)", "bit varying"), ("bit(16)", "bit varying(32)"), ("bit varying(8)", "bit varying(16)"),
+    ("bit varying(16)", "bit varying(8)"), ("timestamp(3)", "timestamp(6)"), ("timestamp", "timestamp(6)"),
+    ("timestamp(6)", "timestamp(3)"), ("timestamptz(3)", "timestamptz"), ("time(3)", "time(6)"), ("cidr", "inet"),
+    ("interval(3)", "interval"), ("xml", "text"), ("inet", "cidr"), ("jsonb", "json"), ("bytea", "text"),
+]  # fmt: skip
+
+
+async def rewrites(url: str, changes: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    found = []
+    for old, new in changes:
+        await connection.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (a {old})")
+        before = await connection.fetchval("SELECT pg_relation_filenode('t')")
+        await connection.execute(f"ALTER TABLE t ALTER a TYPE {new}")
+        if await connection.fetchval("SELECT pg_relation_filenode('t')") != before:
+            found.append((old, new))
+    await connection.close()
+    return found
+
+
+def test_the_changes_of_type_that_rewrite_the_table_are_those_that_postgresql_rewrites(postgres_url: str) -> None:
+    told = [
+        (old, new) for old, new in CHANGES if lint_sql(f"-- holdfast: t.a was {old}\nALTER TABLE t ALTER a TYPE {new}")
+    ]
+    assert told == asyncio.run(rewrites(postgres_url, CHANGES))

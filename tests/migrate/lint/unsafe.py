@@ -95,6 +95,7 @@ CASES: dict[str, list[str]] = {
         "-- holdfast: books.at was timestamp\nALTER TABLE books ALTER COLUMN at TYPE timestamptz",
         "-- holdfast: books.p was numeric(10,2)\nALTER TABLE books ALTER COLUMN p TYPE numeric(12,4)",
         "-- holdfast: books.c was char(10)\nALTER TABLE books ALTER COLUMN c TYPE text",
+        "-- holdfast: books.b was bit(16)\nALTER TABLE books ALTER COLUMN b TYPE bit varying(32)",
         "-- holdfast: books.t was text\nALTER TABLE books ALTER COLUMN t TYPE varchar(10)",
         "-- holdfast: books.t was timestamptz(6)\nALTER TABLE books ALTER COLUMN t TYPE timestamptz(3)",
         "-- holdfast: books.t was text\nALTER TABLE books ALTER COLUMN t TYPE text[] USING ARRAY[t]",
@@ -115,6 +116,7 @@ CASES: dict[str, list[str]] = {
         "ALTER TABLE books RENAME title TO name",
         'ALTER TABLE ONLY "books" RENAME COLUMN "title" TO "name"',
         "ALTER VIEW titles RENAME COLUMN title TO name",
+        "ALTER TABLE books ADD COLUMN name text; ALTER TABLE authors RENAME COLUMN name TO title",
     ],
     "rename-table": [
         "ALTER TABLE books RENAME TO works",
@@ -124,6 +126,7 @@ CASES: dict[str, list[str]] = {
     "rename-view": ["ALTER VIEW titles RENAME TO names", "ALTER MATERIALIZED VIEW totals RENAME TO sums"],
     "rename-schema": ["ALTER SCHEMA shop RENAME TO store", 'ALTER SCHEMA "Shop" RENAME TO store;'],
     "rename-enum-value": ["ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"],
+    "rename-type": ["ALTER TYPE mood RENAME TO feeling", 'ALTER TYPE shop."Mood" RENAME TO "Feeling";'],
     "rename-attribute": ["ALTER TYPE place RENAME ATTRIBUTE lat TO latitude"],
     "drop-table": [
         "DROP TABLE books",

@@ -132,6 +132,8 @@ def _alter(reader: Reader) -> Record:
             old = reader.next().value
             reader.accept("to")
             return Rename("attribute", name, old, reader.next().value)
+        if reader.accept("rename to"):
+            return Rename("type", name, name.text, reader.name().text)
         return Other("alter type")
     return read_alter(reader)
 

@@ -159,7 +159,9 @@ def drop_column(alter: Alter, action: Action, situation: Situation) -> Iterator[
 
 
 def rename_column(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:
-    """RENAME COLUMN: the running application knows the old name."""
+    """RENAME COLUMN: the running application knows the old name, unless the script has made the column."""
+    if action.name.last in situation.added.get(alter.name.key, ()):
+        return
     table, old, new = alter.name.text, action.name.text, action.new_name.text
     yield Problem(
         "rename-column",

@@ -85,14 +85,27 @@ def set_schema(alter: Alter, action: Action, situation: Situation) -> Iterator[P
 
 
 def rename_in_type(record: Rename, situation: Situation) -> Iterator[Problem]:
-    """RENAME VALUE: the running application writes the old label."""
+    """RENAME VALUE: the running application writes the old label; RENAME TO: it casts to the old name."""
     if f"type {record.name.key}" in situation.fresh:
+        return
+    if record.what == "type":
+        if record.name.key not in situation.types_later:
+            yield _renamed_type(record)
         return
     yield Problem(
         "rename-enum-value" if record.what == "value" else "rename-attribute",
         f"the application that runs now knows {record.old!r} of {record.name.text}: its statements fail",
         f"ALTER TYPE {record.name.text} ADD VALUE '{record.new}';\n"
         f"-- move the application and the rows to it; '{record.old}' stays",
+    )
+
+
+def _renamed_type(record: Rename) -> Problem:
+    old, new = record.old, record.new
+    return Problem(
+        "rename-type",
+        f"the application that runs now casts to {old}, as drivers do with values of an enum: its statements fail",
+        f"-- leave the name; or make {new} anew beside it, move one column after the other to it, then drop {old}",
     )
 
 

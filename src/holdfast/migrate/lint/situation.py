@@ -90,6 +90,8 @@ class Situation:
     """Constraints that the rest of the script drops, by table."""
     views_later: set[str] = field(default_factory=set)
     """Views that the script makes."""
+    types_later: set[str] = field(default_factory=set)
+    """Types that the script makes."""
     defaults_dropped_later: dict[str, set[str]] = field(default_factory=dict)
     rebuilt: set[str] = field(default_factory=set)
     """Tables that the script drops and puts another in the place of."""
@@ -143,6 +145,8 @@ class Situation:
                         self.defaults_dropped_later.get(record.name.key, set()).discard(action.name.last)
             elif isinstance(record, Create) and record.what in ("view", "materialized view"):
                 self.views_later.add(record.name.key)
+            elif isinstance(record, Create) and record.what in ("type", "domain"):
+                self.types_later.add(record.name.key)
 
     def foresee_rebuilds(self, records: Iterable[Record]) -> None:
         """Note which tables get a new one in their place, as SQLite's rebuild does it."""
@@ -160,6 +164,7 @@ class Situation:
         self.has_ended = False
         self.dropped_later.clear()
         self.views_later.clear()
+        self.types_later.clear()
         self.defaults_dropped_later.clear()
         self.wrapped = self.in_transaction = wrapped
         self._next_transaction()
@@ -263,6 +268,8 @@ class Situation:
             case "rename column":
                 if column in table.columns:
                     table.columns[action.new_name.last] = table.columns.pop(column)
+                if column in self.added.get(key, ()):
+                    self.added[key].add(action.new_name.last)
             case "attach partition" if key not in self.fresh:
                 self.fresh.discard(action.name.key)  # whoever uses its parent uses it
             case "rename":

@@ -163,7 +163,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Rename(msgspec.Struct, frozen=True):
-    """RENAME inside of a type: an enum's value or a composite type's attribute."""
+    """RENAME of a type, or inside of it: of an enum's value, of a composite type's attribute."""
 
     what: str
     name: Name
