@@ -135,6 +135,14 @@ op.alter_column("b", "v", existing_type=sa.Integer(), nullable=True)"""
     ]
 
 
+def test_a_message_names_the_line_of_the_revision_where_the_lock_was_taken(tmp_path: Path) -> None:
+    body = """op.add_column("b", sa.Column("n", sa.Integer()))
+op.execute("UPDATE b SET n = 1 WHERE id < 10")"""
+    [finding] = lint_path(revision(tmp_path, "one", body))
+    assert (finding.line, finding.rule) == (12, "work-under-lock")
+    assert finding.message.startswith("b is under ACCESS EXCLUSIVE since line 11:")
+
+
 def test_a_revision_may_import_what_it_stands_beside_and_print(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,7 +104,9 @@ def lint_revision(
     phase = ours.phase if ours is not None else None
     findings = [
         msgspec.structs.replace(finding, line=rendered.line_of(finding.line))
-        for finding in lint_sql(rendered.text, file=file, dialect=dialect, known=known, phase=phase)
+        for finding in lint_sql(
+            rendered.text, file=file, dialect=dialect, known=known, phase=phase, told_line=rendered.line_of
+        )
     ]
     problems = list(rendered.problems)
     if failed is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 
 from holdfast.migrate.files import Phase
 from holdfast.migrate.lint import rules, rules_sqlite, rules_transactions
@@ -30,17 +30,19 @@ def lint_sql(
     known: Known | None = None,
     in_transaction: bool = False,
     phase: Phase | None = None,
+    told_line: Callable[[int], int] = int,
 ) -> list[Finding]:
     """What is unsafe about the migration `text`, in the order of its lines; an empty list when nothing is.
 
     `file` is only named in the findings. `known` is what earlier migrations made of the schema: it is looked at, and
     brought to where this one leaves it. `in_transaction` says that whoever runs it wraps it in one transaction.
     `phase` is given of a revision that Holdfast runs: whether the program before it still runs beside it.
+    `told_line` gives the line that a message names for one of the text, where the text was rendered from a file.
     Never raises on any text: what cannot be read as statements is a finding.
     """
     parts = [(statement, parse(statement)) for statement in statements_of(text, dialect)]
     # What a quote swallows that is never closed belongs to the finding, not to the rules.
-    situation = Situation(phase=phase)
+    situation = Situation(phase=phase, told_line=told_line)
     if known is not None:
         situation.tables.update(known)
     lines = Lines(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from holdfast.migrate.files import Phase
@@ -65,6 +65,8 @@ class Situation:
 
     phase: Phase | None = None
     """Of a revision that Holdfast runs, None where somebody else does."""
+    told_line: Callable[[int], int] = int
+    """From a line of the SQL to the line that messages name: of the revision that it was rendered from."""
     tables: dict[str, Table] = field(default_factory=dict)
     indexes: dict[str, Index] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
@@ -182,6 +184,7 @@ class Situation:
 
     def advance(self, record: Record, line: int) -> None:
         """Take in what a statement did."""
+        line = self.told_line(line)
         if isinstance(record, Control):
             if record.what != "savepoint":
                 self.in_transaction = record.what == "begin"
