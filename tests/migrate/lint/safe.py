@@ -99,13 +99,23 @@ CASES: list[str] = [
     "SET search_path TO 'shop'; CREATE TABLE shop.t (id int); CREATE INDEX ON t (id);",
     "CREATE SCHEMA s; CREATE TABLE s.t (id int); DROP SCHEMA s;",
     "CREATE TYPE mood AS ENUM ('sad'); ALTER TYPE mood RENAME VALUE 'sad' TO 'blue';",
+    "CREATE TYPE feeling AS ENUM ('sad'); ALTER TYPE feeling RENAME TO mood;",
+    "BEGIN; ALTER TYPE mood RENAME TO old_mood; CREATE TYPE mood AS ENUM ('sad', 'calm'); COMMIT;",
     "CREATE DOMAIN d AS text; ALTER DOMAIN d ADD CHECK (VALUE <> '');",
     "ALTER TABLE books ADD COLUMN x int; ALTER TABLE books DROP COLUMN x;",
+    "ALTER TABLE books ADD COLUMN x int; ALTER TABLE books RENAME x TO y; ALTER TABLE books DROP COLUMN y;",
+    "CREATE TABLE t AS SELECT id FROM books; CREATE INDEX ON t (id); ALTER TABLE t ADD COLUMN a text NOT NULL DEFAULT '';",
+    # Old code that does not name the column writes NULL, which it may hold.
+    "ALTER TABLE books ADD COLUMN kind text DEFAULT 'novel'; ALTER TABLE books ALTER COLUMN kind DROP DEFAULT;",
+    # A rewrite of a table that is new, and one that holds nothing else.
+    "BEGIN; ALTER TABLE books ADD COLUMN n int; CREATE TABLE t (n int); ALTER TABLE t ALTER n TYPE bigint; COMMIT;",
+    "COMMIT; CREATE INDEX CONCURRENTLY i ON books (title); BEGIN; ALTER TABLE books ADD COLUMN n int; COMMIT;",
     # Types whose rows stay as they are.
     "CREATE TABLE t (a varchar(10));\n-- 2.sql\nALTER TABLE t ALTER a TYPE varchar(20);\n-- 3.sql\nALTER TABLE t ALTER a TYPE text",
     "-- holdfast: b.a was character varying(10)\nALTER TABLE b ALTER COLUMN a TYPE varchar",
     "-- holdfast: b.a was numeric(10, 2)\nALTER TABLE b ALTER COLUMN a TYPE numeric(12, 2)",
     "-- holdfast: b.a was decimal(10, 2)\nALTER TABLE b ALTER COLUMN a TYPE numeric",
+    "-- holdfast: b.a was numeric(10)\nALTER TABLE b ALTER COLUMN a TYPE numeric(12, 0)",
     "-- holdfast: b.a was cidr\nALTER TABLE b ALTER COLUMN a SET DATA TYPE inet",
     "-- holdfast: b.a was timestamp(3)\nALTER TABLE b ALTER COLUMN a TYPE timestamp without time zone",
     "-- holdfast: b.a was timestamptz\nALTER TABLE b ALTER COLUMN a TYPE timestamp(6) with time zone",
@@ -119,12 +129,20 @@ CASES: list[str] = [
     "ALTER TABLE sales DETACH PARTITION sales_1 CONCURRENTLY",
     "ALTER TABLE sales DETACH PARTITION sales_1 FINALIZE",
     "CREATE TABLE p (LIKE sales); ALTER TABLE sales ATTACH PARTITION p FOR VALUES IN (1)",
+    "CREATE TABLE p (LIKE sales); INSERT INTO p SELECT * FROM old_sales WHERE a = 1;"
+    " ALTER TABLE p ADD CONSTRAINT c CHECK (a = 1); ALTER TABLE sales ATTACH PARTITION p FOR VALUES IN (1)",
+    "CREATE TABLE s (id int) PARTITION BY LIST (id); CREATE TABLE p (id int);"
+    " ALTER TABLE s ATTACH PARTITION p FOR VALUES IN (1); CREATE INDEX ON p (id);",
     "ALTER TABLE p ADD CONSTRAINT c CHECK (a = 1) NOT VALID;\n-- 2.sql\nALTER TABLE p VALIDATE CONSTRAINT c;\n-- 3.sql\n"
     "ALTER TABLE sales ATTACH PARTITION p FOR VALUES IN (1)",
     # Rows.
     "UPDATE books SET price = 0 WHERE id BETWEEN 1 AND 1000",
     "DELETE FROM books WHERE id IN (SELECT id FROM books WHERE sold LIMIT 1000)",
     "DELETE FROM books b USING old o WHERE b.id = o.id",
+    "UPDATE books SET price = 0 WHERE price IS NULL AND id BETWEEN 1 AND 1000",
+    "WITH batch AS (SELECT id FROM books WHERE price IS NULL LIMIT 1000) UPDATE books SET price = 0 FROM batch"
+    " WHERE books.id = batch.id",
+    "WITH gone AS (DELETE FROM books WHERE id < 1000 RETURNING *) INSERT INTO archive SELECT * FROM gone",
     "INSERT INTO books (title) VALUES ('DROP TABLE books; ALTER TABLE x RENAME TO y')",
     "INSERT INTO books SELECT * FROM drafts WHERE done ON CONFLICT DO NOTHING",
     "UPDATE books SET price = CASE WHEN sold THEN 0 ELSE 1 END WHERE id = 5",
@@ -167,6 +185,8 @@ CASES: list[str] = [
     "CREATE TABLE t (id bigint); -- migrate:down\nDROP TABLE t;",
     "SELECT E'it\\'s; DROP TABLE b', U&'d\\0061t', B'01', x'ff', 'a''b;', \"odd;name\" FROM \"t\"\"x\"",
     "ALTER SYSTEM SET work_mem = '4MB'",
+    "CREATE DATABASE shop; CREATE TABLESPACE fast LOCATION '/fast'; DROP TABLESPACE fast;",
+    "BEGIN; CREATE SUBSCRIPTION s CONNECTION 'host=there' PUBLICATION p WITH (connect = false); COMMIT;",
     'ALTER TABLE books ADD COLUMN "check" text, ADD COLUMN "unique" boolean DEFAULT true',
     "MERGE INTO b USING n ON b.id = n.id WHEN MATCHED THEN UPDATE SET x = n.x",
 ]

@@ -129,7 +129,18 @@ def test_the_type_that_a_revision_says_a_column_had_is_believed(tmp_path: Path) 
     body = """op.alter_column("b", "t", existing_type=sa.String(10), type_=sa.String(20), schema="shop")
 op.alter_column("b", "u", existing_type=sa.String(20), type_=sa.String(10))
 op.alter_column("b", "v", existing_type=sa.Integer(), nullable=True)"""
-    assert found(revision(tmp_path, "one", body)) == [("one.py", 12, "alter-column-type")]
+    assert found(revision(tmp_path, "one", body)) == [
+        ("one.py", 12, "alter-column-type"),
+        ("one.py", 12, "rewrite-under-lock"),  # shop.b is locked since the line above
+    ]
+
+
+def test_a_message_names_the_line_of_the_revision_where_the_lock_was_taken(tmp_path: Path) -> None:
+    body = """op.add_column("b", sa.Column("n", sa.Integer()))
+op.execute("UPDATE b SET n = 1 WHERE id < 10")"""
+    [finding] = lint_path(revision(tmp_path, "one", body))
+    assert (finding.line, finding.rule) == (12, "work-under-lock")
+    assert finding.message.startswith("b is under ACCESS EXCLUSIVE since line 11:")
 
 
 def test_a_revision_may_import_what_it_stands_beside_and_print(
@@ -153,6 +164,7 @@ def test_what_needs_a_database_to_render_is_said_and_the_rest_is_linted(tmp_path
     assert found(revision(tmp_path, "one", body)) == [
         ("one.py", 11, "drop-table"),
         ("one.py", 12, "migration-not-rendered"),
+        ("one.py", 13, "drop-table"),
     ]
 
 

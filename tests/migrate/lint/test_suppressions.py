@@ -46,7 +46,7 @@ def test_a_bad_suppression_is_an_error_and_allows_nothing(comment: str, said: st
     found = lint_sql(f"SELECT 1;\n{comment}\nDROP TABLE a;")
     assert [(finding.line, finding.rule, finding.level) for finding in found] == [
         (2, "bad-suppression", "error"),
-        (3, "drop-table", "warning"),
+        (3, "drop-table", "error"),
     ]
     assert found[0].message == said
 
@@ -67,6 +67,12 @@ def test_a_comment_inside_of_a_string_is_no_suppression() -> None:
         "-- atlas:nolint",
         "-- atlas:nolint data_depend",
         "/* atlas:nolint MF104 */",
+        "-- pgfence-ignore",
+        "-- pgfence-ignore: set-not-null",
+        "-- pgvet_nolint:add-column, set-not-null it is small",
+        "-- pgls-ignore lint/safety/addingNotNullField: it is small",
+        "-- drizzle-migration-lint:disable-file set-not-null deployed together",
+        "-- migrationpilot-disable-next-line MP018",
     ],
 )
 def test_what_is_accepted_towards_another_tool_is_a_warning_that_asks_for_a_reason(comment: str) -> None:
@@ -82,6 +88,8 @@ def test_what_is_accepted_towards_another_tool_is_a_warning_that_asks_for_a_reas
         "-- eugene: ignore E6\nALTER TABLE a ALTER b SET NOT NULL;",
         "-- squawk-ignore prefer-text-field\nALTER TABLE a ALTER b SET NOT NULL;",
         "-- squawk-ignored\nALTER TABLE a ALTER b SET NOT NULL;",
+        "-- pgfence-ignore: drop-table\nALTER TABLE a ALTER b SET NOT NULL;",
+        "-- pgfence-ignored\nALTER TABLE a ALTER b SET NOT NULL;",
         "-- we could say eugene: ignore E2\nALTER TABLE a ALTER b SET NOT NULL;",
         "SELECT '-- atlas:nolint'; ALTER TABLE a ALTER b SET NOT NULL;",
         "-- atlas:nolint\nSELECT 1;\nALTER TABLE a ALTER b SET NOT NULL;",

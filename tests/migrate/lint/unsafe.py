@@ -15,6 +15,10 @@ CASES: dict[str, list[str]] = {
         "BEGIN; ALTER TABLE books ADD COLUMN a text[] NOT NULL; COMMIT;",
         "DO $$ BEGIN ALTER TABLE books ADD COLUMN a text NOT NULL; END $$",
         "/* new */ ALTER /* odd */ TABLE books -- why\n ADD COLUMN a text NOT /* x */ NULL",
+        "CREATE TABLE t (id int); INSERT INTO t VALUES (1); ALTER TABLE t ADD COLUMN a text NOT NULL;",
+        "CREATE TABLE t AS SELECT id FROM books; ALTER TABLE t ADD COLUMN a text NOT NULL;",
+        "CREATE TABLE t (id int);\nCOPY t FROM stdin;\n1\n\\.\nALTER TABLE t ADD COLUMN a text NOT NULL;",
+        "SELECT id INTO t FROM books; ALTER TABLE t ADD COLUMN a text NOT NULL DEFAULT NULL;",
     ],
     "add-column-volatile-default": [
         "ALTER TABLE books ADD COLUMN token uuid DEFAULT gen_random_uuid()",
@@ -91,6 +95,7 @@ CASES: dict[str, list[str]] = {
         "-- holdfast: books.at was timestamp\nALTER TABLE books ALTER COLUMN at TYPE timestamptz",
         "-- holdfast: books.p was numeric(10,2)\nALTER TABLE books ALTER COLUMN p TYPE numeric(12,4)",
         "-- holdfast: books.c was char(10)\nALTER TABLE books ALTER COLUMN c TYPE text",
+        "-- holdfast: books.b was bit(16)\nALTER TABLE books ALTER COLUMN b TYPE bit varying(32)",
         "-- holdfast: books.t was text\nALTER TABLE books ALTER COLUMN t TYPE varchar(10)",
         "-- holdfast: books.t was timestamptz(6)\nALTER TABLE books ALTER COLUMN t TYPE timestamptz(3)",
         "-- holdfast: books.t was text\nALTER TABLE books ALTER COLUMN t TYPE text[] USING ARRAY[t]",
@@ -111,6 +116,7 @@ CASES: dict[str, list[str]] = {
         "ALTER TABLE books RENAME title TO name",
         'ALTER TABLE ONLY "books" RENAME COLUMN "title" TO "name"',
         "ALTER VIEW titles RENAME COLUMN title TO name",
+        "ALTER TABLE books ADD COLUMN name text; ALTER TABLE authors RENAME COLUMN name TO title",
     ],
     "rename-table": [
         "ALTER TABLE books RENAME TO works",
@@ -120,6 +126,7 @@ CASES: dict[str, list[str]] = {
     "rename-view": ["ALTER VIEW titles RENAME TO names", "ALTER MATERIALIZED VIEW totals RENAME TO sums"],
     "rename-schema": ["ALTER SCHEMA shop RENAME TO store", 'ALTER SCHEMA "Shop" RENAME TO store;'],
     "rename-enum-value": ["ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"],
+    "rename-type": ["ALTER TYPE mood RENAME TO feeling", 'ALTER TYPE shop."Mood" RENAME TO "Feeling";'],
     "rename-attribute": ["ALTER TYPE place RENAME ATTRIBUTE lat TO latitude"],
     "drop-table": [
         "DROP TABLE books",
@@ -157,6 +164,7 @@ CASES: dict[str, list[str]] = {
         "CREATE TABLE archive.books (id int); CREATE INDEX j ON books (author_id);",
         "SET search_path = shop; CREATE TABLE t (id int); CREATE INDEX ON other.t (id);",
         "CREATE TABLE t (id int); CREATE INDEX ON other.t (id);",
+        "CREATE TABLE p (LIKE sales); ALTER TABLE sales ATTACH PARTITION p FOR VALUES IN (1); CREATE INDEX ON p (id);",
     ],
     "drop-index": [
         "DROP INDEX books_title",
@@ -185,6 +193,13 @@ CASES: dict[str, list[str]] = {
         "-- +goose Up\nCREATE INDEX CONCURRENTLY i ON books (title);\n-- +goose Down\nDROP INDEX i;",
         "-- migrate:up\nCREATE UNIQUE INDEX CONCURRENTLY i ON books (title);",
         "BEGIN; VACUUM books; COMMIT;",
+        "BEGIN; CREATE DATABASE shop; COMMIT;",
+        "-- migrate:up\nDROP DATABASE shop;",
+        "BEGIN; CREATE TABLESPACE fast LOCATION '/fast'; COMMIT;",
+        "BEGIN; DROP TABLESPACE fast; COMMIT;",
+        "BEGIN; ALTER SYSTEM SET work_mem = '4MB'; COMMIT;",
+        "BEGIN; CREATE SUBSCRIPTION s CONNECTION 'host=there' PUBLICATION p; COMMIT;",
+        "BEGIN; DROP SUBSCRIPTION s; COMMIT;",
         "CREATE TABLE t (id int); BEGIN; CREATE INDEX CONCURRENTLY i ON t (id); COMMIT;",
     ],
     "detach-partition": [
@@ -195,6 +210,8 @@ CASES: dict[str, list[str]] = {
         "ALTER TABLE sales ATTACH PARTITION sales_2031 FOR VALUES FROM ('2031-01-01') TO ('2032-01-01')",
         "ALTER TABLE sales ATTACH PARTITION other DEFAULT",
         "ALTER TABLE p ADD CONSTRAINT c CHECK (a > 1) NOT VALID; ALTER TABLE sales ATTACH PARTITION p FOR VALUES IN (1)",
+        "CREATE TABLE p (LIKE sales); INSERT INTO p SELECT * FROM old_sales WHERE a = 1;"
+        " ALTER TABLE sales ATTACH PARTITION p FOR VALUES IN (1)",
     ],
     "add-primary-key": [
         "ALTER TABLE books ADD PRIMARY KEY (id)",
@@ -273,9 +290,23 @@ CASES: dict[str, list[str]] = {
         "ALTER TABLE books ADD COLUMN n int; UPDATE books SET n = 0 WHERE n IS NULL",
         "WITH x AS (SELECT 1) UPDATE books SET price = 0",
         "DO $$ BEGIN UPDATE books SET price = 1; END $$;",
+        "UPDATE books SET price = 0 WHERE price IS NULL",
+        "UPDATE books SET price = 0, sold = false WHERE (price IS NULL) AND sold IS NULL",
+        "WITH all_of_them AS (UPDATE books SET price = 0 RETURNING id) SELECT count(*) FROM all_of_them",
         "UPDATE books SET author = a.name FROM authors a RETURNING 1",
     ],
-    "delete-all-rows": ["DELETE FROM books", "delete from only shop.books", "DELETE FROM books WHERE (TRUE)"],
+    "delete-all-rows": [
+        "DELETE FROM books",
+        "delete from only shop.books",
+        "DELETE FROM books WHERE (TRUE)",
+        "WITH gone AS (DELETE FROM books RETURNING *) INSERT INTO archive SELECT * FROM gone",
+    ],
+    "rewrite-under-lock": [
+        "BEGIN; ALTER TABLE authors ADD COLUMN a text; ALTER TABLE books ALTER COLUMN n TYPE bigint; COMMIT;",
+        "-- 1.sql\nCREATE TABLE b (n int);\n-- 2.sql\nSET LOCAL lock_timeout = '1s'; ALTER TABLE a DROP CONSTRAINT c;"
+        " ALTER TABLE b ADD COLUMN t uuid DEFAULT gen_random_uuid();",
+        "BEGIN; TRUNCATE authors; ALTER TABLE books ADD COLUMN number bigserial; COMMIT;",
+    ],
     "work-under-lock": [
         "BEGIN; ALTER TABLE books ADD COLUMN n int; SELECT count(*) FROM books; COMMIT;",
         "BEGIN; ALTER TABLE books ADD COLUMN n int; UPDATE books SET n = 1 WHERE id < 1000; COMMIT;",
@@ -283,5 +314,17 @@ CASES: dict[str, list[str]] = {
     ],
     "uncommitted-transaction": ["BEGIN; ALTER TABLE books ADD COLUMN n int;", "start transaction; select 1"],
     "nested-transaction": ["BEGIN; BEGIN; SELECT 1; COMMIT;"],
-    "unreadable-statement": ["SELECT 'never closed", "SELECT 1; /* and /* nested */", "DO $x$ BEGIN", 'SELECT "a'],
+    "unmatched-commit": [
+        "BEGIN; SELECT 1; COMMIT; COMMIT;",
+        "ALTER TABLE books ADD COLUMN n int; ROLLBACK;",
+        "BEGIN; SELECT 1; ROLLBACK; ALTER TABLE books ADD COLUMN n int; COMMIT;",
+    ],
+    "unreadable-statement": [
+        "CREAT INDEX i ON books (title)",
+        "USE shop; SELECT 1",
+        "SELECT 'never closed",
+        "SELECT 1; /* and /* nested */",
+        "DO $x$ BEGIN",
+        'SELECT "a',
+    ],
 }

@@ -11,7 +11,7 @@ import io
 import sys
 import tokenize
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from holdfast.errors import MissingExtra
 from holdfast.migrate.files import Phase
 from holdfast.migrate.lint.finding import Dialect, Finding, Problem
 from holdfast.migrate.lint.lint import Known, finding_of, lint_sql, not_allowed
+from holdfast.migrate.lint.offline import empty_database
+from holdfast.migrate.lint.stand_ins import stand_ins
 from holdfast.model import NAMING
 
 if TYPE_CHECKING:
@@ -102,7 +104,9 @@ def lint_revision(
     phase = ours.phase if ours is not None else None
     findings = [
         msgspec.structs.replace(finding, line=rendered.line_of(finding.line))
-        for finding in lint_sql(rendered.text, file=file, dialect=dialect, known=known, phase=phase)
+        for finding in lint_sql(
+            rendered.text, file=file, dialect=dialect, known=known, phase=phase, told_line=rendered.line_of
+        )
     ]
     problems = list(rendered.problems)
     if failed is not None:
@@ -168,11 +172,16 @@ def _run(path: Path, dialect: Dialect, rendered: Rendered, ours: Revision | None
     here = str(Path.cwd())
     sys.path.insert(0, here)
     wrapped = ours is None or ours.transactional or dialect == "sqlite"
+    lenient: AbstractContextManager[None] = nullcontext()
+    if ours is None:
+        # Nothing stands here in whose environment somebody else's revision runs.
+        lenient = stand_ins(str(path))
+        empty_database(context, rendered.write, rendered.note)
     if wrapped:
         rendered.write("BEGIN;\n")
     try:
         # What it prints must not get among the findings.
-        with redirect_stdout(sys.stderr), Operations.context(context) as operations:
+        with redirect_stdout(sys.stderr), lenient, Operations.context(context) as operations:
             invoke: Callable[[MigrateOperation], Any] = operations.invoke
             if ours is not None:
                 from holdfast.migrate.lint.our_operations import as_run

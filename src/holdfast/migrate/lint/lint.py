@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 
 from holdfast.migrate.files import Phase
 from holdfast.migrate.lint import rules, rules_sqlite, rules_transactions
@@ -13,7 +13,7 @@ from holdfast.migrate.lint.other_tools import Accepted, accepted
 from holdfast.migrate.lint.parse import parse
 from holdfast.migrate.lint.scripts import Script, scripts_of
 from holdfast.migrate.lint.situation import Situation, Table
-from holdfast.migrate.lint.statements import Lines, Statement, statements_of
+from holdfast.migrate.lint.statements import Lines, Statement, is_unknown, statements_of
 from holdfast.migrate.lint.suppressions import Allowance, allowances, for_whole_file, old_types
 from holdfast.migrate.lint.syntax import Block, Control, Record
 from holdfast.migrate.lint.tokens import Token
@@ -30,17 +30,19 @@ def lint_sql(
     known: Known | None = None,
     in_transaction: bool = False,
     phase: Phase | None = None,
+    told_line: Callable[[int], int] = int,
 ) -> list[Finding]:
     """What is unsafe about the migration `text`, in the order of its lines; an empty list when nothing is.
 
     `file` is only named in the findings. `known` is what earlier migrations made of the schema: it is looked at, and
     brought to where this one leaves it. `in_transaction` says that whoever runs it wraps it in one transaction.
     `phase` is given of a revision that Holdfast runs: whether the program before it still runs beside it.
+    `told_line` gives the line that a message names for one of the text, where the text was rendered from a file.
     Never raises on any text: what cannot be read as statements is a finding.
     """
     parts = [(statement, parse(statement)) for statement in statements_of(text, dialect)]
     # What a quote swallows that is never closed belongs to the finding, not to the rules.
-    situation = Situation(phase=phase)
+    situation = Situation(phase=phase, told_line=told_line)
     if known is not None:
         situation.tables.update(known)
     lines = Lines(text)
@@ -90,6 +92,9 @@ def _script(
         if statement.broken:
             yield line, _UNREADABLE, statement
             continue
+        if dialect == "postgresql" and is_unknown(statement):
+            yield line, _unknown(statement), statement
+            continue
         for problem in check(record, situation):
             yield line, problem, statement
         for problem in rules_transactions.enum_value_used(statement.tokens, situation):
@@ -138,6 +143,14 @@ def finding_of(problem: Problem, file: str, line: int) -> Finding:
 
 def _once(findings: Iterable[Finding]) -> list[Finding]:
     return list(dict.fromkeys(findings))
+
+
+def _unknown(statement: Statement) -> Problem:
+    return Problem(
+        "unreadable-statement",
+        f"PostgreSQL has no statement that begins with {statement.tokens[0].text[:40]}: the migration fails here",
+        "-- mend the word; SQL of another database does not run here",
+    )
 
 
 _UNREADABLE = Problem(

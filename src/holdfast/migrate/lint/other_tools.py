@@ -1,4 +1,4 @@
-"""Comments by which somebody has accepted a risk towards another linter: eugene, squawk, Atlas.
+"""Comments by which somebody has accepted a risk towards another linter: eugene, squawk, Atlas, pgfence, pgvet, …
 
 They say that a person has looked, but not why: what they are about stays in view as a warning.
 """
@@ -11,12 +11,20 @@ from collections.abc import Mapping
 import msgspec
 
 from holdfast.migrate.lint.finding import Problem
+from holdfast.migrate.lint.rules import RULES
 from holdfast.migrate.lint.tokens import Token
 
 _COMMENTS = (
     re.compile(r"^eugene:\s*ignore\b(?P<file>)\s*(?P<rules>.*)$", re.I | re.S),
     re.compile(r"^squawk-ignore(?P<file>-file)?(?![\w-])\s*(?P<rules>.*)$", re.I | re.S),
     re.compile(r"^atlas:nolint\b(?P<file>)\s*(?P<rules>.*)$", re.I | re.S),
+    # Those whose rules have plain names, or names that we do not know: what follows the names is somebody's reason.
+    re.compile(
+        r"^(?:pgfence|pgvet|pgls|drizzle-migration-lint|migrationpilot|pgm-lint|pgsafe)[-_:]\s*"
+        r"(?:ignore|disable|nolint|suppress)(?:-next-line)?(?P<file>-file)?(?![\w-])[:\s]*"
+        r"(?:lint/safety/)?(?P<rules>(?:[\w-]+(?:\s*,\s*[\w-]+)*)?)",
+        re.I,
+    ),
 )
 _SEPARATOR = re.compile(r"[\s,]+")
 _NEVER = ("unreadable-statement", "bad-suppression")
@@ -32,8 +40,9 @@ _SAME: Mapping[str, str] = {
     "e6": "create-index",
     "e7": "add-unique-constraint add-column-unique",
     "e8": "add-exclusion-constraint",
-    "e10": "alter-column-type add-column-volatile-default add-column-auto-increment add-column-stored-generated"
-    " vacuum-full cluster set-tablespace set-access-method set-logged set-unlogged set-expression",
+    "e10": "rewrite-under-lock alter-column-type add-column-volatile-default add-column-auto-increment"
+    " add-column-stored-generated vacuum-full cluster set-tablespace set-access-method set-logged set-unlogged"
+    " set-expression",
     "e11": "add-column-auto-increment add-column-stored-generated",
     # https://squawkhq.com/docs/rules
     "adding-field-with-default": "add-column-volatile-default add-column-stored-generated",
@@ -96,7 +105,8 @@ def accepted(comment: Token) -> Accepted | None:
     for pattern in _COMMENTS:
         if found := pattern.match(comment.value):
             names = [name.lower() for name in _SEPARATOR.split(found["rules"].strip()) if name]
-            known = all(name in _SAME for name in names)
-            rules = frozenset(rule for name in names for rule in _SAME[name].split()) if names and known else None
-            return Accepted(comment.value.partition("\n")[0][:80].strip(), rules, bool(found["file"]))
+            known = all(name in _SAME or name in RULES for name in names)
+            rules = frozenset(rule for name in names for rule in _SAME.get(name, name).split())
+            said = comment.value.partition("\n")[0][:80].strip()
+            return Accepted(said, rules if names and known else None, bool(found["file"]))
     return None

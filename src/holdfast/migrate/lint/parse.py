@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from holdfast.migrate.lint.parse_rows import ROWS
 from holdfast.migrate.lint.parse_table import read_alter, read_column, read_constraint
-from holdfast.migrate.lint.reader import NO_NAME, Name, Reader, has_word, split, written
+from holdfast.migrate.lint.reader import NO_NAME, Reader, has_word, split, written
 from holdfast.migrate.lint.statements import Statement
 from holdfast.migrate.lint.syntax import (
     Block,
@@ -21,20 +22,18 @@ from holdfast.migrate.lint.syntax import (
     Rename,
     Setting,
     Tokens,
-    Write,
 )
 
 _CREATED = (
     "view", "materialized view", "recursive view", "type", "domain", "schema", "sequence", "function", "procedure",
     "constraint trigger", "trigger", "event trigger", "extension", "policy", "rule", "role", "user", "publication",
-    "database", "aggregate",
+    "database", "aggregate", "tablespace", "subscription",
 )  # fmt: skip
 _DROPPED = (
     "table", "foreign table", "materialized view", "view", "index", "schema", "database", "sequence", "type",
     "domain", "trigger", "event trigger", "policy", "rule", "function", "procedure", "routine", "aggregate",
-    "extension", "owned by", "publication", "subscription", "role", "user",
+    "extension", "owned by", "publication", "subscription", "role", "user", "tablespace",
 )  # fmt: skip
-_READERS = ("from", "join")
 
 
 def parse(statement: Statement) -> Record:
@@ -58,7 +57,17 @@ def _create(reader: Reader) -> Record:
         return _create_index(reader, unique)
     what = reader.accept(*_CREATED)
     reader.accept("if not exists")
-    return Create(what or reader.peek().value, reader.name())
+    name = reader.name()
+    if what == "subscription" and _is_off(reader.rest(), "create_slot", "connect"):
+        return Other("create subscription")  # without a slot it is an entry in the catalog
+    return Create(what or reader.peek().value, name)
+
+
+def _is_off(tokens: Tokens, *options: str) -> bool:
+    return any(
+        token.value in options and value.value in ("false", "off", "0")
+        for token, _, value in zip(tokens, tokens[1:], tokens[2:], strict=False)
+    )
 
 
 def _create_table(reader: Reader, temporary: bool) -> Record:
@@ -76,7 +85,8 @@ def _create_table(reader: Reader, temporary: bool) -> Record:
             constraints.append(constraint)
         else:
             columns.append(read_column(inner))
-    return CreateTable(name, tuple(columns), tuple(constraints), partition_of, temporary)
+    filled = has_word(reader.rest(), "as")
+    return CreateTable(name, tuple(columns), tuple(constraints), partition_of, temporary, filled)
 
 
 def _create_index(reader: Reader, unique: bool) -> Record:
@@ -122,6 +132,8 @@ def _alter(reader: Reader) -> Record:
             old = reader.next().value
             reader.accept("to")
             return Rename("attribute", name, old, reader.next().value)
+        if reader.accept("rename to"):
+            return Rename("type", name, name.text, reader.name().text)
         return Other("alter type")
     return read_alter(reader)
 
@@ -177,83 +189,6 @@ def _lock(reader: Reader) -> Record:
     return Maintain("lock", names, mode=mode or "ACCESS EXCLUSIVE")
 
 
-def _update(reader: Reader) -> Record:
-    reader.accept("only")
-    table = reader.name()
-    reader.until("set")
-    reader.accept("set")
-    assignments = written(reader.until("from", "where", "returning"))
-    reads: tuple[Name, ...] = ()
-    if reader.accept("from"):
-        reads = (reader.name(),)
-        reader.until("where", "returning")
-    where = reader.until("returning") if reader.accept("where") else None
-    return Write("update", table, where, reads, assignments=assignments)
-
-
-def _delete(reader: Reader) -> Record:
-    if not reader.accept("from"):
-        return Other("delete")
-    reader.accept("only")
-    table = reader.name()
-    reads: tuple[Name, ...] = ()
-    reader.until("using", "where", "returning")
-    if reader.accept("using"):
-        reads = (reader.name(),)
-        reader.until("where", "returning")
-    where = reader.until("returning") if reader.accept("where") else None
-    return Write("delete", table, where, reads)
-
-
-def _with(reader: Reader) -> Record:
-    reader.accept("recursive")
-    while True:
-        reader.name()
-        reader.group()
-        if not reader.accept("as"):
-            return Other("with")
-        reader.accept("not materialized", "materialized")
-        reader.group()
-        if not reader.accept(","):
-            break
-    read = _AFTER_WITH.get(reader.next().value)
-    return read(reader) if read else Other("with")
-
-
-def _select(reader: Reader) -> Record:
-    start = reader.at
-    reader.until("into", "from")
-    if reader.accept("into"):
-        temporary = bool(reader.accept("temporary", "temp"))
-        reader.accept("unlogged")
-        reader.accept("table")
-        return CreateTable(reader.name(), temporary=temporary)
-    reader.at = start
-    tokens = reader.rest()
-    return Write("select", NO_NAME, reads=_sources(tokens), limited=has_word(tokens, "limit", "fetch"))
-
-
-def _insert(reader: Reader) -> Record:
-    reader.accept("into")
-    table = reader.name()
-    tokens = reader.rest()
-    return Write("insert", table, reads=_sources(tokens), limited=has_word(tokens, "limit", "fetch"))
-
-
-def _sources(tokens: Tokens) -> tuple[Name, ...]:
-    if not has_word(tokens, *_READERS):
-        return ()
-    reader = Reader(tokens)
-    found = []
-    while not reader.done:
-        if reader.next().value in _READERS and reader.peek(-1).kind == "word":
-            reader.accept("only")
-            reader.accept("lateral")
-            if reader.peek().kind in ("word", "quoted") and reader.peek(1).text != "(":
-                found.append(reader.name())
-    return tuple(found)
-
-
 def _set(reader: Reader) -> Record:
     local = bool(reader.accept("local"))
     reader.accept("session")
@@ -294,9 +229,8 @@ def _do(reader: Reader) -> Record:
     return Other("do")
 
 
-_AFTER_WITH = {"select": _select, "update": _update, "delete": _delete, "insert": _insert}
 _FIRST = {
-    **_AFTER_WITH,
+    **ROWS,
     "create": _create,
     "drop": _drop,
     "alter": _alter,
@@ -306,7 +240,6 @@ _FIRST = {
     "vacuum": _vacuum,
     "cluster": _cluster,
     "lock": _lock,
-    "with": _with,
     "set": _set,
     "pragma": _pragma,
     "do": _do,

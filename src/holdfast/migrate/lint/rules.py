@@ -74,10 +74,10 @@ concurrently-in-transaction create-index delete-all-rows detach-partition disabl
 drop-column drop-database drop-index drop-owned drop-primary-key drop-schema drop-table drop-view
 enum-value-in-transaction json-column lock-table lock-taken migration-not-rendered needs-steps nested-transaction
 pragma-in-transaction primary-key-on-nullable rebuild-with-foreign-keys refresh-materialized-view reindex
-rename-attribute rename-column rename-enum-value rename-schema rename-table rename-view set-access-method
+rename-attribute rename-column rename-enum-value rename-schema rename-table rename-type rename-view set-access-method
 set-expression set-logged set-not-null set-tablespace set-unlogged statement-failed table-rewritten
-table-scanned truncate uncommitted-transaction unfinished-migration unreadable-statement update-all-rows vacuum-full
-validate-in-same-transaction wide-index work-under-lock
+table-scanned truncate uncommitted-transaction unfinished-migration unmatched-commit unreadable-statement
+update-all-rows vacuum-full validate-in-same-transaction wide-index work-under-lock rewrite-under-lock
 """
 RULES = frozenset(_RULE_NAMES.split())
 """Every rule by name; what a suppression may name."""
@@ -90,6 +90,8 @@ def problems_of(record: Record, situation: Situation) -> Iterator[Problem]:
 
 
 def _found(record: Record, situation: Situation) -> Iterator[tuple[Problem, Action | None]]:
+    for problem in rules_transactions.refused(record, situation):
+        yield problem, None
     if isinstance(record, Alter):
         yield from _altering(record, situation)
         return
@@ -113,6 +115,7 @@ def _of_others(record: Record, situation: Situation) -> Iterator[Problem]:
         yield from rules_tables.rename_in_type(record, situation)
     elif isinstance(record, Control):
         yield from rules_transactions.begin(record, situation)
+        yield from rules_transactions.end(record, situation)
 
 
 def _altering(alter: Alter, situation: Situation) -> Iterator[tuple[Problem, Action]]:
@@ -130,7 +133,10 @@ def _of_action(alter: Alter, action: Action, situation: Situation) -> Iterator[P
     # Of a new table only what is wrong with any table: nobody waits for its locks.
     if action.kind == "add column" and action.column is not None:
         yield from rules_tables.json_columns((action.column,), alter.name.text, situation)
+        if situation.is_fresh(alter.name) and alter.name.key in situation.filled:
+            yield from rules_columns.add_not_null(alter, action.column)
     if action.kind == "attach partition" or not situation.is_fresh(alter.name):
         rule = TABLE_ACTIONS.get(action.kind)
-        if rule is not None:
-            yield from rule(alter, action, situation)
+        found = list(rule(alter, action, situation)) if rule is not None else []
+        yield from found
+        yield from rules_tables.rewrite_under_lock(alter, found, situation)

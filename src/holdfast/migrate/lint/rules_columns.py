@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from holdfast.migrate.lint.finding import Problem
 from holdfast.migrate.lint.reader import Name, Reader, written
 from holdfast.migrate.lint.situation import Situation
-from holdfast.migrate.lint.sql_types import is_plain_cast, is_serial, is_unlimited, keeps_rows
+from holdfast.migrate.lint.sql_types import is_plain_cast, is_serial, keeps_rows
 from holdfast.migrate.lint.syntax import Action, Alter, Column
 from holdfast.migrate.lint.volatility import volatile_call
 
@@ -19,7 +19,6 @@ def add_column(alter: Alter, action: Action, situation: Situation) -> Iterator[P
         return
     table, name, kind = alter.name.text, column.name.text, column.type.text
     backfill = f"-- then fill {name} in small batches outside of the migration"
-    computed = is_serial(column.type) or column.identity or column.generated
     if is_serial(column.type) or column.identity:
         yield Problem(
             "add-column-auto-increment",
@@ -35,20 +34,14 @@ def add_column(alter: Alter, action: Action, situation: Situation) -> Iterator[P
             f"ALTER TABLE {table} ADD COLUMN {name} {kind};\n-- fill it by a trigger for new rows; {backfill[3:]}",
         )
     volatile = volatile_call(column.default) if column.default else None
-    if volatile and not computed:
+    if volatile and not _is_computed(column):
         yield Problem(
             "add-column-volatile-default",
             f"the default of {name} calls {volatile}() for every row: {table} is rewritten under ACCESS EXCLUSIVE",
             f"ALTER TABLE {table} ADD COLUMN {name} {kind};\n"
             f"ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {written(column.default or ())};\n{backfill}",
         )
-    if column.not_null and not computed and (not column.default or _is_null(column)):
-        yield Problem(
-            "add-column-not-null",
-            f"{name} is NOT NULL without a default: it fails on a table with rows, and the application that runs "
-            f"now cannot insert into {table} any more",
-            f"ALTER TABLE {table} ADD COLUMN {name} {kind};\n{backfill}, then\n{_not_null_steps(table, name)}",
-        )
+    yield from add_not_null(alter, column)
     if column.unique or column.primary_key:
         word = "PRIMARY KEY" if column.primary_key else "UNIQUE"
         index = f"{_safe(table, name)}_key"
@@ -79,14 +72,28 @@ def add_column(alter: Alter, action: Action, situation: Situation) -> Iterator[P
             f"ALTER TABLE {table} VALIDATE CONSTRAINT {made}; -- in a transaction of its own",
         )
     dropped = situation.defaults_dropped_later.get(alter.name.key, ())
-    if column.default and not _is_null(column) and name_key(column.name) in dropped:
+    if column.not_null and column.default and not _is_null(column) and name_key(column.name) in dropped:
         yield Problem(
             "add-column-default-dropped",
             f"the default of {name} is dropped again: rows that the application inserts before it knows {name} "
-            + ("fail on NOT NULL" if column.not_null else "have NULL"),
+            "fail on NOT NULL",
             f"ALTER TABLE {table} {action.text};\n"
             f"-- and keep the default until every instance of the application writes {name}",
         )
+
+
+def add_not_null(alter: Alter, column: Column) -> Iterator[Problem]:
+    """ADD COLUMN … NOT NULL with no value for the rows that are there."""
+    if not column.not_null or _is_computed(column) or (column.default and not _is_null(column)):
+        return
+    table, name = alter.name.text, column.name.text
+    yield Problem(
+        "add-column-not-null",
+        f"{name} is NOT NULL without a default: it fails on a table with rows, and the application that runs "
+        f"now cannot insert into {table} any more",
+        f"ALTER TABLE {table} ADD COLUMN {name} {column.type.text};\n"
+        f"-- then fill {name} in small batches outside of the migration, then\n{_not_null_steps(table, name)}",
+    )
 
 
 def set_not_null(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:
@@ -126,8 +133,6 @@ def alter_column_type(alter: Alter, action: Action, situation: Situation) -> Ite
         f"ALTER TABLE {table} ADD COLUMN {fresh} {new.text};\n"
         f"-- write both columns (by a trigger or in the application), fill {fresh} in batches, "
         f"move reads to {fresh}, then drop {column}",
-        # Most often a limit is lifted, and then nothing happens.
-        "warning" if old is None and action.using is None and is_unlimited(new) else "error",
     )
 
 
@@ -150,12 +155,13 @@ def drop_column(alter: Alter, action: Action, situation: Situation) -> Iterator[
             f"the application that runs now may still read or write {column}: its statements on {table} fail",
             f"-- holdfast: allow drop-column because no released code uses {column}\n"
             f"ALTER TABLE {table} DROP COLUMN {column}; -- in a release after the one that stopped using it",
-            situation.level_of_removal,
         )
 
 
 def rename_column(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:
-    """RENAME COLUMN: the running application knows the old name."""
+    """RENAME COLUMN: the running application knows the old name, unless the script has made the column."""
+    if action.name.last in situation.added.get(alter.name.key, ()):
+        return
     table, old, new = alter.name.text, action.name.text, action.new_name.text
     yield Problem(
         "rename-column",
@@ -178,6 +184,10 @@ def set_expression(alter: Alter, action: Action, situation: Situation) -> Iterat
 def name_key(name: Name) -> str:
     """A column's name, folded."""
     return name.last
+
+
+def _is_computed(column: Column) -> bool:
+    return bool(is_serial(column.type) or column.identity or column.generated)
 
 
 def _is_null(column: Column) -> bool:

@@ -12,6 +12,8 @@ from holdfast.migrate.lint.syntax import Tokens, Write
 
 def write(record: Write, situation: Situation) -> Iterator[Problem]:
     """UPDATE or DELETE of a whole table; work on a table that this transaction keeps locked."""
+    for part in record.parts:
+        yield from write(part, situation)
     if record.what in ("update", "delete"):
         if situation.is_fresh(record.table):
             return
@@ -59,9 +61,9 @@ def _always(where: Tokens) -> bool:
 
 
 def _is_backfill(record: Write, situation: Situation) -> bool:
-    """Whether the condition is only that a column, which this script has added, is still empty."""
-    added = situation.added.get(record.table.key, set())
-    if record.what != "update" or not added:
+    """Whether the condition is only that the column is still empty: one that is set, or that this script has added."""
+    added = situation.added.get(record.table.key, set()).union(record.assigned)
+    if record.what != "update":
         return False
     for part in split(record.where or (), "and"):
         values = [token.value for token in part if token.text not in ("(", ")")]

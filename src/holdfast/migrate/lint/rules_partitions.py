@@ -12,7 +12,8 @@ from holdfast.migrate.lint.syntax import Action, Alter
 
 def attach(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:
     """ATTACH PARTITION: unless a valid CHECK says the same, every row of the partition is read under a lock."""
-    if alter.what == "index" or situation.is_fresh(action.name) or situation.has_valid_check(action.name):
+    is_empty = situation.is_fresh(action.name) and action.name.key not in situation.filled
+    if alter.what == "index" or is_empty or situation.has_valid_check(action.name):
         return
     part = action.name.text
     check = f"{part.rpartition('.')[2].strip(chr(34))}_bounds"

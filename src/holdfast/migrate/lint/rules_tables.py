@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from holdfast.migrate.lint.finding import Problem
 from holdfast.migrate.lint.rules_indexes import in_transaction
@@ -13,6 +13,10 @@ _BREAKING = ("table", "foreign table", "view", "materialized view", "schema", "d
 _AFTERWARDS = ("table", "foreign table", "view", "materialized view", "schema")
 """What a migration may drop when no program uses it any more."""
 _RULES = {"foreign table": "drop-table", "materialized view": "drop-view", "owned by": "drop-owned"}
+_REWRITES = {
+    "alter-column-type", "set-expression", "add-column-volatile-default", "add-column-auto-increment",
+    "add-column-stored-generated", "set-tablespace", "set-access-method", "set-logged", "set-unlogged",
+}  # fmt: skip
 _WEAK_LOCKS = ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE")
 
 
@@ -32,7 +36,8 @@ def drop(record: Drop, situation: Situation) -> Iterator[Problem]:
                 f"{name.text} and what is in it are gone, and the application that runs now may still use it",
                 f"-- holdfast: allow {rule} because no released code uses {name.text}\n"
                 f"DROP {what} {name.text}; -- in a release after the one that stopped using it{backup}",
-                situation.level_of_removal if rule in ("drop-table", "drop-view") else "error",
+                # A view can be made again; only the program that is to use it tells whether it is missed.
+                "warning" if rule == "drop-view" and situation.phase is None else "error",
             )
         if record.cascade and record.what not in ("owned by", "database"):
             yield Problem(
@@ -80,14 +85,27 @@ def set_schema(alter: Alter, action: Action, situation: Situation) -> Iterator[P
 
 
 def rename_in_type(record: Rename, situation: Situation) -> Iterator[Problem]:
-    """RENAME VALUE: the running application writes the old label."""
+    """RENAME VALUE: the running application writes the old label; RENAME TO: it casts to the old name."""
     if f"type {record.name.key}" in situation.fresh:
+        return
+    if record.what == "type":
+        if record.name.key not in situation.types_later:
+            yield _renamed_type(record)
         return
     yield Problem(
         "rename-enum-value" if record.what == "value" else "rename-attribute",
         f"the application that runs now knows {record.old!r} of {record.name.text}: its statements fail",
         f"ALTER TYPE {record.name.text} ADD VALUE '{record.new}';\n"
         f"-- move the application and the rows to it; '{record.old}' stays",
+    )
+
+
+def _renamed_type(record: Rename) -> Problem:
+    old, new = record.old, record.new
+    return Problem(
+        "rename-type",
+        f"the application that runs now casts to {old}, as drivers do with values of an enum: its statements fail",
+        f"-- leave the name; or make {new} anew beside it, move one column after the other to it, then drop {old}",
     )
 
 
@@ -98,6 +116,19 @@ def rewrite(alter: Alter, action: Action, situation: Situation) -> Iterator[Prob
         action.kind.replace(" ", "-"),
         f"{action.text} copies {table} and its indexes under ACCESS EXCLUSIVE: reads and writes wait",
         f"-- pg_repack can do it online; or make a new table so, copy {table} in batches, move to it",
+    )
+
+
+def rewrite_under_lock(alter: Alter, found: Sequence[Problem], situation: Situation) -> Iterator[Problem]:
+    """A rewrite while the transaction keeps another table locked: that one waits too, for all of it."""
+    others = [key for key in situation.held if key != alter.name.key]
+    if not (others and situation.in_transaction and any(problem.rule in _REWRITES for problem in found)):
+        return
+    yield Problem(
+        "rewrite-under-lock",
+        f"{others[0]} is under ACCESS EXCLUSIVE since line {situation.held[others[0]]}, and its readers wait until "
+        f"{alter.name.text} is rewritten",
+        f"COMMIT; -- before it, or in a migration of its own:\nALTER TABLE {alter.name.text} …;",
     )
 
 

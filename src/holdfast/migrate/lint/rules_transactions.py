@@ -1,4 +1,4 @@
-"""Hazards of how a script begins and ends its transactions."""
+"""Hazards of how a script begins and ends its transactions, and of what they may hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from holdfast.migrate.lint.finding import Problem
 from holdfast.migrate.lint.situation import Situation
-from holdfast.migrate.lint.syntax import Control
+from holdfast.migrate.lint.syntax import Alter, Control, Create, Drop, Record
 from holdfast.migrate.lint.tokens import Token
 
 
@@ -18,6 +18,36 @@ def begin(record: Control, situation: Situation) -> Iterator[Problem]:
             "a transaction is open already: PostgreSQL only warns, and the first COMMIT ends both",
             "SAVEPOINT step; -- and RELEASE SAVEPOINT step",
         )
+
+
+def end(record: Control, situation: Situation) -> Iterator[Problem]:
+    """COMMIT after a COMMIT: what stands between them was no transaction, whatever its author thought.
+
+    One that comes first may end the transaction of a runner; a ROLLBACK never does, for that undid the migration.
+    """
+    if situation.in_transaction or record.what not in ("commit", "rollback"):
+        return
+    if situation.has_ended or record.what == "rollback":
+        yield Problem(
+            "unmatched-commit",
+            f"no transaction is open here: PostgreSQL only warns, and nothing is left for this {record.what.upper()} "
+            "to keep together",
+            "BEGIN; -- where the transaction is to begin; or leave it out",
+        )
+
+
+def refused(record: Record, situation: Situation) -> Iterator[Problem]:
+    """What PostgreSQL does in no transaction, for it cannot be undone: databases, tablespaces, ALTER SYSTEM."""
+    if not situation.in_transaction or not isinstance(record, Create | Drop | Alter):
+        return
+    if record.what not in (("system",) if isinstance(record, Alter) else ("database", "tablespace", "subscription")):
+        return
+    word = type(record).__name__.upper()
+    yield Problem(
+        "concurrently-in-transaction",
+        f"{word} {record.what.upper()} is refused inside a transaction",
+        "-- outside of BEGIN … COMMIT, in a migration that runs without a transaction",
+    )
 
 
 def uncommitted(situation: Situation) -> Iterator[Problem]:

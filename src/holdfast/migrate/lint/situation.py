@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from holdfast.migrate.files import Phase
-from holdfast.migrate.lint.finding import Level
 from holdfast.migrate.lint.reader import Name, split
 from holdfast.migrate.lint.syntax import (
     Action,
@@ -24,6 +23,7 @@ from holdfast.migrate.lint.syntax import (
     Setting,
     SqlType,
     Tokens,
+    Write,
 )
 
 
@@ -65,13 +65,19 @@ class Situation:
 
     phase: Phase | None = None
     """Of a revision that Holdfast runs, None where somebody else does."""
+    told_line: Callable[[int], int] = int
+    """From a line of the SQL to the line that messages name: of the revision that it was rendered from."""
     tables: dict[str, Table] = field(default_factory=dict)
     indexes: dict[str, Index] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
     """Tables, views and schemas made in this script: nobody else uses them yet."""
+    filled: set[str] = field(default_factory=set)
+    """Tables that this script has put rows into."""
     settings: dict[str, str] = field(default_factory=dict)
     in_transaction: bool = False
     """Between BEGIN and COMMIT, or in a script that its runner wraps."""
+    has_ended: bool = False
+    """A COMMIT or ROLLBACK has ended the last transaction of the script."""
     wrapped: bool = False
     """The runner wraps the script: at its beginning a transaction is open."""
     transaction: int = 0
@@ -86,14 +92,11 @@ class Situation:
     """Constraints that the rest of the script drops, by table."""
     views_later: set[str] = field(default_factory=set)
     """Views that the script makes."""
+    types_later: set[str] = field(default_factory=set)
+    """Types that the script makes."""
     defaults_dropped_later: dict[str, set[str]] = field(default_factory=dict)
     rebuilt: set[str] = field(default_factory=set)
     """Tables that the script drops and puts another in the place of."""
-
-    @property
-    def level_of_removal(self) -> Level:
-        """How bad it is to drop what the running program may use: where the phase is unknown nobody can tell."""
-        return "warning" if self.phase is None else "error"
 
     def table(self, key: str) -> Table:
         """What is known of a table, to be added to."""
@@ -144,6 +147,8 @@ class Situation:
                         self.defaults_dropped_later.get(record.name.key, set()).discard(action.name.last)
             elif isinstance(record, Create) and record.what in ("view", "materialized view"):
                 self.views_later.add(record.name.key)
+            elif isinstance(record, Create) and record.what in ("type", "domain"):
+                self.types_later.add(record.name.key)
 
     def foresee_rebuilds(self, records: Iterable[Record]) -> None:
         """Note which tables get a new one in their place, as SQLite's rebuild does it."""
@@ -156,9 +161,12 @@ class Situation:
     def new_script(self, wrapped: bool) -> None:
         """Forget what only one script has: what it made is there now, and others use it."""
         self.fresh.clear()
+        self.filled.clear()
         self.added.clear()
+        self.has_ended = False
         self.dropped_later.clear()
         self.views_later.clear()
+        self.types_later.clear()
         self.defaults_dropped_later.clear()
         self.wrapped = self.in_transaction = wrapped
         self._next_transaction()
@@ -176,9 +184,11 @@ class Situation:
 
     def advance(self, record: Record, line: int) -> None:
         """Take in what a statement did."""
+        line = self.told_line(line)
         if isinstance(record, Control):
             if record.what != "savepoint":
                 self.in_transaction = record.what == "begin"
+                self.has_ended = not self.in_transaction
                 self._next_transaction()
             return
         if not self.in_transaction:
@@ -187,6 +197,8 @@ class Situation:
             self.settings[record.name] = record.value.strip("'\"").lower()
         elif isinstance(record, CreateTable):
             self._created(record)
+        elif isinstance(record, Write) and record.what == "insert":
+            self.filled.add(record.table.key)
         elif isinstance(record, CreateIndex):
             self.indexes[record.name.last] = Index(record.table.key, record.columns)
         elif isinstance(record, Create):
@@ -212,6 +224,8 @@ class Situation:
 
     def _created(self, record: CreateTable) -> None:
         self.fresh.add(record.name.key)
+        if record.filled:
+            self.filled.add(record.name.key)
         table = self.tables[record.name.key] = Table(complete=True)
         for column in record.columns:
             _note_column(table, column)
@@ -257,6 +271,10 @@ class Situation:
             case "rename column":
                 if column in table.columns:
                     table.columns[action.new_name.last] = table.columns.pop(column)
+                if column in self.added.get(key, ()):
+                    self.added[key].add(action.new_name.last)
+            case "attach partition" if key not in self.fresh:
+                self.fresh.discard(action.name.key)  # whoever uses its parent uses it
             case "rename":
                 self.tables[action.new_name.key] = table
                 if key in self.fresh:

@@ -68,23 +68,21 @@ def keeps_rows(old: SqlType, new: SqlType, utc: bool = False) -> bool:
     if old.array != new.array:
         return False
     if old.name == new.name == "numeric":
-        return not new.sizes or (bool(old.sizes) and new.sizes[0] >= old.sizes[0] and old.sizes[1:] == new.sizes[1:])
+        scales = [kind.sizes[1:] or (0,) for kind in (old, new)]
+        return not new.sizes or (bool(old.sizes) and new.sizes[0] >= old.sizes[0] and scales[0] == scales[1])
     if old.name in _TEXTS and new.name in _TEXTS:
         return not new.sizes or (bool(old.sizes) and new.sizes[0] >= old.sizes[0])
     if old.name == new.name and old.name in _TIMES:
         return (new.sizes or _MICROSECONDS)[0] >= (old.sizes or _MICROSECONDS)[0]
-    if old.name in ("bit", "varbit") and new.name == "varbit":
+    if old.name == new.name == "varbit":
         return not new.sizes or (bool(old.sizes) and new.sizes[0] >= old.sizes[0])
+    if (old.name, new.name) == ("bit", "varbit"):
+        return not new.sizes  # with a limit every value is measured
     if {old.name, new.name} == {"timestamp", "timestamptz"}:
         return utc and (not new.sizes or new.sizes == old.sizes)
     if (old.name, new.name) in (("cidr", "inet"), ("xml", "text"), ("xml", "varchar")):
         return not new.sizes
     return old.name == new.name and old.sizes == new.sizes
-
-
-def is_unlimited(kind: SqlType) -> bool:
-    """Whether a change to it from another type of its kind leaves the rows as they are: text, say."""
-    return kind.name in _TEXTS and not kind.sizes and not kind.array
 
 
 def is_plain_cast(using: Sequence[Token], column: str, new: SqlType) -> bool:

@@ -15,6 +15,14 @@ from holdfast.migrate.lint.tokens import Token, token_at
 _ROW_END = re.compile(r"^\\\.[ \t]*(?:\r?\n|\Z)", re.MULTILINE)
 _SPACE = re.compile(r"\s*")
 _OPENS, _CLOSES = ("begin", "case"), "end"
+_COMMAND_WORDS = """
+abort alter analyse analyze begin call checkpoint close cluster comment commit copy create deallocate declare delete
+discard do drop end execute explain fetch grant import insert listen load lock merge move notify prepare reassign
+refresh reindex release repack reset revoke rollback savepoint security select set show start table truncate
+unlisten update vacuum values wait with
+"""
+_COMMANDS = frozenset(_COMMAND_WORDS.split())
+"""What a statement of PostgreSQL begins with."""
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -32,6 +40,11 @@ class Statement(msgspec.Struct, frozen=True):
     """Those after it."""
     broken: bool = False
     """A quote or a comment in it is never closed."""
+
+
+def is_unknown(statement: Statement) -> bool:
+    """Whether PostgreSQL has no statement that begins with its first word."""
+    return bool(statement.tokens) and statement.tokens[0].kind == "word" and statement.tokens[0].value not in _COMMANDS
 
 
 class Lines:

@@ -86,6 +86,8 @@ class CreateTable(msgspec.Struct, frozen=True):
     constraints: tuple[Constraint, ...] = ()
     partition_of: Name | None = None
     temporary: bool = False
+    filled: bool = False
+    """From a query, AS or INTO: with its rows."""
 
 
 class CreateIndex(msgspec.Struct, frozen=True):
@@ -140,6 +142,10 @@ class Write(msgspec.Struct, frozen=True):
     reads: tuple[Name, ...] = ()
     limited: bool = False
     assignments: str = ""
+    assigned: tuple[str, ...] = ()
+    """The columns of an UPDATE's SET."""
+    parts: tuple[Write, ...] = ()
+    """What its WITH writes."""
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -157,7 +163,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Rename(msgspec.Struct, frozen=True):
-    """RENAME inside of a type: an enum's value or a composite type's attribute."""
+    """RENAME of a type, or inside of it: of an enum's value, of a composite type's attribute."""
 
     what: str
     name: Name
