@@ -58,7 +58,7 @@ format: .venv/.made-dev ## format the code and mend what the linter can mend
 	@$(PY) -m ruff check --quiet --fix-only .
 	@$(PY) -m ruff format --quiet .
 
-test-matrix: .venv/.made-servers ## the tests on every Python 3.11-3.13 found, with SQLAlchemy 2.0 and 2.1
+test-matrix: .venv/.made-servers ## the tests on every Python 3.11-3.13 found
 	@scripts/test_matrix.sh $(ARGS)
 
 bench: .venv/.made-servers ## a benchmark: NAME=store (JSON=1 for one object); no NAME lists them

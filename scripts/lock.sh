@@ -18,9 +18,6 @@ lock() {
 lock build --group build "$@"
 lock base pyproject.toml --constraints requirements/build.txt "$@"
 lock dev pyproject.toml --all-extras --group dev --constraints requirements/base.txt --constraints requirements/build.txt "$@"
-# What `make test-matrix` puts in the place of the pinned one.
-echo "sqlalchemy>=2.0.50,<2.1" | lock sqlalchemy-2.0 - --no-deps "$@"
-echo "sqlalchemy>=2.1.4,<2.2" | lock sqlalchemy-2.1 - --no-deps "$@"
 # Of these only the binaries are used, so nothing they depend on is installed.
 lock postgres --group server-postgres --no-deps "$@"
 lock redis --group server-redis --no-deps "$@"

@@ -273,6 +273,25 @@ async def test_another_runner_is_waited_for_and_then_told(postgres: Store, folde
     assert len(await migrations(postgres, folder).up()) == 1
 
 
+async def test_who_waits_for_a_turn_keeps_nobody_from_building_an_index(
+    postgres: Store, postgres_url: str, folder: Path
+) -> None:
+    write(folder, "a", "pass")
+    await run(postgres, "CREATE TABLE t (x INTEGER)")
+    waits = """
+        SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+    """
+    async with opened(postgres_url) as other:
+        async with turn(postgres, wait=1), postgres.raw() as builder:
+            waiter = asyncio.create_task(migrations(other, folder).up())
+            while await builder.fetchval(waits) < 2:  # noqa: ASYNC110  the one whose turn it is, and the other
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                await builder.execute("CREATE INDEX CONCURRENTLY ix_t_x ON t (x)")
+            assert not waiter.done()
+        assert len(await waiter) == 1
+
+
 async def test_a_lock_that_is_not_had_makes_nobody_wait_long_and_is_tried_for_again(
     postgres: Store, folder: Path
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from holdfast.errors import Unavailable
 from holdfast.logs import get_logger
@@ -42,7 +43,15 @@ async def turn(store: Store, *, wait: float) -> AsyncIterator[None]:
             if not told:
                 log.info("another_runner", place=store.place)
                 told = True
+            await _forget_snapshot(connection)
             await asyncio.sleep(0.2)
-        # The answer's portal keeps its snapshot until another statement, without one, takes its place.
-        await connection.execute("SELECT 1")
+        await _forget_snapshot(connection)
         yield
+
+
+async def _forget_snapshot(connection: Any) -> None:
+    """The portal of the last answer keeps its snapshot until a statement without one takes its place.
+
+    For as long, whoever builds an index concurrently waits: the one whose turn it is would wait for those that wait.
+    """
+    await connection.execute("SELECT 1")
