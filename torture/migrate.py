@@ -21,14 +21,14 @@ from devservers import start_postgres
 from holdfast.journal import Journal, Position
 from holdfast.migrate import Limits, inspection
 from holdfast.settings import Settings
-from holdfast.store import Store
+from holdfast.store import Query, Store
 from torture import migrate_models
 from torture.harness import Options, Result
 from torture.journal_processes import start
 from torture.migrate_load import Load
 from torture.migrate_runner import PLANTS, REFUSED, Order, migrations
 
-VIOLATIONS = ("blocked", "not_recovered", "differs", "uncaptured", "accepted_edit")
+VIOLATIONS = ("blocked", "not_recovered", "differs", "uncaptured", "not_found", "accepted_edit")
 LOCK_TIMEOUT = 0.3  # seconds
 GRACE = 0.1  # beyond it, for a write that waited
 ROWS = 50_000
@@ -66,8 +66,10 @@ async def run_postgres(options: Options, result: Result, seconds: float) -> None
                 for took, what in load.blocked:
                     result.violate("blocked", f"a write ({what}) waited {took:.3f} s")
                 await at.check_capture(position, load.written)
+                await at.check_search()
                 slowest, writes = max(slowest, load.slowest), writes + sum(load.written.values())
                 await at.down_and_up()
+                await at.check_search()
                 await at.check_edit()
                 await at.close()
             rounds += 1
@@ -91,7 +93,9 @@ async def run_sqlite(options: Options, result: Result, seconds: float) -> None:
             position = await at.position()
             await at.up_with_kills(within=1.0)
             await at.check_capture(position, {"insert": 0, "delete": 0})
+            await at.check_search()
             await at.down_and_up()
+            await at.check_search()
             await at.check_edit()
             await at.close()
         rounds += 1
@@ -161,6 +165,15 @@ class Round:
             if found[op] < count or (op != "update" and found[op] > count):
                 detail = f"{self._name}: {count:,} times {op}, of which {found[op]:,} are in the journal"
                 self._result.violate("uncaptured", detail)
+
+    async def check_search(self) -> None:
+        """Every account is found by its name: those that were there before, and those written meanwhile."""
+        accounts = Query(migrate_models.Account)
+        async with self.store.read() as unit:
+            rows = await unit[migrate_models.Account].count(accounts)
+            found = await unit[migrate_models.Account].count(accounts.search("x"))
+        if found != rows:
+            self._result.violate("not_found", f"{self._name}: of {rows:,} accounts {found:,} are found by their name")
 
     async def check_edit(self) -> None:
         """A file that was edited after it was applied is refused."""

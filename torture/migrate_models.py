@@ -7,7 +7,8 @@ from pathlib import Path
 from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from holdfast.model import NAMING, Amount, Model, Text
+from holdfast.model import NAMING, Amount, Model, Policy, Text
+from holdfast.store import Searchable
 
 METADATA = MetaData(naming_convention=NAMING)
 FIRST = "0001_begin"
@@ -31,6 +32,7 @@ class Account(Base):
     """What is written to all the while; the writers use `id`, `name` and `n` only."""
 
     __tablename__ = "accounts"
+    __policy__ = Policy(Searchable("name", "note"))
     __table_args__ = (
         UniqueConstraint("code"),
         Index("ix_accounts_name", "name"),
@@ -160,13 +162,19 @@ MIGRATIONS: tuple[tuple[str, str, str, str], ...] = (
         CAPTURE,
     ),
     (
-        "0016_drop_index",
+        "0016_search",
+        STEPS,
+        "op.create_search('accounts', ['name', 'note'], concurrently=True)",
+        "op.drop_search('accounts', ['name', 'note'], concurrently=True)",
+    ),
+    (
+        "0017_drop_index",
         f"{POST}\n{STEPS}",
         "op.drop_index('ix_accounts_old', table_name='accounts', postgresql_concurrently=True)",
         "op.create_index('ix_accounts_old', 'accounts', ['old'], postgresql_concurrently=True)",
     ),
     (
-        "0017_drop_column",
+        "0018_drop_column",
         POST,
         "op.drop_column('accounts', 'old')",
         "op.add_column('accounts', sa.Column('old', Text(), nullable=True))",

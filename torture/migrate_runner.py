@@ -13,11 +13,12 @@ from holdfast.errors import HoldfastError
 from holdfast.migrate import Limits, Migrations, history
 from holdfast.model import models_of
 from holdfast.settings import Settings
-from holdfast.store import Store
+from holdfast.store import Store, search_index
 from torture.migrate_models import METADATA
 
 PLANTS: Mapping[str, str] = {
     "no-lock-timeout": "PostgreSQL: a migration waits for its locks as long as it takes",
+    "empty-search": "SQLite: a search that is added to a table knows none of the rows that are there",
     "edited-file": "files that were edited after they were applied are not noticed",
 }
 REFUSED = 3
@@ -50,6 +51,9 @@ async def run(order: Order) -> None:
     """Carry out `order`."""
     if order.plant == "edited-file":
         history.problems = lambda files, have: []
+    if order.plant == "empty-search":
+        made = search_index._creations
+        search_index._creations = lambda *given: (sql for sql in made(*given) if not sql.startswith("INSERT"))
     store = Store(Settings(database_url=order.url, pool_size=2, pool_max=4))
     timeout = 60.0 if order.plant == "no-lock-timeout" else order.lock_timeout
     try:

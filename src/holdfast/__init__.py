@@ -25,7 +25,7 @@ from holdfast.model import (
 from holdfast.operate import Run, scheduled
 from holdfast.rollup import Count, Rollup, Sum
 from holdfast.settings import Settings
-from holdfast.store import ALL, Monthly, Page, Query, Repository, Store, TenantFiles, Unit
+from holdfast.store import ALL, Monthly, Page, Query, Repository, Searchable, Store, TenantFiles, Unit
 
 __all__ = [
     "ALL",
@@ -47,6 +47,7 @@ __all__ = [
     "Repository",
     "Rollup",
     "Run",
+    "Searchable",
     "Settings",
     "SoftDeleted",
     "Store",

@@ -16,7 +16,7 @@ from holdfast.migrate import Limits, Planned, execution, inspection, repair, wri
 from holdfast.migrate.turns import turn
 from holdfast.model import models_of
 from holdfast.store import Store
-from tests.migrate.versions import first, migrations, second, write
+from tests.migrate.versions import boxes, fewer_boxes, first, migrations, second, write
 from tests.store.opening import opened
 
 
@@ -65,8 +65,8 @@ async def test_from_one_version_to_the_next_and_back_nothing_that_stays_is_lost(
     assert [one.revision for one in done] == [
         "0002_more",
         "0003_more_build",
-        "0004_more_contract",
-        "0005_more_drop_indexes",
+        "0004_more_drop_indexes",
+        "0005_more_contract",
     ]
     assert await inspection.undeclared(grown) == []
     assert await inspection.drift(grown) == []
@@ -100,6 +100,19 @@ async def rebuilding(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """The first version's tables where a table must be made anew to be altered."""
     async with opened(request.getfixturevalue(f"{request.param}_url"), first()) as store:
         yield store
+
+
+async def test_indexes_of_columns_and_tables_that_go_are_dropped_before_them(store: Store, folder: Path) -> None:
+    begun = migrations(store, folder, boxes())
+    await writer.write_new(begun, "Begin")
+    await begun.up()
+    less = migrations(store, folder, fewer_boxes())
+    await writer.write_new(less, "Less")
+    await less.up()
+    assert await inspection.undeclared(less) == []
+    assert await inspection.drift(less) == []
+    assert await inspection.irreversible(less) == []
+    await less.down(to="base")
 
 
 async def test_rebuilding_a_table_of_sqlite_keeps_the_rows_that_refer_to_it(rebuilding: Store, folder: Path) -> None:
@@ -417,7 +430,7 @@ async def test_a_plan_shows_what_would_run_and_runs_nothing(store: Store, folder
     grown = await make_both(store, folder)
     planned = {file.revision: statements for file, statements in await inspection.plan(grown)}
     assert list(planned) == [
-        f"000{n}_more{what}" for n, what in enumerate(("", "_build", "_contract", "_drop_indexes"), 2)
+        f"000{n}_more{what}" for n, what in enumerate(("", "_build", "_drop_indexes", "_contract"), 2)
     ]
     build = "\n".join(planned["0003_more_build"])
     assert ("CREATE INDEX CONCURRENTLY ix_agents_title" in build) == (store.dialect == "postgresql")

@@ -87,6 +87,41 @@ def second() -> MetaData:
     return Base.metadata
 
 
+@cache
+def boxes() -> MetaData:
+    """Boxes and lids, both with an index."""
+
+    class Base(Model):
+        __abstract__ = True
+        metadata = MetaData(naming_convention=NAMING)
+
+    class ColouredBox(Base):
+        __tablename__ = "boxes"
+        label: Mapped[str]
+        colour: Mapped[str | None] = mapped_column(index=True)
+
+    class Lid(Base):
+        __tablename__ = "lids"
+        colour: Mapped[str | None] = mapped_column(index=True)
+
+    return Base.metadata
+
+
+@cache
+def fewer_boxes() -> MetaData:
+    """Of the boxes a column is gone with its index, and the lids are with theirs."""
+
+    class Base(Model):
+        __abstract__ = True
+        metadata = MetaData(naming_convention=NAMING)
+
+    class Box(Base):
+        __tablename__ = "boxes"
+        label: Mapped[str]
+
+    return Base.metadata
+
+
 def migrations(store: Store, folder: Path, metadata: MetaData | None = None, **options: Any) -> Migrations:
     """The migrations of `folder`, for these models; locks are waited for 0.2 s."""
     metadatas = () if metadata is None else (metadata,)

@@ -18,6 +18,7 @@ from holdfast.model import (
     Versioned,
     live_unique,
 )
+from holdfast.store import Searchable
 
 
 class Base(Model):
@@ -37,6 +38,15 @@ class Country(Base):
 
     name: Mapped[str]
     folders: Mapped[list[Folder]] = relationship(back_populates="country")
+
+
+class Notice(Base):
+    """Everybody's, to be found by what it says."""
+
+    __tablename__ = "notices"
+    __policy__ = Policy(Searchable("text"))
+
+    text: Mapped[str]
 
 
 class Folder(Timestamps, Versioned, Attributed, SoftDeleted, Base):
@@ -60,7 +70,7 @@ class Sheet(SoftDeleted, Base):
     """In a folder of the same organisation."""
 
     __tablename__ = "sheets"
-    __policy__ = Policy(tenant="org")
+    __policy__ = Policy(Searchable("text"), tenant="org")
     __table_args__ = (ForeignKeyConstraint(("org", "folder_id"), ("folders.org", "folders.id")),)
 
     org: Mapped[str]
@@ -85,6 +95,7 @@ class Line(KeyedBase):
     """A line of an order, by two numbers, one of which has another name in the table."""
 
     __tablename__ = "lines"
+    __policy__ = Policy(Searchable("text"))
 
     order: Mapped[int] = mapped_column("order_number", primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)

@@ -23,7 +23,10 @@ async def test_a_round_on_each_database_holds() -> None:
     assert result.figures["postgresql writes"] > 200  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(("plant", "violation"), [("no-lock-timeout", "blocked"), ("edited-file", "accepted_edit")])
+@pytest.mark.parametrize(
+    ("plant", "violation"),
+    [("no-lock-timeout", "blocked"), ("edited-file", "accepted_edit"), ("empty-search", "not_found")],
+)
 async def test_a_planted_fault_is_caught(plant: str, violation: str) -> None:
     options = Options(seconds=0.1, seed=4, plant=plant)
     result = Result("migrate", options, migrate.VIOLATIONS)

@@ -25,8 +25,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from holdfast import journal
 from holdfast.errors import MigrationError
 from holdfast.migrate.partitions import keep_partitions
-from holdfast.model import Model
-from holdfast.store import Store
+from holdfast.model import Model, models_of
+from holdfast.store import Store, search_index
+from holdfast.store.search import search_indexes
 
 _LOCK = 0x686F6C64  # "hold": one runner at a time on PostgreSQL; SQLite has one writer anyway
 
@@ -99,6 +100,9 @@ def make_missing(connection: Connection, metadatas: Sequence[MetaData]) -> Diffe
                     connection.execute(CreateIndex(index))
             else:
                 _complete(connection, table, difference)
+        for search in search_indexes(models_of(metadata)):
+            if search.table in missing or search.name in difference.indexes:
+                search_index.create(connection, search)
     return difference
 
 
@@ -150,6 +154,11 @@ def _difference(connection: Connection, metadatas: Sequence[MetaData]) -> Differ
             difference.columns.extend(f"{table.name}.{c.name}" for c in table.columns if c.name not in columns)
             indexes = {i["name"] for i in inspector.get_indexes(table.name)}
             difference.indexes.extend(str(i.name) for i in _sorted(table.indexes) if i.name not in indexes)
+        difference.indexes.extend(
+            search.name
+            for search in search_indexes(models_of(metadata))
+            if search.table in present and not search_index.is_there(connection, search)
+        )
     return difference
 
 

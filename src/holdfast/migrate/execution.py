@@ -36,6 +36,7 @@ from holdfast.migrate.operations import (
     table_of,
     without_concurrency,
 )
+from holdfast.migrate.search import CreateSearchOp, DropSearchOp
 from holdfast.migrate.steps import Step
 from holdfast.model import NAMING
 from holdfast.store import Store
@@ -53,7 +54,6 @@ _NAMED = MetaData(naming_convention=NAMING)
 
 _REBUILDING = re.compile(r'\s*CREATE TABLE "?_alembic_tmp_(?P<table>[^"(]+)')
 _REBUILT = re.compile(r'ALTER TABLE "?_alembic_tmp_\S+ RENAME TO (?P<table>.+)$')
-_DROPPED = re.compile(r"\s*DROP\s+TRIGGER\s+(?:IF\s+EXISTS\s+)?(?P<name>\S+)", re.I)
 
 
 @Operations.implementation_for(CaptureOp)
@@ -72,6 +72,12 @@ def _create_partitions(operations: Operations, operation: CreatePartitionsOp) ->
         wanted = months(dt.datetime.now(dt.UTC), operation.ahead)
         made = make_partitions(_asynchronous(operations), operation.table_name, operation.by, wanted)
         await_only(made)
+
+
+@Operations.implementation_for(CreateSearchOp)
+@Operations.implementation_for(DropSearchOp)
+def _search(operations: Operations, operation: CreateSearchOp | DropSearchOp) -> None:
+    operation.at_once(operations)
 
 
 def _asynchronous(operations: Operations) -> AsyncConnection:
@@ -122,16 +128,14 @@ def keeping_triggers(connection: Connection) -> Iterator[None]:
     The views and other tables' triggers that name it step aside meanwhile: SQLite looks through them when a table
     gets its name, and misses the one that is being rebuilt.
     """
-    kept = _kept(connection)
-    dropped: set[str] = set()
+    kept: list[_Kept] = []
     aside: list[_Kept] = []
 
     def before(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
-        if (found := _DROPPED.match(statement)) is not None:
-            dropped.add(_bare(found["name"]))
-        elif (found := _REBUILDING.match(statement)) is not None:
+        if (found := _REBUILDING.match(statement)) is not None:
             table = _bare(found["table"])
-            aside[:] = [one for one in kept if one.table != table and one.names(table) and one.name not in dropped]
+            kept[:] = _kept(cursor)
+            aside[:] = [one for one in kept if one.table != table and one.names(table)]
             for one in aside:
                 cursor.execute(f"DROP {one.kind} IF EXISTS {_quoted(one.name)}")
 
@@ -140,7 +144,7 @@ def keeping_triggers(connection: Connection) -> Iterator[None]:
             return
         table = _bare(found["table"])
         for one in kept:
-            if one in aside or (one.table == table and one.kind == "TRIGGER" and one.name not in dropped):
+            if one in aside or (one.table == table and one.kind == "TRIGGER"):
                 connection.exec_driver_sql(one.sql)
         aside.clear()
 
@@ -166,12 +170,12 @@ class _Kept:
         return re.search(rf"\b{re.escape(table)}\b", self.sql) is not None
 
 
-def _kept(connection: Connection) -> list[_Kept]:
-    """The views and triggers of a database, in the order in which they were made."""
-    rows = connection.exec_driver_sql(
+def _kept(cursor: Any) -> list[_Kept]:
+    """The views and triggers that the database has now, in the order in which they were made."""
+    cursor.execute(
         "SELECT upper(type), name, tbl_name, sql FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY rowid"
     )
-    return [_Kept(*row) for row in rows]
+    return [_Kept(*row) for row in cursor.fetchall()]
 
 
 def _bare(name: str) -> str:

@@ -42,7 +42,7 @@ from holdfast.model import (
     database_now,
 )
 from holdfast.model.types import AMOUNT_CHECK
-from holdfast.store import Monthly
+from holdfast.store import Monthly, search_index
 
 _OUR_TYPES = (Amount, Text, UtcTime)
 _AMOUNT_CHECK = re.compile(r"ck_(?P<table>.+)_(?P<column>.+)_(?:is_(?P<digits>\d+)_digits|in_range)")
@@ -77,6 +77,8 @@ def compare(connection: Connection, metadatas: Sequence[MetaData]) -> list[ops.M
 def _is_compared(item: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:
     if kind == "table":
         return not is_ours(name or "")
+    if kind == "index" and (name or "").startswith(search_index.PREFIX):
+        return False
     # The checks of amounts differ by dialect; they come and go with their columns.
     return not (kind == "check_constraint" and (AMOUNT_CHECK in item.info or _AMOUNT_CHECK.fullmatch(name or "")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,10 +20,12 @@ from holdfast.migrate.files import Direction, MigrationFile, Phase
 from holdfast.migrate.operations import CaptureOp, ReleaseOp, steps_of
 from holdfast.migrate.runner import Migrations, failed
 from holdfast.migrate.scratch import scratch
+from holdfast.migrate.search import CreateSearchOp, DropSearchOp, SearchOp
 from holdfast.migrate.selection import of_phase
+from holdfast.store.search_index import SearchIndex
 
-# What is asked, and capture that is put back after SQLite made a table anew.
-_NOT_SHOWN = ("SELECT", "PRAGMA", "WITH", 'CREATE TRIGGER "holdfast_')
+# What is asked, and the triggers that are put back after SQLite made a table anew.
+_NOT_SHOWN = ("SELECT", "PRAGMA", "WITH", 'CREATE TRIGGER "holdfast_', 'CREATE TRIGGER "keep_holdfast_search_')
 
 
 async def plan(migrations: Migrations, *, phase: Phase | None = None) -> list[tuple[MigrationFile, list[str]]]:
@@ -42,20 +45,32 @@ async def plan(migrations: Migrations, *, phase: Phase | None = None) -> list[tu
     return planned
 
 
-async def replay(connection: AsyncConnection, chosen: Sequence[MigrationFile]) -> dict[str, CapturedTable]:
-    """Run migrations on a scratch's connection; returns the capture they make, by table."""
-    captured: dict[str, CapturedTable] = {}
+@dataclass
+class Replayed:
+    """What migrations make beside a schema: capture, by table, and what tables are searched by."""
+
+    captured: dict[str, CapturedTable] = field(default_factory=dict)
+    searches: set[SearchIndex] = field(default_factory=set)
+
+
+async def replay(connection: AsyncConnection, chosen: Sequence[MigrationFile]) -> Replayed:
+    """Run migrations on a scratch's connection."""
+    made = Replayed()
 
     def seen(operations: Operations, operation: ops.MigrateOperation) -> None:
         if isinstance(operation, CaptureOp):
-            captured[operation.table.name] = operation.table
+            made.captured[operation.table.name] = operation.table
         elif isinstance(operation, ReleaseOp | ops.DropTableOp):
-            captured.pop(operation.table_name, None)
+            made.captured.pop(operation.table_name, None)
+        elif isinstance(operation, CreateSearchOp):
+            made.searches.add(operation.index)
+        elif isinstance(operation, DropSearchOp):
+            made.searches.discard(operation.index)
 
     await journal_schema.install(connection)
     for file in chosen:
         await connection.run_sync(partial(_run, file=file, direction="up", seen=seen))
-    return captured
+    return made
 
 
 async def drift(migrations: Migrations) -> list[str]:
@@ -72,7 +87,7 @@ async def drift(migrations: Migrations) -> list[str]:
 async def undeclared(migrations: Migrations) -> list[str]:
     """How what the migrations make differs from the models, a line each: what a new migration is needed for."""
     async with scratch(migrations.store) as connection:
-        captured = await replay(connection, migrations.files())
+        captured = (await replay(connection, migrations.files())).captured
         made = await connection.run_sync(schema.read)
     async with scratch(migrations.store) as connection:
         for metadata in migrations.metadatas:
@@ -137,12 +152,13 @@ def _recorded(connection: Connection, file: MigrationFile) -> list[str]:
     def seen(operations: Operations, operation: ops.MigrateOperation) -> None:
         nonlocal is_shown
         steps = steps_of(operation, operations) if in_steps else None
-        is_shown = steps is None and not isinstance(
-            operation, CaptureOp
-        )  # in a scratch the steps are done the short way
+        # In a scratch the steps are done the short way.
+        is_shown = steps is None and not isinstance(operation, CaptureOp | SearchOp)
         statements.extend(step.sql for step in steps or ())
         if isinstance(operation, CaptureOp):
             statements.append(f"-- the triggers that capture {operation.table.name}")
+        elif isinstance(operation, SearchOp) and steps is None:
+            statements.append(f"-- {operation.rendered()}")
 
     def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         if is_shown and not statement.lstrip().startswith(_NOT_SHOWN):

@@ -99,9 +99,11 @@ class SteppedOp(ops.MigrateOperation):
 
     Attributes:
         directive: what a migration calls it by: `op.directive(…)`.
+        in_steps: False where it is only said to be done at once.
     """
 
     directive: ClassVar[str]
+    in_steps: bool = True
 
     def steps(self, operations: Operations) -> list[Step]:
         """What PostgreSQL is told, in order."""
@@ -304,12 +306,12 @@ def table_of(operation: ops.MigrateOperation) -> str:
 def steps_of(operation: ops.MigrateOperation, operations: Operations) -> list[Step] | None:
     """The steps that PostgreSQL takes `operation` in, None for one that is a step by itself."""
     if isinstance(operation, SteppedOp):
-        return operation.steps(operations)
+        return operation.steps(operations) if operation.in_steps else None
     if isinstance(operation, ops.CreateIndexOp) and is_concurrent(operation):
         index = operation.to_index(operations.migration_context)
         text = str(CreateIndex(index).compile(dialect=operations.impl.dialect))
         preparer = operations.impl.dialect.identifier_preparer
-        parts = _partitions(operations, operation.table_name)
+        parts = partitions_of(operations, operation.table_name)
         if parts is None:
             return concurrent_index(preparer.format_index(index), text)
         return partitioned_index(str(index.name), operation.table_name, text, parts, preparer.quote)
@@ -317,13 +319,13 @@ def steps_of(operation: ops.MigrateOperation, operations: Operations) -> list[St
         index = operation.to_index(operations.migration_context)
         text = str(DropIndex(index).compile(dialect=operations.impl.dialect))
         quoted = operations.impl.dialect.identifier_preparer.format_index(index)
-        if operation.table_name and _partitions(operations, operation.table_name) is not None:
+        if operation.table_name and partitions_of(operations, operation.table_name) is not None:
             return plain_drop(quoted)
         return concurrent_drop(quoted, text)
     return None
 
 
-def _partitions(operations: Operations, table: str) -> list[str] | None:
+def partitions_of(operations: Operations, table: str) -> list[str] | None:
     """The partitions of a table, None for one that is whole, and where no database is asked."""
     if operations.migration_context.as_sql:
         return None
@@ -345,7 +347,7 @@ def is_concurrent(operation: ops.CreateIndexOp | ops.DropIndexOp) -> bool:
 def needs_steps(operation: ops.MigrateOperation) -> bool:
     """Whether PostgreSQL cannot take `operation` inside a transaction, or not without blocking."""
     concurrent = isinstance(operation, ops.CreateIndexOp | ops.DropIndexOp) and is_concurrent(operation)
-    return concurrent or isinstance(operation, SteppedOp)
+    return concurrent or (isinstance(operation, SteppedOp) and operation.in_steps)
 
 
 def without_concurrency(operation: Any) -> ops.MigrateOperation:

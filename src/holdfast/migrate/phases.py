@@ -25,16 +25,16 @@ class Plan:
     Attributes:
         expand: additions, in one transaction, before the deployment.
         build: what PostgreSQL does step by step, before the deployment.
-        contract: removals, in one transaction, after it.
         drop_indexes: indexes that are dropped without blocking, after it.
+        contract: removals, in one transaction, after it; also of columns that those indexes name.
         unfilled: columns that are to be NOT NULL and for which the rows that are there have no value.
         rewrites: columns whose new type makes PostgreSQL write the table anew, or fails for some rows.
     """
 
     expand: list[Operation] = field(default_factory=list)
     build: list[Operation] = field(default_factory=list)
-    contract: list[Operation] = field(default_factory=list)
     drop_indexes: list[Operation] = field(default_factory=list)
+    contract: list[Operation] = field(default_factory=list)
     unfilled: list[str] = field(default_factory=list)
     rewrites: list[str] = field(default_factory=list)
 

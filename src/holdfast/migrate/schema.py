@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, inspect
 from sqlalchemy.sql.elements import ClauseElement
 
+from holdfast.store.search_index import searches
+
 _OURS = ("holdfast_", "alembic_version", "sqlite_")
 
 _PARTITIONS = "SELECT relname FROM pg_class WHERE relispartition AND pg_table_is_visible(oid)"
@@ -37,6 +39,10 @@ def read(connection: Connection) -> Schema:
     for name, parted in _parted(connection).items():
         if name in tables:
             tables[name]["partitions"] = parted
+    # On PostgreSQL it is an index.
+    for (name, search), parts in searches(connection).items() if connection.dialect.name == "sqlite" else ():
+        if name in tables:
+            tables[name][f"search {search}"] = parts
     return Schema(tables)
 
 

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 
 from holdfast.journal.capture import captured_tables
 from holdfast.migrate import files, generate, phases
-from holdfast.migrate.inspection import replay, undeclared
+from holdfast.migrate.inspection import Replayed, replay, undeclared
 from holdfast.migrate.runner import Migrations
 from holdfast.migrate.scratch import scratch
+from holdfast.migrate.search import search_changes
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +52,8 @@ async def write_new(migrations: Migrations, title: str) -> Written:
     """
     known = migrations.files()
     async with scratch(migrations.store) as connection:
-        captured = await replay(connection, known)
-        drafts, plan = await connection.run_sync(_drafts, migrations, captured)
+        made = await replay(connection, known)
+        drafts, plan = await connection.run_sync(_drafts, migrations, made)
     paths: list[Path] = []
     newest = _newest(known)
     names: list[Any] = list(known)
@@ -84,7 +85,7 @@ class _Draft(msgspec.Struct, kw_only=True):
     used: set[str]
 
 
-def _drafts(connection: Connection, migrations: Migrations, captured: Any) -> tuple[list[_Draft], phases.Plan]:
+def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) -> tuple[list[_Draft], phases.Plan]:
     found = generate.compare(connection, migrations.metadatas)
     plan = phases.arrange(found)
     generate.amounts_of(plan)
@@ -92,12 +93,14 @@ def _drafts(connection: Connection, migrations: Migrations, captured: Any) -> tu
     dropped = [operation.table_name for operation in found if isinstance(operation, ops.DropTableOp)]
     made = [operation.table_name for operation in found if isinstance(operation, ops.CreateTableOp)]
     plan.expand += generate.partitions_of(migrations.models, made)
-    plan.expand += generate.capture_changes(captured, captured_tables(migrations.models), dropped)
+    plan.expand += generate.capture_changes(replayed.captured, captured_tables(migrations.models), dropped)
+    search_changes(plan, replayed.searches, migrations.models, found)
     parts: list[tuple[str, files.Phase, bool, Sequence[ops.MigrateOperation]]] = [
         ("", "pre", True, plan.expand),
         (" build", "pre", False, plan.build),
-        (" contract", "post", True, plan.contract),
+        # Before the columns that they name: taken back, they come after those.
         (" drop indexes", "post", False, plan.drop_indexes),
+        (" contract", "post", True, plan.contract),
     ]
     drafts = []
     for suffix, phase, transactional, operations in parts:

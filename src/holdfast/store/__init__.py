@@ -8,6 +8,7 @@ from holdfast.store.partitions import Monthly
 from holdfast.store.query import Query
 from holdfast.store.repository import Repository
 from holdfast.store.scope import ALL, Tenant
+from holdfast.store.search import Searchable
 from holdfast.store.store import Isolation, Store
 from holdfast.store.tenant_files import TenantFiles
 from holdfast.store.unit import Unit
@@ -21,6 +22,7 @@ __all__ = [
     "Page",
     "Query",
     "Repository",
+    "Searchable",
     "Store",
     "Tenant",
     "TenantFiles",

@@ -22,6 +22,7 @@ _CANCELLED = "57014"  # query_canceled, which statement_timeout does
 _LOGIN = {"28P01", "28000"}
 _NO_DATABASE = "3D000"
 _UNFIT = {"23502", "23514"}  # not_null_violation, check_violation: the row cannot be kept, whatever the others are
+_TOO_LARGE = "54000"  # program_limit_exceeded: a text for its index, for one
 _VALUE = "22"  # class 22: data exception (NUL byte in text, value out of range, …)
 _SQLITE_UNFIT = {"SQLITE_CONSTRAINT_NOTNULL", "SQLITE_CONSTRAINT_CHECK", "SQLITE_CONSTRAINT_DATATYPE"}
 _LIBSQL: dict[str, tuple[type[StoreError], str]] = {  # what a libSQL server answers beyond SQLite's own codes
@@ -185,6 +186,8 @@ def _meaning(error: BaseException, place: str) -> HoldfastError | None:
         return StoreError("this unit has ended; open another one")
     if state in _UNFIT or name in _SQLITE_UNFIT:
         return InvalidValue(f"the row breaks a rule of its table: {reason}")
+    if state == _TOO_LARGE:
+        return InvalidValue(f"the database refuses something so large: {reason}")
     if isinstance(error, exc.IntegrityError) or state.startswith("23") or name.startswith("SQLITE_CONSTRAINT"):
         return Conflict(f"the write breaks a constraint: {reason}")
     if state == _READ_ONLY or name.startswith("SQLITE_READONLY"):

@@ -32,7 +32,7 @@ class Page(Generic[M]):
 
     Attributes:
         items: the rows, in order.
-        next: the cursor of the following page, None on the last one.
+        next: the cursor of the following page, None on the last one, and where the order is relevance.
         total: how many rows the query has over all pages, right on every page (also past the last);
             None unless it was asked for.
     """

@@ -12,6 +12,7 @@ from sqlalchemy.orm import load_only, selectinload
 from holdfast.errors import InvalidValue
 from holdfast.model import BlindIndex, Encrypted, Model, SoftDeleted
 from holdfast.store.scope import DELETED
+from holdfast.store.search import Search
 
 M = TypeVar("M", bound=Model)
 
@@ -36,11 +37,26 @@ class Query(Generic[M]):
     at_most: int | None = None
     skip: int = 0
     deleted: Deleted = "without"
+    searched: Search | None = None
 
     def where(self, *conditions: ColumnElement[bool], **equal: Any) -> Query[M]:
         """Rows for which all hold: SQLAlchemy conditions, or `column=value` (None asks for NULL)."""
         named = tuple(self.column(name) == value for name, value in equal.items())
         return replace(self, conditions=self.conditions + conditions + named)
+
+    def search(self, text: str) -> Query[M]:
+        """Rows in which all words of `text` are found, the most relevant first unless `order_by` says otherwise.
+
+        `"two words"` in quotes are found side by side, and a row that has a `-word` is left out; every other sign only
+        separates words, so what a person types can be passed on as it is. A text without a word finds nothing.
+
+        Raises:
+            InvalidValue: the model is not `Searchable`, the text is longer than 500 characters, or the query has a
+                search already.
+        """
+        if self.searched is not None:
+            raise InvalidValue("a query has one search; put all words into it")
+        return replace(self, searched=Search.of(self.model, text))
 
     def order_by(self, *names: str) -> Query[M]:
         """Sort by columns, `-name` for descending; NULLs come last; the key breaks ties."""
@@ -87,6 +103,8 @@ class Query(Generic[M]):
         statement = self.filtered(select(self.model)).options(*self.options())
         if self.orders:
             statement = statement.order_by(*order_terms(self.model, self.orders))
+        elif self.searched is not None:
+            statement = statement.order_by(*self.searched.ranking())
         if self.at_most is not None:
             statement = statement.limit(self.at_most)
         return statement.offset(self.skip) if self.skip else statement
@@ -97,6 +115,8 @@ class Query(Generic[M]):
             statement = statement.execution_options(**{DELETED: True})
         if self.deleted == "only":
             statement = statement.where(self.column("deleted_at").is_not(None))
+        if self.searched is not None:
+            statement = statement.where(self.searched.condition())
         return statement.where(*self.conditions) if self.conditions else statement
 
     def options(self) -> tuple[Any, ...]:

@@ -111,7 +111,8 @@ class Repository(Generic[M]):
         """One page of the query in its order, the key breaking ties: by cursor, or by number.
 
         A page by cursor costs the same wherever it is; one by number makes the database read all rows before it, and
-        rows written meanwhile move it.
+        rows written meanwhile move it. What is found by a search comes by number while its order is relevance, which
+        is no place to go on from: such a page has no `next`.
 
         Args:
             limit: rows, 1 to 1,000.
@@ -121,7 +122,8 @@ class Repository(Generic[M]):
 
         Raises:
             InvalidValue: an argument is out of bounds, both `after` and `number` are given, the cursor is of another
-                model, order or tenant or was changed, or the query has a limit or an offset.
+                model, order or tenant or was changed, the query has a limit or an offset, or it is a search in the
+                order of relevance and `number` is not given.
             ConfigurationError: in production there is no key to sign the cursor with.
         """
         if not 1 <= limit <= PAGE_LIMIT:
@@ -133,6 +135,11 @@ class Repository(Generic[M]):
         query = query or self.query()
         if query.at_most is not None or query.skip:
             raise InvalidValue("a page has its own size and place; leave limit and offset out of its query")
+        ranked = query.searched is not None and not query.orders
+        if ranked and number is None:
+            raise InvalidValue(
+                "pages by relevance are asked for by number=1, 2, …; for pages by cursor give the search an order_by(…)"
+            )
         orders = keyset_orders(query)
         cursors = Cursors(query, orders, self.unit.store.secrets, self.unit.tenant)
         seen = None if after is None else cursors.decode(after)
@@ -143,8 +150,8 @@ class Repository(Generic[M]):
         statement = query.filtered(select(*columns)).options(*query.options())
         if seen is not None:
             statement = statement.where(beyond(self.model, orders, tuple(value is None for value in seen)))
-        # One row more tells whether there is a next page.
-        statement = statement.order_by(*order_terms(self.model, orders)).limit(limit + 1)
+        terms = query.searched.ranking() if ranked and query.searched else order_terms(self.model, orders)
+        statement = statement.order_by(*terms).limit(limit + 1)  # one more tells whether there is a next page
         if number is not None and number > 1:
             statement = statement.offset((number - 1) * limit)
         found: Sequence[Any] = (await self.unit.execute(statement, None if seen is None else place(seen))).all()
@@ -152,7 +159,8 @@ class Repository(Generic[M]):
         counted = None
         if total:
             counted = found[0][1] if found else await self.count(query)
-        return Page(rows[:limit], cursors.encode(rows[limit - 1]) if len(rows) > limit else None, counted)
+        following = cursors.encode(rows[limit - 1]) if len(rows) > limit and not ranked else None
+        return Page(rows[:limit], following, counted)
 
     async def stream(self, query: Query[M] | None = None, *, batch: int = 1_000) -> AsyncIterator[M]:
         """Every row of the query in flat memory, fetched `batch` at a time.

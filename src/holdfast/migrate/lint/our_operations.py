@@ -21,6 +21,7 @@ from holdfast.migrate.operations import (
     steps_of,
     table_of,
 )
+from holdfast.migrate.search import SearchOp
 
 if TYPE_CHECKING:
     from holdfast.migrate.lint.alembic_files import Rendered
@@ -59,6 +60,9 @@ def as_run(operations: Operations, rendered: Rendered, *, transactional: bool) -
             if transactional:
                 rendered.write("BEGIN;\n")
             return None
+        if isinstance(operation, SearchOp):
+            _alone(f"{operation.sql(operations)};\n", rendered, begins=not transactional)
+            return None
         if transactional or is_part:
             return plainly(operation)
         is_part = True
@@ -84,6 +88,8 @@ def _on_sqlite(operation: ops.MigrateOperation, plainly: Invoke, rendered: Rende
     """Where the runner makes the table anew, what is left to say of it is a comment."""
     if isinstance(operation, CaptureOp | ReleaseOp | CreatePartitionsOp):
         rendered.write(_comment(operation))
+    elif isinstance(operation, SearchOp):
+        rendered.write(f"-- {operation.rendered()}\n")
     elif isinstance(operation, SteppedOp | UncheckAmountsOp) or (
         isinstance(operation, _REBUILDING) and not _fails_on_rows(operation)
     ):
