@@ -74,6 +74,10 @@ class Turned(Base):
     text: Mapped[str]
 
 
+class Plain(Base):
+    __tablename__ = "plain"
+
+
 class Entry(KeyedBase):
     __tablename__ = "entries"
     __policy__ = Policy(Searchable("text"))
@@ -348,10 +352,6 @@ async def test_the_longest_search_is_carried_out_and_a_longer_one_refused(store:
 async def test_what_cannot_be_searched_is_told(store: Store) -> None:
     with pytest.raises(InvalidValue, match="a query has one search"):
         Query(Note).search("a").search("b")
-
-    class Plain(Model):
-        __tablename__ = "plain"
-        metadata = MetaData()
 
     with pytest.raises(InvalidValue, match=r"Plain cannot be searched; declare it with Policy\(Searchable"):
         Query(Plain).search("a")
