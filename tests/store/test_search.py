@@ -237,8 +237,12 @@ async def test_raw_sql_that_writes_rows_counts(store: Store) -> None:
         f"UPDATE notes SET id = '{key[1:]}2' WHERE id = '{key}'",
     )
     assert (await found(store, "rock"), await found(store, "fast rock")) == (["fast"], ["fast"])
-    await run(store, f"DELETE FROM notes WHERE id = '{key[1:]}2'")
-    assert (await found(store, "rock"), await found(store, "let")) == ([], ["let go"])
+    await run(store, f"UPDATE notes SET id = '{key}', title = 'all', text = 'new' WHERE id = '{key[1:]}2'")
+    assert (await found(store, "rock"), await found(store, "all new")) == ([], ["all"])
+    await run(store, f"UPDATE notes SET text = NULL WHERE id = '{key}'")
+    assert (await found(store, "new"), await found(store, "all")) == ([], ["all"])
+    await run(store, f"DELETE FROM notes WHERE id = '{key}'")
+    assert (await found(store, "all"), await found(store, "let")) == ([], ["let go"])
 
 
 async def test_rows_that_replace_evicts_are_not_found_and_what_replaced_them_is(sqlite_stores: Store) -> None:
