@@ -46,7 +46,7 @@ class Thing(Base):
     version: Mapped[int]
 
 
-class Part(Base):
+class Slice(Base):
     """Partitioned on PostgreSQL; a new bucket is a new key, and may be another partition."""
 
     __tablename__ = "parts"

@@ -13,7 +13,7 @@ from holdfast.blocking import BlockingHoldfast
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.index import rejected
 from holdfast.journal import Journal, verify
-from holdfast.migrate import Difference, Limits, MigrationFile, Migrations, migrate_up, pending
+from holdfast.migrate import Difference, Limits, MigrationFile, Migrations, Planned, hooks, migrate_up, pending
 from holdfast.model import Model, check_foreign_keys, models_of
 from holdfast.operate import (
     CatchUp,
@@ -202,6 +202,10 @@ class Holdfast:
         if migrations.files():
             made = Difference(migrations=[done.revision for done in await migrations.up()])
         else:
+            if await self.pending():
+                await hooks.announce(
+                    hooks.registered, self.store, Planned(place=self.store.place, direction="up", revisions=())
+                )
             made = await migrate_up(self.store, (*self._metadatas, *self._house), self.models)
         if made:
             # The first epoch begins here, so that a position means something before anybody follows.

@@ -13,6 +13,7 @@ import msgspec
 from holdfast.errors import ConfigurationError
 
 DEFAULT_DATABASE_URL = "sqlite:///holdfast.db"
+DEFAULT_MIGRATIONS = "migrations"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,7 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     statement_timeout: float = 0.0  # 0: the server's own; set per transaction, so that poolers are safe
     slow_query: float = 0.1  # queries over this are logged
     pooler: Literal["none", "transaction"] = "none"  # "transaction": no prepared statements, no LISTEN
-    migrations: str = "migrations"  # the folder of the migrations; without one, what is missing is made
+    migrations: str = DEFAULT_MIGRATIONS  # the folder of the migrations; without one, what is missing is made
     migration_lock_timeout: float = 1.0  # how long a migration may wait for locks, and so make others wait
     migration_statement_timeout: float = 30.0  # how long one of its statements may take that holds locks; 0: for ever
     migration_give_up: float = 300.0  # how long locks that are not had are tried for again

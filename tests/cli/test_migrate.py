@@ -108,6 +108,51 @@ def test_production_takes_nothing_back_unless_told_twice(notes: Notes) -> None:
     assert notes.migrate("down", "--yes").code == 0
 
 
+def test_a_folder_that_was_named_and_has_none_is_told_and_nothing_is_run(notes: Notes) -> None:
+    notes.migrate("new", "Begin")
+    for run in (
+        lambda: notes.migrate("up", "--folder", "migratoins"),
+        lambda: notes.shell.run("migrate", "up", **notes.environment, HOLDFAST_MIGRATIONS="migratoins"),
+    ):
+        wrong = run()
+        assert wrong.code == 1
+        assert "there are no migrations in migratoins" in wrong.err
+    assert "pending" in notes.migrate("status").out
+
+
+def test_production_changes_no_table_in_use_without_migrations(notes: Notes) -> None:
+    notes.environment["HOLDFAST_ENV"] = "production"
+    assert notes.migrate("up").code == 0  # the tables are new
+    notes.declare(BODY)
+    refused = notes.migrate("up")
+    assert refused.code == 1
+    assert "tables that are there lack notes.body" in refused.err
+    assert "column notes.body" in notes.migrate("up", "--unsafe").out
+
+
+HOOK = """
+from holdfast.migrate import before_migrate
+
+
+@before_migrate
+async def back_up(store, planned):
+    raise RuntimeError("backup disk full")
+"""
+
+
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_what_runs_before_may_stop_it(notes: Notes, has_folder: bool) -> None:
+    if has_folder:
+        notes.migrate("new", "Begin")
+    models = notes.shell.folder / "notes_models.py"
+    models.write_text(models.read_text() + HOOK)
+    stopped = notes.migrate("up")
+    assert stopped.code == 1
+    assert "back_up, which runs before migrations, stopped them; nothing was run: RuntimeError: backup" in stopped.err
+    tables = sqlite3.connect(notes.shell.folder / "holdfast.db").execute("SELECT name FROM sqlite_master").fetchall()
+    assert ("notes",) not in tables
+
+
 DROPPING = """from alembic import op
 import sqlalchemy as sa
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from holdfast.cli.migrate_lint import lint
 from holdfast.cli.migrate_options import Folder, Phase
-from holdfast.cli.migrate_safety import Unsafe, refuse, unsafe
+from holdfast.cli.migrate_safety import Unsafe, refuse, refuse_changes, unsafe
 from holdfast.cli.migrate_tenants import tenants
 from holdfast.cli.migrate_validate import validate
 from holdfast.cli.models import metadata_of
@@ -23,6 +23,7 @@ from holdfast.cli.output import FAILED, USAGE, Database, Json, complain, console
 if TYPE_CHECKING:
     from holdfast.hold import Holdfast
     from holdfast.migrate import Difference, Migrations
+    from holdfast.settings import Settings
 
 T = TypeVar("T")
 
@@ -100,8 +101,9 @@ def up(
 
     async def work(hold: Holdfast, migrations: Migrations) -> tuple[str, Difference | list[Any]]:
         if not migrations.files():
-            if phase is not None or to is not None:
+            if phase is not None or to is not None or _is_named(folder, hold.settings):
                 raise _no_folder(migrations)
+            refuse_changes(hold, await hold.pending(), allow_unsafe)
             return hold.store.place, await hold.migrate()
         findings.extend(unsafe(hold, await migrations.chosen(phase=phase, to=to)))
         refuse(hold, findings, allow_unsafe)
@@ -350,6 +352,13 @@ async def _connected(database: str | None) -> AsyncIterator[Holdfast]:
         yield hold
     finally:
         await hold.close()
+
+
+def _is_named(folder: Path | None, settings: Settings) -> bool:
+    """Whether somebody said where the migrations are: if there are none, they are elsewhere."""
+    from holdfast.settings import DEFAULT_MIGRATIONS
+
+    return folder is not None or settings.migrations != DEFAULT_MIGRATIONS
 
 
 def _no_folder(migrations: Migrations) -> Exception:

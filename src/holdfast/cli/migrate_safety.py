@@ -12,6 +12,7 @@ from holdfast.cli.output import complain, visible
 
 if TYPE_CHECKING:
     from holdfast.hold import Holdfast
+    from holdfast.migrate import Difference
     from holdfast.migrate.files import MigrationFile
     from holdfast.migrate.lint import Finding
     from holdfast.migrate.lint.finding import Dialect
@@ -40,6 +41,19 @@ def refuse(hold: Holdfast, lines: Sequence[str], allowed: bool) -> None:
         "this is production, and what is pending is unsafe beside a running application, so nothing was run; mend it,"
         " or allow it in the file with a reason (# holdfast: allow RULE because …), or say --unsafe"
     )
+
+
+def refuse_changes(hold: Holdfast, missing: Difference, allowed: bool) -> None:
+    """Stop here in production when tables in use were to be changed without migrations. MigrationError: they were."""
+    from holdfast.errors import MigrationError
+
+    changed = (*missing.columns, *missing.indexes)
+    if changed and not allowed and hold.settings.environment == "production":
+        raise MigrationError(
+            f"this is production, and tables that are there lack {', '.join(changed[:5])}; without a folder of"
+            " migrations they would be changed while everybody waits, so nothing was: write one with `holdfast migrate"
+            " new`, or say --unsafe"
+        )
 
 
 def _line(finding: Finding) -> str:

@@ -188,8 +188,7 @@ class Migrations:
         planned = hooks.Planned(
             place=self.store.place, direction=direction, revisions=tuple(file.revision for file in pending)
         )
-        for hook in self._before:
-            await hook(self.store, planned)
+        await hooks.announce(self._before, self.store, planned)
 
     async def _finish_down(self, told: Told | None) -> list[Done]:
         """Finish what was being taken back when it was killed: halfway, neither program fits."""
