@@ -51,7 +51,7 @@ async def run_postgres(options: Options, result: Result, seconds: float) -> None
     """Rounds on PostgreSQL for `seconds`, at least one."""
     deadline = time.monotonic() + seconds
     rounds = 0
-    slowest, writes = 0.0, 0
+    slowest, writes, kills = 0.0, 0, 0
     with start_postgres() as server:
         while not rounds or time.monotonic() < deadline:
             with server.database() as url, tempfile.TemporaryDirectory() as folder:
@@ -60,21 +60,23 @@ async def run_postgres(options: Options, result: Result, seconds: float) -> None
                 await at.fill()
                 load = Load(url, options.random("load", rounds), LOCK_TIMEOUT + GRACE)
                 position = await at.position()
-                await load.start()
-                await at.up_with_kills(within=1.5)
-                await load.stop()
-                for took, what in load.blocked:
-                    result.violate("blocked", f"a write ({what}) waited {took:.3f} s")
+                async with load:
+                    await at.up_with_kills(within=1.5)
                 await at.check_capture(position, load.written)
                 await at.check_search()
-                slowest, writes = max(slowest, load.slowest), writes + sum(load.written.values())
-                await at.down_and_up()
+                async with load:
+                    await at.down_and_up()
                 await at.check_search()
+                for took, what in load.blocked:
+                    result.violate("blocked", f"a write ({what}) waited {took:.3f} s")
+                slowest, writes = max(slowest, load.slowest), writes + sum(load.written.values())
+                kills += at.kills
                 await at.check_edit()
                 await at.close()
             rounds += 1
     result.figures |= {
         "postgresql rounds": rounds,
+        "postgresql kills while it migrated": kills,
         "postgresql writes": writes,
         "postgresql slowest write (s)": round(slowest, 3),
         "lock timeout (s)": LOCK_TIMEOUT,
@@ -84,14 +86,14 @@ async def run_postgres(options: Options, result: Result, seconds: float) -> None
 async def run_sqlite(options: Options, result: Result, seconds: float) -> None:
     """Rounds on SQLite for `seconds`, at least one."""
     deadline = time.monotonic() + seconds
-    rounds = 0
+    rounds = kills = 0
     while not rounds or time.monotonic() < deadline:
         with tempfile.TemporaryDirectory() as folder:
             at = Round(options, result, f"sqlite:///{folder}/torture.db", Path(folder), f"sqlite {rounds}")
             await at.begin()
             await at.fill()
             position = await at.position()
-            await at.up_with_kills(within=1.0)
+            await at.up_with_kills(within=0.5)
             await at.check_capture(position, {"insert": 0, "delete": 0})
             await at.check_search()
             await at.down_and_up()
@@ -99,17 +101,23 @@ async def run_sqlite(options: Options, result: Result, seconds: float) -> None:
             await at.check_edit()
             await at.close()
         rounds += 1
-    result.figures["sqlite rounds"] = rounds
+        kills += at.kills
+    result.figures |= {"sqlite rounds": rounds, "sqlite kills while it migrated": kills}
 
 
 class Round:
-    """One database from the first migration to the last, and back, and there again."""
+    """One database from the first migration to the last, and back, and there again.
+
+    Attributes:
+        kills: how many of them met a runner at work.
+    """
 
     def __init__(self, options: Options, result: Result, url: str, folder: Path, name: str) -> None:
         self._options, self._result, self._url, self._name = options, result, url, name
         self._draw = options.random(name)
         self._folder = folder / "migrations"
         self._log = folder / "runner.log"
+        self.kills = 0
         self.store = Store(Settings(database_url=url))
         self._migrations = migrations(self.store, self._folder, Limits(lock_timeout=LOCK_TIMEOUT, give_up=60))
         self.journal = Journal(self.store)
@@ -140,12 +148,15 @@ class Round:
         kills = self._draw.randint(*KILLS)
         for _ in range(kills):
             process = await start("migrate_runner", self._order("up"), self._log)
+            assert process.stdout is not None
+            await process.stdout.readline()  # it begins
             try:
-                async with asyncio.timeout(0.7 + self._draw.uniform(0, within)):
+                async with asyncio.timeout(self._draw.uniform(0, within)):
                     await process.wait()
             except TimeoutError:
                 process.kill()
                 await process.wait()
+                self.kills += 1
         await self._must_succeed(self._order("up"), f"up after {kills} kills")
         await self._compare("after kills")
 
@@ -153,7 +164,8 @@ class Round:
         """Take everything back to the first migration, and migrate again."""
         await self._must_succeed(self._order("down", to=migrate_models.FIRST), "down")
         await self._compare("after down", undeclared=False)
-        await self._must_succeed(self._order("up"), "up again")
+        up = self._order("up")
+        await asyncio.gather(*(self._must_succeed(up, f"up again, runner {n} of two") for n in (1, 2)))
         await self._compare("after up, down, up")
 
     async def check_capture(self, position: Position, written: Mapping[str, int]) -> None:

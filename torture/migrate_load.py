@@ -12,12 +12,12 @@ import asyncpg
 WRITES = 200  # a second, of all writers together
 WRITERS = 8
 READS = 0.9  # seconds for which the reader stays, and holds off whoever wants the table for itself
-BETWEEN = 0.3
+BETWEEN = 0.1  # for few migrations is that long enough: the others meet the next reader
 
 # Each write's time is taken inside the server, around it and its wait for locks: what the client waits besides is
 # the machine's doing. A function, for the time of a statement begins only after the locks of its plan are had.
 FUNCTION = """
-    CREATE FUNCTION torture_{name}(given uuid) RETURNS float8 LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION torture_{name}(given uuid) RETURNS float8 LANGUAGE plpgsql AS $$
     DECLARE
         began timestamptz := clock_timestamp();
     BEGIN
@@ -50,8 +50,9 @@ class Load:
         self.blocked: list[tuple[float, str]] = []
         self.written = {"insert": 0, "update": 0, "delete": 0}
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> Load:
         """Begin to write and read."""
+        self._stop.clear()
         connection = await asyncpg.connect(self._url)
         for name, statement in STATEMENTS.items():
             await connection.execute(FUNCTION.format(name=name, statement=statement))
@@ -59,8 +60,9 @@ class Load:
         self._tasks = [asyncio.create_task(self._write()) for _ in range(WRITERS)]
         self._tasks.append(asyncio.create_task(self._read()))
         await asyncio.sleep(0.2)
+        return self
 
-    async def stop(self) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """End all of it; an error of any is raised."""
         self._stop.set()
         await asyncio.gather(*self._tasks)

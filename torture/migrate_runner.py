@@ -58,6 +58,7 @@ async def run(order: Order) -> None:
     timeout = 60.0 if order.plant == "no-lock-timeout" else order.lock_timeout
     try:
         runner = migrations(store, Path(order.folder), Limits(lock_timeout=timeout, give_up=120))
+        print("begins", flush=True)
         if order.direction == "up":
             await runner.up(to=order.to)
         else:

@@ -20,6 +20,8 @@ async def test_a_round_on_each_database_holds() -> None:
     result = await migrate.run(options)
     assert not result.broken, result.details
     assert result.figures["sqlite rounds"] == result.figures["postgresql rounds"] == 1
+    kills = result.figures["sqlite kills while it migrated"] + result.figures["postgresql kills while it migrated"]  # type: ignore[operator]
+    assert kills == 2
     assert result.figures["postgresql writes"] > 200  # type: ignore[operator]
 
 
