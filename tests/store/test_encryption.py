@@ -362,6 +362,25 @@ async def everybody(store: Store) -> list[Person]:
         return await unit[Person].list(PEOPLE.order_by("name"))
 
 
+async def test_a_row_that_cannot_be_read_keeps_no_other_under_the_old_key(database_url: str) -> None:
+    async with opened(database_url, Base.metadata, encryption_keys=K1) as store:
+        async with store.unit() as unit:
+            await unit[Person].add_many([{"name": f"{n:02}", "email": f"{n}@x"} for n in range(12)])
+        async with store.read() as unit:
+            broken = (await unit[Person].list(PEOPLE.where(name="04")))[0].id
+        async with store.unit() as unit:
+            whole = (await unit.execute("SELECT email FROM people WHERE name = '04'")).scalar_one()
+            cut = whole[:-1] + bytes([whole[-1] ^ 1])
+            await unit.execute("UPDATE people SET email = :email WHERE name = '04'", {"email": cut})
+    async with opened(database_url, encryption_keys=f"{K2},{K1}") as store:
+        (done,) = await rotation.rotate(store, [Person], batch=5)
+        assert done.rows == 11
+        [(key, reason)] = done.unreadable
+        assert key == str(broken)
+        assert reason.startswith("a value in people.email was changed")
+        assert (await rotation.count_by_key(store, [Person]))["people.email"] == {"k2": 11, "k1": 1}
+
+
 async def test_an_upsert_that_changes_nothing_that_can_be_told_writes_nothing(store: Store) -> None:
     key = uuid7()
     async with store.unit(tenant="t1") as unit:

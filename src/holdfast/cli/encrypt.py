@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.opening import opened
-from holdfast.cli.output import Database, Json, console, help_of, print_json, say
+from holdfast.cli.output import DONE_IN_PART, Database, Json, console, help_of, print_json, say
 
 if TYPE_CHECKING:
     from holdfast.store.rotation import Rotated
+
+_SHOWN = 20  # rows that are told to a person; --json has all
 
 app = typer.Typer(
     no_args_is_help=True, help="The keys of encrypted columns.", epilog="Example: holdfast encrypt new-key k2"
@@ -78,6 +80,8 @@ def rotate(
 ) -> None:
     """Encrypt anew, under the first key, what is under another; may be interrupted and run again.
 
+    A row that cannot be read is left as it is and told; exit 3 then.
+
     Example:
 
     holdfast encrypt rotate
@@ -85,12 +89,24 @@ def rotate(
     done = asyncio.run(_rotate(database, batch))
     if as_json:
         for one in done:
-            print_json({"table": one.table, "rows": one.rows})
+            print_json(
+                {
+                    "table": one.table,
+                    "rows": one.rows,
+                    "unreadable": [dict(zip(("key", "reason"), row, strict=True)) for row in one.unreadable],
+                }
+            )
     elif not done:
         say("No model has encrypted columns.")
     else:
         for one in done:
             say(f"{one.table}: {one.rows:,} rows encrypted anew")
+            for key, reason in one.unreadable[:_SHOWN]:
+                say(f"  the row {key} is left as it is: {reason}", "red")
+            if one.unreadable[_SHOWN:]:
+                say(f"  and {len(one.unreadable) - _SHOWN:,} more; --json lists them all", "red")
+    if any(one.unreadable for one in done):
+        raise typer.Exit(DONE_IN_PART)
 
 
 app.command("new-key", help=help_of(new_key))(new_key)

@@ -24,13 +24,15 @@ class Rotated:
     Attributes:
         table: its name.
         rows: rows encrypted anew so far.
-        done: whether nothing of the table is under an older key, but for rows that are written meanwhile with a ring
-            whose first key is another.
+        done: whether nothing of the table is under an older key, but for rows that are unreadable, or are written
+            meanwhile with a ring whose first key is another.
+        unreadable: rows that were left as they are: the key of each, and why.
     """
 
     table: str
     rows: int
     done: bool
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 async def rotate(
@@ -50,7 +52,7 @@ async def rotate(
         A line for each table with encrypted columns.
 
     Raises:
-        ConfigurationError: a key is missing. InvalidValue: a value cannot be decrypted; it names the column.
+        ConfigurationError: a key is missing.
     """
     if batch < 1:
         raise InvalidValue(f"a batch has at least 1 row, not {batch}")
@@ -91,6 +93,7 @@ async def _rotate_table(store: Store, table: Table, batch: int, progress: Callab
     found = found.order_by(*key).limit(batch)
     last: tuple[Any, ...] | None = None
     rows = 0
+    unreadable: list[tuple[str, str]] = []
     while True:
         after = found
         if last is not None:
@@ -105,16 +108,21 @@ async def _rotate_table(store: Store, table: Table, batch: int, progress: Callab
                     *(raw.is_not_distinct_from(old) for raw, old in zip(raws, olds, strict=True)),
                 )
                 new: dict[str, Any] = {c.name: c for c in table.columns if c.onupdate is not None}
-                for column, old in zip(columns, olds, strict=True):
-                    if old is not None:
-                        plain = column.type.process_result_value(old, connection.dialect)
-                        new[column.name] = plain
-                        if column.type.blind:
-                            new[f"{column.name}{BLIND}"] = Blinded(plain)
+                try:
+                    for column, old in zip(columns, olds, strict=True):
+                        if old is not None:
+                            plain = column.type.process_result_value(old, connection.dialect)
+                            new[column.name] = plain
+                            if column.type.blind:
+                                new[f"{column.name}{BLIND}"] = Blinded(plain)
+                except InvalidValue as error:  # one row must not keep all others under a key that is to go
+                    unreadable.append((", ".join(map(str, values)), str(error)))
+                    continue
                 rows += (await connection.execute(statement.values(**new))).rowcount
         if part:
             last = tuple(part[-1][: len(key)])
-        state = Rotated(table=str(table.name), rows=rows, done=len(part) < batch)
+        done = len(part) < batch
+        state = Rotated(table=str(table.name), rows=rows, done=done, unreadable=tuple(unreadable))
         if progress is not None:
             progress(state)
         if state.done:
