@@ -249,6 +249,7 @@ CASES: dict[str, list[str]] = {
         "SET LOCAL lock_timeout = '1s'; ALTER TABLE b ADD CONSTRAINT c CHECK (x > 0) NOT VALID;"
         " ALTER TABLE b VALIDATE CONSTRAINT c;",
         "BEGIN; ALTER TABLE b ADD COLUMN n int; ALTER TABLE b VALIDATE CONSTRAINT old_one; COMMIT",
+        "ALTER TABLE b ADD CONSTRAINT c CHECK (x > 0) NOT VALID, VALIDATE CONSTRAINT c",
     ],
     "alter-domain-constraint": [
         "ALTER DOMAIN email ADD CONSTRAINT at CHECK (VALUE LIKE '%@%')",

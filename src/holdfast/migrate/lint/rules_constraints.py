@@ -8,6 +8,9 @@ from holdfast.migrate.lint.finding import Problem
 from holdfast.migrate.lint.situation import Situation
 from holdfast.migrate.lint.syntax import Action, Alter, Constraint
 
+_NO_WRITER_WAITS = ("validate constraint", "set statistics", "set", "reset", "attach partition", "cluster on")
+"""Actions of ALTER TABLE beside which a scan keeps nobody from writing."""
+
 
 def add_constraint(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:
     """ADD CONSTRAINT: what reads every row or builds an index while the table is locked."""
@@ -90,7 +93,15 @@ def _index_backed(alter: Alter, constraint: Constraint, situation: Situation) ->
 
 
 def validate_constraint(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:
-    """VALIDATE CONSTRAINT in the transaction that added it: its lock is held during the scan."""
+    """VALIDATE CONSTRAINT under a lock that it does not need: of its own statement, or of its transaction."""
+    together = next((other for other in alter.actions if other.kind not in _NO_WRITER_WAITS), None)
+    if together is not None and not situation.is_fresh(alter.name):
+        yield Problem(
+            "validate-in-same-transaction",
+            f"{together.kind} in the same statement keeps writers of {alter.name.text} waiting while every row is read",
+            f"ALTER TABLE {alter.name.text} VALIDATE CONSTRAINT {action.name.text}; -- in a statement of its own",
+        )
+        return
     if not situation.in_transaction:
         return
     known = situation.tables.get(alter.name.key)
