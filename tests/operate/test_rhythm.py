@@ -66,6 +66,8 @@ def test_turns_of_a_cron_expression_are_utc() -> None:
     ("cron", "every", "told"),
     [
         ("61 * * * *", None, "no cron expression"),
+        ("*/61 * * * *", None, "no cron expression"),
+        ("0 0 */99999999999999999999 * *", None, "no cron expression"),
         ("0 0 31 2 *", None, "no cron expression"),
         ("", None, "no cron expression"),
         ("@daily", None, "no cron expression"),

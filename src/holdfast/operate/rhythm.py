@@ -6,6 +6,7 @@ Moments are milliseconds since 1970, UTC.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Literal
 
 import msgspec
@@ -21,6 +22,7 @@ _FIRST_RETRY = 10_000
 _LONGEST_RETRY = 3_600_000
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _EVERY = "every "
+_SIZES = (60, 60, 24, 31, 12, 7)  # of the fields second, minute, hour, day, month, weekday
 
 
 class Rhythm(msgspec.Struct, frozen=True):
@@ -49,6 +51,7 @@ class Rhythm(msgspec.Struct, frozen=True):
             return cls(every=round(every * 1_000))
         rhythm = cls(cron=" ".join((cron or "").split()))
         try:
+            _check_steps(rhythm.cron)
             rhythm.after(0)
         except (CronSimError, StopIteration) as error:
             raise ConfigurationError(
@@ -82,6 +85,14 @@ class Rhythm(msgspec.Struct, frozen=True):
             return moment // self.every * self.every
         # One second on, for the iteration begins beyond where it is put; that second itself is left out again.
         return moment_of(next(CronSim(self.cron, time_of(moment // 1_000 * 1_000 + 1_000), reverse=True)))
+
+
+def _check_steps(cron: str) -> None:
+    """Refuse a step that leaps over its whole field, which the parser takes for the field's first value."""
+    for field, size in zip(reversed(cron.split()), reversed(_SIZES), strict=False):
+        for step in re.findall(r"/(\d+)", field):
+            if int(step) > size:
+                raise CronSimError(f"the step /{step[:20]} is longer than the {size} that there are")
 
 
 class Turn(msgspec.Struct, frozen=True):
