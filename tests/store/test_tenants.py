@@ -1,5 +1,6 @@
 """No row crosses tenants: whatever is done, by whichever way, in whatever context."""
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -8,11 +9,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import MetaData, delete, exists, func, insert, join, literal, select, text, true, union, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Mapped, aliased, column_property, joinedload, undefer, with_expression
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import (
+    Mapped,
+    aliased,
+    column_property,
+    joinedload,
+    make_transient_to_detached,
+    undefer,
+    with_expression,
+)
 
 from holdfast.errors import HoldfastError, InvalidValue, ModelError, NotFound, WrongTenant
 from holdfast.model import Model, Policy, uuid7
 from holdfast.store import ALL, Query, Store, Unit
+from tests.store.conftest import statements
 from tests.store.office import Base, Country, Folder, Membership, Report, Sheet
 from tests.store.opening import opened
 
@@ -179,6 +190,70 @@ async def _upserted(unit: Unit, last: Any) -> Any:
     return (await unit.execute(select(Country.name))).all()
 
 
+def _made_up(model: type[Any], keys: Keys, org: str, claimed: str = OWN) -> Any:
+    """An object that claims to be a row of `org`'s that was read, and to be of `claimed`."""
+    row = model(id=keys[f"{'kept' if model is Folder else 'sheet'} {org}"], org=claimed)
+    make_transient_to_detached(row)
+    return row
+
+
+async def _made_up_change(unit: Unit, keys: Keys, org: str) -> Any:
+    row = _made_up(Folder, keys, org)
+    unit.session.add(row)
+    row.title = "changed"
+    await unit.flush()
+
+
+async def _made_up_relation(unit: Unit, keys: Keys, org: str) -> Any:
+    """The foreign key of a row is set by what it is put into, which changes nothing of the row itself."""
+    unit.session.add(Country(name="new", folders=[_made_up(Folder, keys, org)]))
+    await unit.flush()
+
+
+async def _made_up_removal(unit: Unit, keys: Keys, org: str) -> Any:
+    await unit.session.delete(_made_up(Sheet, keys, org))
+    await unit.flush()
+
+
+async def _made_up_merge(unit: Unit, keys: Keys, org: str) -> Any:
+    row = await unit.session.merge(_made_up(Folder, keys, org), load=False)
+    row.title = "merged"
+    await unit.flush()
+
+
+async def _read_again(unit: Unit, keys: Keys, org: str) -> Any:
+    row = _made_up(Folder, keys, org)
+    unit.session.add(row)
+    seen = []
+    with contextlib.suppress(InvalidRequestError):
+        await unit.session.refresh(row)
+        seen.append(row.title)
+    unit.session.expire(row)
+    with contextlib.suppress(InvalidRequestError):
+        seen.append(await unit.session.run_sync(lambda session: row.title))
+    with contextlib.suppress(InvalidRequestError):
+        await unit.session.refresh(row, ["sheets"])
+        seen.append([sheet.text for sheet in row.sheets])
+    assert org == unit.tenant or not seen[:2]
+    return seen
+
+
+def _given(expression: Callable[[], Any]) -> Operation:
+    """A SELECT as the value of an attribute, of a new row and of one that was read."""
+
+    async def operation(unit: Unit, keys: Keys, org: str) -> Any:
+        new = Country(name=expression())
+        if org == OWN:
+            country = await unit[Country].get(keys["country"])
+            country.name = expression()
+            await unit.flush()
+        else:
+            await unit[Country].add(new)
+        return (await unit.execute(select(Country.name))).all()
+
+    return operation
+
+
 def _run(make: Callable[[Keys, str], Any]) -> Operation:
     async def operation(unit: Unit, keys: Keys, org: str) -> Any:
         result: Any = await unit.execute(make(keys, org))
@@ -292,6 +367,17 @@ WRITES: dict[str, Operation] = {
     "delete using": _copying(lambda _: delete(Report).where(Report.name == Folder.title)),
     "update with a subquery": lambda u, k, o: u[Country].update(
         k["country"], name=_or_empty(select(func.max(Folder.title)).scalar_subquery())
+    ),
+    "made up, changed": _made_up_change,
+    "made up, related": _made_up_relation,
+    "made up, deleted": _made_up_removal,
+    "made up, merged": _made_up_merge,
+    "made up, read again": _read_again,
+    "given a subquery": _given(lambda: select(func.max(Folder.title)).scalar_subquery()),
+    "given a subquery of the core": _given(lambda: func.lower(select(func.max(TABLE.c.title)).scalar_subquery())),
+    "given an attribute": _given(lambda: Folder.title),
+    "add_many of subqueries": lambda u, k, o: u[Country].add_many(
+        [{"name": select(func.max(Folder.title)).scalar_subquery()}]
     ),
     "bulk update": lambda u, k, o: u.session.execute(update(Folder), [{"id": k[f"kept {o}"], "pages": 8}]),
     "bulk insert": lambda u, k, o: u.session.run_sync(
@@ -484,3 +570,40 @@ async def test_a_mapped_column_on_a_tenanted_table_itself_is_refused_whenever_it
         street.every = column_property(select(func.count()).select_from(table).scalar_subquery(), deferred=True)
         with pytest.raises(ModelError, match=r"Street\.every reads the table houses of the tenanted model House"):
             await unit[Street].list()
+
+
+async def test_a_row_of_ones_own_may_be_taken_from_one_unit_into_another(store: Store, keys: Keys) -> None:
+    async with store.read(tenant=OWN) as unit:
+        row = await unit[Folder].get(keys[f"kept {OWN}"])
+        members = [await unit[Membership].get((OWN, keys["member"]))]
+    async with store.unit(tenant=OWN) as unit:
+        unit.session.add_all([row, *members])
+        row.pages, members[0].role = 3, "writer"
+    async with store.read(tenant=OWN) as unit:
+        assert (await unit[Folder].get(row.id)).pages == 3
+        assert (await unit[Membership].get((OWN, keys["member"]))).role == "writer"
+    with pytest.raises(WrongTenant, match="a row of Folder that it did not read and cannot see"):
+        async with store.unit(tenant=OTHER) as unit:
+            unit.session.add(row)
+            row.pages = 4
+
+
+async def test_what_a_unit_has_read_or_added_itself_costs_no_statement_more_to_write(store: Store, keys: Keys) -> None:
+    async with store.unit(tenant=OWN) as unit:
+        row = await unit[Folder].get(keys[f"kept {OWN}"])
+        new = await unit[Folder].add(Folder(title="new"))
+        with statements(store) as sent:
+            row.pages, new.pages = 1, 2
+            await unit.flush()
+            await unit.session.delete(new)
+            await unit.flush()
+    assert {statement.split()[0] for statement in sent} == {"UPDATE", "DELETE"}
+
+
+async def test_an_expression_on_the_row_itself_may_be_given(store: Store, keys: Keys) -> None:
+    async with store.unit(tenant=OWN) as unit:
+        row = await unit[Folder].get(keys[f"kept {OWN}"])
+        row.pages = Folder.pages + 5
+        await unit.flush()
+    async with store.read(tenant=OWN) as unit:
+        assert (await unit[Folder].get(row.id)).pages == 5

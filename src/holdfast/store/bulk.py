@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.sql import ClauseElement
 
 from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.model import Attributed, Encrypted, Model, SoftDeleted, Versioned, model_of
@@ -155,6 +156,10 @@ async def _send(connection: AsyncConnection, table: Table, rows: list[Row], conf
     written = 0
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
+        for name in names:  # else SQLAlchemy would write an expression out, which nothing confines
+            for row in part:
+                if isinstance(row[name], ClauseElement):
+                    raise unfit(table.c[name], row[name], "an expression")
         options = {ROWS: len(part)}
         written += (await connection.execute(multiple.values(part), execution_options=options)).rowcount
     return written

@@ -17,7 +17,7 @@ from holdfast.errors import InvalidValue, WrongTenant
 from holdfast.model import model_of
 from holdfast.model.encrypted import blind_columns
 from holdfast.store.reach import behind_columns, led_to
-from holdfast.store.scope import DELETED, Criterion, ScopedSession, is_scoped, scope_of, tenant_attribute
+from holdfast.store.scope import DELETED, Criterion, ScopedSession, is_scoped, scope_of, tenant_attribute, tenant_column
 from holdfast.store.sources import tables_of, unreached
 
 
@@ -41,16 +41,15 @@ def confine(state: ORMExecuteState) -> None:
     if not models or not state.is_orm_statement:
         return
     deleted = state.execution_options.get(DELETED) is not None
-    # A row that the session holds is read again whether it was deleted or not.
     held = state.bind_mapper.class_ if state.is_column_load and state.bind_mapper is not None else None
     present = {id(option) for option in options}
-    wanted = (
-        scope.criterion(model, deleted=deleted or model is held)
-        for model in sorted(models, key=lambda model: model.__name__)
-    )
+    wanted = (scope.criterion(model, deleted=deleted) for model in sorted(models, key=lambda model: model.__name__))
     missing = [option for option in wanted if option is not None and id(option) not in present]
     if missing:
-        state.statement = statement.options(*missing)
+        statement = state.statement = statement.options(*missing)
+    # To a row that it reads again by its key SQLAlchemy adds no criteria, and the key may have been made up.
+    if held is not None and (tenant := scope.tenant_of(held)) is not None:
+        state.statement = statement.where(tenant_column(held) == tenant)
 
 
 def _in_options(options: Sequence[Any]) -> Iterator[Any]:
