@@ -7,7 +7,21 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import MetaData, delete, exists, func, insert, join, literal, select, text, true, union, update
+from sqlalchemy import (
+    MetaData,
+    delete,
+    exists,
+    func,
+    insert,
+    join,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    union,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import (
@@ -39,6 +53,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 
 Keys = dict[str, Any]
 TABLE = Folder.__table__
+EITHER = "folders.org = :org OR folders.title <> ''"
 
 
 async def fill(store: Store) -> Keys:
@@ -318,6 +333,16 @@ READS: dict[str, Operation] = {
     "from_statement": _run(
         lambda k, o: select(Country).from_statement(select(Country.id, TABLE.c.title.label("name")))
     ),
+    "text with OR": lambda u, k, o: u[Folder].list(FOLDERS.where(text(EITHER).bindparams(org=o))),
+    "written out with OR": lambda u, k, o: u[Folder].count(
+        FOLDERS.where(literal_column(f"folders.org = '{o}' OR 1 = 1"))
+    ),
+    "text with OR inside": _run(
+        lambda k, o: select(select(Folder.title).where(text(EITHER).bindparams(org=o)).scalar_subquery())
+    ),
+    "text with OR in a join": _run(
+        lambda k, o: select(Country.name, Folder.title).outerjoin(Folder, text(EITHER).bindparams(org=o))
+    ),
     "upsert that only looks": lambda u, k, o: u[Folder].upsert_many(
         [{"id": k[f"kept {o}"], "title": "x"}], update_columns=()
     ),
@@ -368,6 +393,8 @@ WRITES: dict[str, Operation] = {
     "update with a subquery": lambda u, k, o: u[Country].update(
         k["country"], name=_or_empty(select(func.max(Folder.title)).scalar_subquery())
     ),
+    "update where text": _run(lambda k, o: update(Folder).where(text(EITHER).bindparams(org=o)).values(pages=7)),
+    "delete where text": _run(lambda k, o: delete(Sheet).where(text("text = :org OR 1 = 1").bindparams(org=o))),
     "made up, changed": _made_up_change,
     "made up, related": _made_up_relation,
     "made up, deleted": _made_up_removal,
@@ -385,7 +412,7 @@ WRITES: dict[str, Operation] = {
     ),
 }
 OPERATIONS = {**READS, **WRITES}
-NOTHING = {"count": 0, "exists": False, "has": 0, "sum": [(None, 0)]}
+NOTHING = {"count": 0, "exists": False, "has": 0, "sum": [(None, 0)], "written out with OR": 1}
 CONTEXTS: list[Any] = [OWN, None, "nobody", *GARBAGE]
 
 

@@ -16,9 +16,10 @@ from sqlalchemy.sql.dml import Insert, Update
 from holdfast.errors import InvalidValue, WrongTenant
 from holdfast.model import model_of
 from holdfast.model.encrypted import blind_columns
+from holdfast.store.grouping import grouped
 from holdfast.store.reach import behind_columns, led_to
 from holdfast.store.scope import DELETED, Criterion, ScopedSession, is_scoped, scope_of, tenant_attribute, tenant_column
-from holdfast.store.sources import tables_of, unreached
+from holdfast.store.sources import spoken_of, unreached
 
 
 def confine(state: ORMExecuteState) -> None:
@@ -31,7 +32,8 @@ def confine(state: ORMExecuteState) -> None:
         _refuse_what_would_not_be_found(statement, state.parameters)
     options = getattr(statement, "_with_options", ())
     parts = (statement, *_in_options(options)) if options else (statement,)
-    mentioned = {model for part in parts for table in tables_of(part) if (model := model_of(table)) is not None}
+    spoken = {element for part in parts for element in spoken_of(part)}
+    mentioned = {model for element in spoken if isinstance(element, Table) and (model := model_of(element)) is not None}
     named = mentioned | behind_columns(mentioned, deferred=state.is_column_load or _undefers(options))
     tenanted = [model for model in named if model.__policy__.tenant and scope.tenant_of(model) is not None]
     if tenanted:
@@ -45,6 +47,8 @@ def confine(state: ORMExecuteState) -> None:
     present = {id(option) for option in options}
     wanted = (scope.criterion(model, deleted=deleted) for model in sorted(models, key=lambda model: model.__name__))
     missing = [option for option in wanted if option is not None and id(option) not in present]
+    if len(spoken) > len(mentioned) and not all(isinstance(element, Table) for element in spoken):
+        statement = state.statement = grouped(statement)
     if missing:
         statement = state.statement = statement.options(*missing)
     # To a row that it reads again by its key SQLAlchemy adds no criteria, and the key may have been made up.

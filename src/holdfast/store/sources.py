@@ -13,7 +13,7 @@ from sqlalchemy import CTE, Column, Join, Select, Subquery, Table, inspect
 from sqlalchemy.orm import QueryableAttribute
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
-from sqlalchemy.sql.elements import ColumnClause
+from sqlalchemy.sql.elements import ColumnClause, TextClause
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import AliasedReturnsRows, FromClause, Lateral, SelectBase, TableValuedAlias
 
@@ -23,8 +23,13 @@ _NONE: Froms = frozenset()
 
 def tables_of(statement: Any) -> Iterator[Table]:
     """Every table that `statement` speaks of, each as often as it does."""
+    return (element for element in spoken_of(statement) if isinstance(element, Table))
+
+
+def spoken_of(statement: Any) -> Iterator[Any]:
+    """Every table and every piece of text in `statement`, each as often as it is there."""
     for element in visitors.iterate(statement):
-        if isinstance(element, Table):
+        if isinstance(element, Table) or is_text(element):
             yield element
         elif isinstance(element, Column):
             if isinstance(element.table, Table):  # an UPDATE or a DELETE does not show what it reads beside its own
@@ -32,15 +37,20 @@ def tables_of(statement: Any) -> Iterator[Table]:
         # SQLAlchemy's own walk passes over what follows.
         elif isinstance(element, UpdateBase):
             for value in _overlooked(element):
-                yield from tables_of(value)
+                yield from spoken_of(value)
         elif isinstance(element, Select):
             for target, link, *_ in element._setup_joins:
                 if isinstance(link, QueryableAttribute):
-                    yield from tables_of(inspect(link).entity.selectable)
+                    yield from spoken_of(inspect(link).entity.selectable)
                 if isinstance(target, QueryableAttribute):
-                    yield from tables_of(inspect(target).entity.selectable)
+                    yield from spoken_of(inspect(target).entity.selectable)
                 elif isinstance(target, visitors.Visitable):
-                    yield from tables_of(target)
+                    yield from spoken_of(target)
+
+
+def is_text(element: Any) -> bool:
+    """Whether `element` is SQL that somebody wrote out."""
+    return isinstance(element, TextClause) or (isinstance(element, ColumnClause) and element.is_literal)
 
 
 def unreached(statement: Any, *, around: Froms = frozenset()) -> Iterator[Table]:
