@@ -91,6 +91,9 @@ async def upsert(
     names = values[0].keys()
     keep = {*_KEEP, *(c.name for c in table.primary_key.columns), model.__policy__.tenant}
     changed = [n for n in names if n not in on and n not in keep] if update_columns is None else list(update_columns)
+    for name in update_columns or ():
+        if name not in names and table.c[name].onupdate is None:
+            raise InvalidValue(f"update_columns names {name}, which no row gives; give it, or leave it out")
     if model.__policy__.tenant in changed:
         raise InvalidValue(f"a row of {model.__name__} stays with its tenant; leave it out of update_columns")
     changed += [blind for name, blind in blind_columns(table).items() if name in changed and blind not in changed]
