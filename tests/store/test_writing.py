@@ -350,3 +350,27 @@ async def test_a_version_to_expect_is_a_number(store: Store) -> None:
         part = await unit[Part].add(Part(title="axle"))
         with pytest.raises(InvalidValue, match="expect='1' must be a whole number"):
             await unit[Part].update(part.id, expect="1", title="bolt")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["x", "7", 1.5, b"7", [7]])
+async def test_what_is_no_whole_number_is_refused_on_every_backend(store: Store, wrong: Any) -> None:
+    async with store.unit() as unit:
+        part = (await unit[Part].add(Part(title="axle", stock=True))).id
+    writes: list[Any] = [
+        lambda unit: unit[Part].add(Part(title="bolt", stock=wrong)),
+        lambda unit: unit[Part].add_many([{"title": "bolt", "stock": 1}, {"title": "cog", "stock": wrong}]),
+        lambda unit: unit[Part].upsert_many([{"id": part, "title": "bolt", "stock": wrong}]),
+        lambda unit: unit[Part].update(part, stock=wrong),
+    ]
+    for number, write in enumerate(writes):
+        with pytest.raises(InvalidValue) as refused:
+            async with store.unit() as unit:
+                await write(unit)
+                raise AssertionError(f"the write {number} was taken")
+        assert repr(wrong) not in str(refused.value)
+    async with store.read() as unit:
+        assert [(row.title, row.stock) for row in await unit[Part].list()] == [("axle", 1)]
+    if store.dialect == "sqlite":
+        with pytest.raises(InvalidValue, match=r"parts\.stock cannot hold a value of the type that was given, float"):
+            async with store.unit() as unit:
+                await unit[Part].add_many([{"title": "cog", "stock": 2.5}])

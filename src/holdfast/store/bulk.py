@@ -42,6 +42,7 @@ from holdfast.store import copying
 from holdfast.store.flushing import other_tenant
 from holdfast.store.scope import Scope
 from holdfast.store.slow_queries import ROWS
+from holdfast.store.whole_numbers import are_whole, as_whole
 
 Row = dict[str, Any]
 Conflict = tuple[tuple[str, ...], tuple[str, ...]]  # the columns of a unique key, the columns to overwrite
@@ -170,8 +171,12 @@ async def _send(connection: AsyncConnection, table: Table, rows: list[Row], conf
 
 def _bound(table: Table, name: str, bind: Callable[[Any], Any] | None, rows: list[Row]) -> list[Any]:
     """The values of one column, as the driver takes them."""
-    if bind is None:
-        return [row[name] for row in rows]
+    if bind is None or bind is as_whole:
+        plain = [row[name] for row in rows]
+        if bind is None or are_whole(plain):
+            return plain
+        wrong = next(value for value in plain if not are_whole([value]))
+        raise unfit(table.c[name], wrong, "not a whole number")
     values: list[Any] = []
     try:
         for row in rows:
