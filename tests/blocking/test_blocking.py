@@ -104,6 +104,37 @@ def test_many_threads_write_at_once(hold: BlockingHoldfast) -> None:
     assert count(hold) == 40
 
 
+def test_a_unit_is_refused_in_another_thread_than_its_own(hold: BlockingHoldfast) -> None:
+    told: list[str] = []
+
+    def use(*ways: Any) -> None:
+        def run() -> None:
+            for way in ways:
+                try:
+                    way()
+                except StoreError as error:
+                    told.append(str(error))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+
+    with hold.unit() as unit:
+        notes, session = unit[Note], unit.session
+        notes.add(Note(text="one"))
+        use(
+            lambda: unit[Note].count(),
+            lambda: notes.count(),
+            lambda: unit.execute("SELECT 1"),
+            lambda: session.flush(),
+        )
+        assert notes.count() == 1
+    hold.run(lambda unit: use(lambda: unit[Note].count()))
+    assert len(told) == 5
+    assert all("a unit belongs to the thread that opened it, and was used in another" in one for one in told)
+    assert count(hold) == 1
+
+
 def test_work_is_called_in_the_callers_thread_and_again_when_it_loses(hold: BlockingHoldfast) -> None:
     threads: list[int] = []
     committed: list[int] = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, MetaData
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, MetaData, func, select
+from sqlalchemy.orm import Mapped, column_property, mapped_column, query_expression, relationship
 
 from holdfast.model import (
     NAMING,
@@ -89,6 +89,17 @@ class Membership(Versioned, KeyedBase):
     org: Mapped[str] = mapped_column(primary_key=True)
     member: Mapped[UUID] = mapped_column(primary_key=True)
     role: Mapped[str] = mapped_column(default="reader")
+
+
+class Report(Base):
+    """Everybody's, with columns that are read from what is an organisation's."""
+
+    __tablename__ = "reports"
+
+    name: Mapped[str]
+    folders: Mapped[int] = column_property(select(func.count(Folder.id)).scalar_subquery())
+    last: Mapped[str | None] = column_property(select(func.max(Folder.title)).scalar_subquery(), deferred=True)
+    asked: Mapped[str | None] = query_expression()
 
 
 class Line(KeyedBase):

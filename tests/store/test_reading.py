@@ -1,6 +1,7 @@
 """Reading rows: by key, by query, many, in a stream; with clear errors for what is not there."""
 
 import gc
+import re
 from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
@@ -237,3 +238,61 @@ async def test_a_long_stream_takes_flat_memory(database_url: str) -> None:
     assert total == rows * (rows - 1) // 2
     assert max(held) <= 2_000
     assert max(sizes) - sizes[0] < 20 * 2**20  # the four fifths after the first look would be over 60 MiB
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: PARTS.limit("5"), r"limit\('5'\) must be a whole number, 0 or more"),
+        (lambda: PARTS.limit(1.5), r"limit\(1\.5\) must be"),
+        (lambda: PARTS.limit(10**30), r"limit\(10{30}\) must be .* within 64 bits"),
+        (lambda: PARTS.offset(None), r"offset\(None\) must be a whole number"),
+        (lambda: PARTS.offset(True), r"offset\(True\) must be"),
+        (lambda: PARTS.where("title = 1"), r"where\(…\) takes conditions such as Part.id == key.*not 'title = 1'"),
+        (lambda: PARTS.where({"title": 1}), r"where\(…\) takes conditions"),
+        (lambda: PARTS.where(stock="abc"), r"Part\.stock holds numbers and equals no str"),
+        (lambda: PARTS.order_by(Maker.name), r"order_by\(…\) takes columns of Part by name.*not .*Maker\.name"),
+        (lambda: PARTS.order_by(5), r"order_by\(…\) takes columns of Part by name.*not 5"),
+        (lambda: PARTS.order_by(Part.title.desc()), r"'-title' for descending"),
+        (lambda: PARTS.order_by(Part.maker), "Part has no column 'maker'"),
+    ],
+)
+def test_what_no_query_can_mean_is_refused_as_it_is_said(make: Any, told: str) -> None:
+    with pytest.raises(InvalidValue, match=told):
+        make()
+
+
+def test_an_order_may_be_given_by_an_attribute() -> None:
+    assert PARTS.order_by(Part.colour, "-title").orders == (("colour", False), ("title", True))
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda parts, other: parts.count(other), "unit[Part] takes a Query(Part), not a query of Maker"),
+        (lambda parts, other: parts.list(other), "not a query of Maker"),
+        (lambda parts, other: parts.exists(other.where(name="nobody")), "not a query of Maker"),
+        (lambda parts, other: parts.first(other), "not a query of Maker"),
+        (lambda parts, other: parts.page(other), "not a query of Maker"),
+        (lambda parts, other: anext(parts.stream(other)), "not a query of Maker"),
+        (lambda parts, other: parts.list("title"), "not a str"),
+        (lambda parts, other: anext(parts.stream(batch=-1)), "stream(batch=-1) must be a whole number, 1 or more"),
+        (lambda parts, other: anext(parts.stream(batch="9")), "stream(batch='9') must be"),
+        (lambda parts, other: parts.page(limit="5"), "a page has 1 to 1000 rows, not '5'"),
+        (lambda parts, other: parts.page(limit=2.5), "a page has 1 to 1000 rows, not 2.5"),
+        (lambda parts, other: parts.page(number=1.5), "pages are numbered from 1 to 1000000000, not 1.5"),
+        (lambda parts, other: parts.page(number="5"), "not '5'"),
+        (lambda parts, other: parts.page(after=5), "after=5 is no cursor"),
+    ],
+)
+async def test_what_a_repository_cannot_answer_is_refused(store: Store, ask: Any, told: str) -> None:
+    async with store.read() as unit:
+        with pytest.raises(InvalidValue, match=re.escape(told)):
+            await ask(unit[Part], Query(Maker))
+
+
+@pytest.mark.parametrize("what", [int, "Part", Part(title="x"), Base, None])
+async def test_a_unit_has_repositories_of_models_alone(store: Store, what: Any) -> None:
+    async with store.read() as unit:
+        with pytest.raises(InvalidValue, match=r"unit\[…\] takes a model"):
+            unit[what]

@@ -1,18 +1,44 @@
 """No row crosses tenants: whatever is done, by whichever way, in whatever context."""
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, exists, func, insert, literal, select, text, union, update
-from sqlalchemy.orm import aliased, joinedload
+from sqlalchemy import (
+    MetaData,
+    delete,
+    exists,
+    func,
+    insert,
+    join,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    union,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import (
+    Mapped,
+    aliased,
+    column_property,
+    joinedload,
+    make_transient_to_detached,
+    undefer,
+    with_expression,
+)
 
-from holdfast.errors import HoldfastError, InvalidValue, NotFound, WrongTenant
-from holdfast.model import uuid7
+from holdfast.errors import HoldfastError, InvalidValue, ModelError, NotFound, WrongTenant
+from holdfast.model import Model, Policy, uuid7
 from holdfast.store import ALL, Query, Store, Unit
-from tests.store.office import Base, Country, Folder, Membership, Sheet
+from tests.store.conftest import statements
+from tests.store.office import Base, Country, Folder, Membership, Report, Sheet
 from tests.store.opening import opened
 
 OWN, OTHER = "t1", "t2"
@@ -26,15 +52,18 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 
 
 Keys = dict[str, Any]
+TABLE = Folder.__table__
+EITHER = "folders.org = :org OR folders.title <> ''"
 
 
 async def fill(store: Store) -> Keys:
     """One country; per tenant a folder with a sheet, a deleted folder and a membership."""
-    keys: Keys = {"country": uuid7(), "member": uuid7()}
+    keys: Keys = {"country": uuid7(), "member": uuid7(), "report": uuid7()}
     async with store.unit(tenant=ALL) as unit:
-        for table in ("sheets", "folders", "memberships", "countries"):
+        for table in ("sheets", "folders", "memberships", "countries", "reports"):
             await unit.execute(f"DELETE FROM {table}")
         await unit[Country].add(Country(id=keys["country"], name="shared"))
+        await unit[Report].add(Report(id=keys["report"], name="shared"))
         for org in (OWN, OTHER):
             for title in ("kept", "deleted"):
                 folder = Folder(org=org, title=f"{title} {org}", country_id=keys["country"])
@@ -120,6 +149,126 @@ async def _merged(unit: Unit, keys: Keys, org: str) -> None:
     await unit.session.merge(Folder(id=keys[f"kept {org}"], org=org, title="merged"))
 
 
+async def _report(unit: Unit, keys: Keys, org: str) -> Any:
+    """The columns of a row that are SELECTs, as it is read, read again, and loaded later."""
+    row = await unit[Report].get(keys["report"])
+    seen = [row.folders]
+    await unit.session.refresh(row)
+    seen += [row.folders, await unit.session.run_sync(lambda session: row.last)]
+    unit.session.expire(row)
+    return [*seen, await unit.session.run_sync(lambda session: (row.folders, row.last))]
+
+
+async def _asked(unit: Unit, keys: Keys, org: str) -> Any:
+    last = select(func.max(Folder.title)).scalar_subquery()
+    statement = select(Report).options(with_expression(Report.asked, last), undefer(Report.last))
+    (row,) = (await unit.execute(statement)).scalars()
+    return [row.asked, row.last]
+
+
+async def _core_option(unit: Unit, keys: Keys, org: str) -> Any:
+    last = select(func.max(TABLE.c.title)).scalar_subquery()
+    (row,) = (await unit.execute(select(Report).options(with_expression(Report.asked, last)))).scalars()
+    return row.asked
+
+
+_CORE_JOIN = join(Country, TABLE, TABLE.c.country_id == Country.id)
+
+
+def _of_a_folder(title: str) -> Any:
+    return (
+        select(func.max(Country.name)).where(Country.id == Folder.country_id, Folder.title == title).scalar_subquery()
+    )
+
+
+def _or_empty(expression: Any) -> Any:
+    return func.coalesce(expression, "")
+
+
+def _copying(make: Callable[[Any], Any]) -> Operation:
+    """Write what a SELECT on folders gives into everybody's rows, and look."""
+
+    async def operation(unit: Unit, keys: Keys, org: str) -> Any:
+        result: Any = await unit.execute(make(select(func.max(Folder.title)).scalar_subquery()))
+        seen = result.all() if getattr(result, "returns_rows", True) else None
+        return [seen, (await unit.execute(select(Country.name))).all()]
+
+    return operation
+
+
+async def _upserted(unit: Unit, last: Any) -> Any:
+    insert_or_update = (sqlite if unit.store.dialect == "sqlite" else postgresql).insert(Country)
+    every = insert_or_update.from_select(["id", "name"], select(Country.id, Country.name).where(true()))
+    await unit.execute(
+        every.on_conflict_do_update(index_elements=["id"], set_={"name": _or_empty(last.scalar_subquery())})
+    )
+    return (await unit.execute(select(Country.name))).all()
+
+
+def _made_up(model: type[Any], keys: Keys, org: str, claimed: str = OWN) -> Any:
+    """An object that claims to be a row of `org`'s that was read, and to be of `claimed`."""
+    row = model(id=keys[f"{'kept' if model is Folder else 'sheet'} {org}"], org=claimed)
+    make_transient_to_detached(row)
+    return row
+
+
+async def _made_up_change(unit: Unit, keys: Keys, org: str) -> Any:
+    row = _made_up(Folder, keys, org)
+    unit.session.add(row)
+    row.title = "changed"
+    await unit.flush()
+
+
+async def _made_up_relation(unit: Unit, keys: Keys, org: str) -> Any:
+    """The foreign key of a row is set by what it is put into, which changes nothing of the row itself."""
+    unit.session.add(Country(name="new", folders=[_made_up(Folder, keys, org)]))
+    await unit.flush()
+
+
+async def _made_up_removal(unit: Unit, keys: Keys, org: str) -> Any:
+    await unit.session.delete(_made_up(Sheet, keys, org))
+    await unit.flush()
+
+
+async def _made_up_merge(unit: Unit, keys: Keys, org: str) -> Any:
+    row = await unit.session.merge(_made_up(Folder, keys, org), load=False)
+    row.title = "merged"
+    await unit.flush()
+
+
+async def _read_again(unit: Unit, keys: Keys, org: str) -> Any:
+    row = _made_up(Folder, keys, org)
+    unit.session.add(row)
+    seen = []
+    with contextlib.suppress(InvalidRequestError):
+        await unit.session.refresh(row)
+        seen.append(row.title)
+    unit.session.expire(row)
+    with contextlib.suppress(InvalidRequestError):
+        seen.append(await unit.session.run_sync(lambda session: row.title))
+    with contextlib.suppress(InvalidRequestError):
+        await unit.session.refresh(row, ["sheets"])
+        seen.append([sheet.text for sheet in row.sheets])
+    assert org == unit.tenant or not seen[:2]
+    return seen
+
+
+def _given(expression: Callable[[], Any]) -> Operation:
+    """A SELECT as the value of an attribute, of a new row and of one that was read."""
+
+    async def operation(unit: Unit, keys: Keys, org: str) -> Any:
+        new = Country(name=expression())
+        if org == OWN:
+            country = await unit[Country].get(keys["country"])
+            country.name = expression()
+            await unit.flush()
+        else:
+            await unit[Country].add(new)
+        return (await unit.execute(select(Country.name))).all()
+
+    return operation
+
+
 def _run(make: Callable[[Keys, str], Any]) -> Operation:
     async def operation(unit: Unit, keys: Keys, org: str) -> Any:
         result: Any = await unit.execute(make(keys, org))
@@ -162,6 +311,38 @@ READS: dict[str, Operation] = {
     "join an alias": _run(lambda k, o: select(Country.name).join(Country.folders.of_type(aliased(Folder)))),
     "core": _run(lambda k, o: select(Folder.__table__)),
     "core inside": _run(lambda k, o: select(Country.name).where(Country.id.in_(select(Folder.__table__.c.country_id)))),
+    "mapped columns": _report,
+    "mapped columns in a list": lambda u, k, o: u[Report].list(),
+    "mapped columns in a page": lambda u, k, o: u[Report].page(Query(Report).where(Report.last != "")),
+    "mapped column alone": _run(lambda k, o: select(Report.last)),
+    "mapped column in an order": _run(lambda k, o: select(Report.folders).order_by(Report.last)),
+    "mapped columns through an option": _asked,
+    "core in an option": _core_option,
+    "a column of the core": _run(lambda k, o: select(Country.name, TABLE.c.title)),
+    "a column of the core in a function": _run(lambda k, o: select(Country.name, func.max(TABLE.c.title))),
+    "a column of the core instead": _run(lambda k, o: select(Folder).with_only_columns(TABLE.c.title)),
+    "a join of the core": _run(lambda k, o: select(Country.name, TABLE.c.title).join(TABLE, true())),
+    "a join of the core inside": _run(lambda k, o: select(Country.name, TABLE.c.title).select_from(_CORE_JOIN)),
+    "an alias of the core": _run(lambda k, o: select(Country.name, TABLE.alias("x").c.title)),
+    "a cte of the core": _run(lambda k, o: select(select(Country.id, TABLE.c.title).cte())),
+    "a condition alone": _run(lambda k, o: select(Country.name).where(func.lower(Folder.title) == f"kept {o}")),
+    "a condition of the core": _run(
+        lambda k, o: select(Country.name).where(select(Country.id).where(TABLE.c.title == f"kept {o}").exists())
+    ),
+    "not correlated": _run(lambda k, o: select(Folder.title, _of_a_folder(f"kept {o}").correlate(None))),
+    "from_statement": _run(
+        lambda k, o: select(Country).from_statement(select(Country.id, TABLE.c.title.label("name")))
+    ),
+    "text with OR": lambda u, k, o: u[Folder].list(FOLDERS.where(text(EITHER).bindparams(org=o))),
+    "written out with OR": lambda u, k, o: u[Folder].count(
+        FOLDERS.where(literal_column(f"folders.org = '{o}' OR 1 = 1"))
+    ),
+    "text with OR inside": _run(
+        lambda k, o: select(select(Folder.title).where(text(EITHER).bindparams(org=o)).scalar_subquery())
+    ),
+    "text with OR in a join": _run(
+        lambda k, o: select(Country.name, Folder.title).outerjoin(Folder, text(EITHER).bindparams(org=o))
+    ),
     "upsert that only looks": lambda u, k, o: u[Folder].upsert_many(
         [{"id": k[f"kept {o}"], "title": "x"}], update_columns=()
     ),
@@ -191,13 +372,47 @@ WRITES: dict[str, Operation] = {
     "insert statement": _run(lambda k, o: insert(Folder).values(id=uuid7(), org=o, title="new")),
     "core update": _run(lambda k, o: update(Folder.__table__).values(pages=7)),
     "core delete": _run(lambda k, o: delete(Sheet.__table__)),
+    "insert from select": _copying(
+        lambda _: insert(Country).from_select(["id", "name"], select(Folder.id, Folder.title))
+    ),
+    "insert from the core": _copying(
+        lambda _: insert(Country).from_select(["id", "name"], select(TABLE.c.id, TABLE.c.title))
+    ),
+    "insert a subquery": _copying(lambda last: insert(Country).values(id=uuid7(), name=_or_empty(last))),
+    "insert subqueries": _copying(lambda last: insert(Country).values([{"id": uuid7(), "name": _or_empty(last)}])),
+    "insert returning": _copying(lambda last: insert(Country).values(id=uuid7(), name="x").returning(last)),
+    "update to a subquery": _copying(lambda last: update(Country).values(name=_or_empty(last))),
+    "update from": _copying(lambda _: update(Country).values(name=Folder.title).where(Folder.title != "")),
+    "update from the core": _copying(lambda _: update(Country).values(name=TABLE.c.title)),
+    "update returning": _copying(lambda last: update(Country).values(name="x").returning(last)),
+    "insert or update": lambda u, k, o: _upserted(u, select(func.max(Folder.title))),
+    "insert or update on the core": lambda u, k, o: _upserted(u, select(func.max(TABLE.c.title))),
+    "update in an order": _copying(lambda last: update(Country).ordered_values(("name", _or_empty(last)))),
+    "delete where": _copying(lambda last: delete(Report).where(Report.name == last)),
+    "delete using": _copying(lambda _: delete(Report).where(Report.name == Folder.title)),
+    "update with a subquery": lambda u, k, o: u[Country].update(
+        k["country"], name=_or_empty(select(func.max(Folder.title)).scalar_subquery())
+    ),
+    "update where text": _run(lambda k, o: update(Folder).where(text(EITHER).bindparams(org=o)).values(pages=7)),
+    "delete where text": _run(lambda k, o: delete(Sheet).where(text("text = :org OR 1 = 1").bindparams(org=o))),
+    "made up, changed": _made_up_change,
+    "made up, related": _made_up_relation,
+    "made up, deleted": _made_up_removal,
+    "made up, merged": _made_up_merge,
+    "made up, read again": _read_again,
+    "given a subquery": _given(lambda: select(func.max(Folder.title)).scalar_subquery()),
+    "given a subquery of the core": _given(lambda: func.lower(select(func.max(TABLE.c.title)).scalar_subquery())),
+    "given an attribute": _given(lambda: Folder.title),
+    "add_many of subqueries": lambda u, k, o: u[Country].add_many(
+        [{"name": select(func.max(Folder.title)).scalar_subquery()}]
+    ),
     "bulk update": lambda u, k, o: u.session.execute(update(Folder), [{"id": k[f"kept {o}"], "pages": 8}]),
     "bulk insert": lambda u, k, o: u.session.run_sync(
         lambda s: s.bulk_insert_mappings(Folder, [{"id": uuid7(), "org": o, "title": "new"}])  # type: ignore[arg-type]
     ),
 }
 OPERATIONS = {**READS, **WRITES}
-NOTHING = {"count": 0, "exists": False, "has": 0, "sum": [(None, 0)]}
+NOTHING = {"count": 0, "exists": False, "has": 0, "sum": [(None, 0)], "written out with OR": 1}
 CONTEXTS: list[Any] = [OWN, None, "nobody", *GARBAGE]
 
 
@@ -343,3 +558,79 @@ async def test_a_row_loaded_for_one_tenant_loads_nothing_of_its_own_in_a_unit_of
         unit.session.add(country)
         titles = await unit.session.run_sync(lambda session: [folder.title for folder in country.folders])
     assert all(OTHER not in title for title in titles)
+
+
+async def test_a_mapped_column_that_reads_tenanted_rows_is_the_units(store: Store, keys: Keys) -> None:
+    for tenant, folders in ((OWN, 1), ("nobody", 0), (ALL, 2)):  # those deleted softly are counted for no one
+        async with store.read(tenant=tenant) as unit:
+            assert (await unit[Report].get(keys["report"])).folders == folders
+            assert await unit[Report].count(Query(Report).where(Report.folders == folders)) == 1
+    async with store.read() as unit:
+        with pytest.raises(WrongTenant, match="Folder is tenanted, and this unit names no tenant"):
+            await unit[Report].get(keys["report"])
+
+
+async def test_a_mapped_column_on_a_tenanted_table_itself_is_refused_whenever_it_comes(sqlite_url: str) -> None:
+    class Place(Model):
+        __abstract__ = True
+        metadata = MetaData()
+
+    class House(Place):
+        __tablename__ = "houses"
+        __policy__ = Policy(tenant="org")
+
+        org: Mapped[str]
+
+    class Street(Place):
+        __tablename__ = "streets"
+
+        name: Mapped[str]
+
+    table: Any = House.__table__
+    street: Any = Street
+    async with opened(sqlite_url, Place.metadata) as store, store.unit(tenant=OWN) as unit:
+        await unit[House].add(House())
+        await unit[Street].add(Street(name="shore"))
+        assert await unit[Street].count() == 1
+        street.houses = column_property(select(func.count(House.id)).scalar_subquery())
+        assert [row.houses for row in (await unit.execute(select(street))).scalars()] == [1]
+        street.every = column_property(select(func.count()).select_from(table).scalar_subquery(), deferred=True)
+        with pytest.raises(ModelError, match=r"Street\.every reads the table houses of the tenanted model House"):
+            await unit[Street].list()
+
+
+async def test_a_row_of_ones_own_may_be_taken_from_one_unit_into_another(store: Store, keys: Keys) -> None:
+    async with store.read(tenant=OWN) as unit:
+        row = await unit[Folder].get(keys[f"kept {OWN}"])
+        members = [await unit[Membership].get((OWN, keys["member"]))]
+    async with store.unit(tenant=OWN) as unit:
+        unit.session.add_all([row, *members])
+        row.pages, members[0].role = 3, "writer"
+    async with store.read(tenant=OWN) as unit:
+        assert (await unit[Folder].get(row.id)).pages == 3
+        assert (await unit[Membership].get((OWN, keys["member"]))).role == "writer"
+    with pytest.raises(WrongTenant, match="a row of Folder that it did not read and cannot see"):
+        async with store.unit(tenant=OTHER) as unit:
+            unit.session.add(row)
+            row.pages = 4
+
+
+async def test_what_a_unit_has_read_or_added_itself_costs_no_statement_more_to_write(store: Store, keys: Keys) -> None:
+    async with store.unit(tenant=OWN) as unit:
+        row = await unit[Folder].get(keys[f"kept {OWN}"])
+        new = await unit[Folder].add(Folder(title="new"))
+        with statements(store) as sent:
+            row.pages, new.pages = 1, 2
+            await unit.flush()
+            await unit.session.delete(new)
+            await unit.flush()
+    assert {statement.split()[0] for statement in sent} == {"UPDATE", "DELETE"}
+
+
+async def test_an_expression_on_the_row_itself_may_be_given(store: Store, keys: Keys) -> None:
+    async with store.unit(tenant=OWN) as unit:
+        row = await unit[Folder].get(keys[f"kept {OWN}"])
+        row.pages = Folder.pages + 5
+        await unit.flush()
+    async with store.read(tenant=OWN) as unit:
+        assert (await unit[Folder].get(row.id)).pages == 5

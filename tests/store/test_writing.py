@@ -310,3 +310,67 @@ async def test_a_model_without_versions_has_none_to_expect(store: Store) -> None
             await unit[Maker].update(key, expect=1, name="o")
         with pytest.raises(NotFound):
             await unit[Maker].update(uuid7(), name="o")
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (Maker(name="x"), r"unit\[Part\]\.add\(…\) takes a Part\(…\), not a Maker"),
+        ({"title": "x"}, r"takes a Part\(…\), not a dict; many rows as dicts go into add_many"),
+        (None, "not a NoneType"),
+    ],
+)
+async def test_only_a_models_own_rows_are_added_by_its_repository(store: Store, row: Any, told: str) -> None:
+    async with store.unit() as unit:
+        with pytest.raises(InvalidValue, match=told):
+            await unit[Part].add(row)
+        if not isinstance(row, Maker):
+            with pytest.raises(InvalidValue, match=r"unit\.add\(…\) takes instances of models, not a"):
+                unit.add(row)
+        assert await unit[Maker].count() == await unit[Part].count() == 0
+
+
+@pytest.mark.parametrize("name", ["id", "colour_name"])
+async def test_an_upsert_overwrites_nothing_with_what_no_row_gives(store: Store, name: str) -> None:
+    async with store.unit() as unit:
+        maker = await unit[Maker].add(Maker(name="first"))
+        part = await unit[Part].add(Part(title="axle", colour="red"))
+        given: tuple[Any, list[Any], str] = (
+            (Maker, [{"name": "first"}], "name") if name == "id" else (Part, [{"id": part.id, "title": "bolt"}], "id")
+        )
+        model, rows, on = given
+        with pytest.raises(InvalidValue, match=f"update_columns names {name}, which no row gives; give it, or leave"):
+            await unit[model].upsert_many(rows, on=(on,), update_columns=(name,))
+        assert await unit[Maker].find(maker.id) is not None
+        assert await unit[Part].count(Query(Part).where(colour="red")) == 1
+
+
+async def test_a_version_to_expect_is_a_number(store: Store) -> None:
+    async with store.unit() as unit:
+        part = await unit[Part].add(Part(title="axle"))
+        with pytest.raises(InvalidValue, match="expect='1' must be a whole number"):
+            await unit[Part].update(part.id, expect="1", title="bolt")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["x", "7", 1.5, b"7", [7]])
+async def test_what_is_no_whole_number_is_refused_on_every_backend(store: Store, wrong: Any) -> None:
+    async with store.unit() as unit:
+        part = (await unit[Part].add(Part(title="axle", stock=True))).id
+    writes: list[Any] = [
+        lambda unit: unit[Part].add(Part(title="bolt", stock=wrong)),
+        lambda unit: unit[Part].add_many([{"title": "bolt", "stock": 1}, {"title": "cog", "stock": wrong}]),
+        lambda unit: unit[Part].upsert_many([{"id": part, "title": "bolt", "stock": wrong}]),
+        lambda unit: unit[Part].update(part, stock=wrong),
+    ]
+    for number, write in enumerate(writes):
+        with pytest.raises(InvalidValue) as refused:
+            async with store.unit() as unit:
+                await write(unit)
+                raise AssertionError(f"the write {number} was taken")
+        assert repr(wrong) not in str(refused.value)
+    async with store.read() as unit:
+        assert [(row.title, row.stock) for row in await unit[Part].list()] == [("axle", 1)]
+    if store.dialect == "sqlite":
+        with pytest.raises(InvalidValue, match=r"parts\.stock cannot hold a value of the type that was given, float"):
+            async with store.unit() as unit:
+                await unit[Part].add_many([{"title": "cog", "stock": 2.5}])

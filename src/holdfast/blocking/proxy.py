@@ -8,12 +8,15 @@ method that is no coroutine is a plain call, in the caller's thread.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
 from holdfast.blocking.portal import Portal, in_the_callers_thread
+from holdfast.errors import StoreError
+from holdfast.store import Unit
 
 _FACED = ("holdfast.", "sqlalchemy.ext.asyncio")
 _CHUNK = 200  # rows of a stream that cross at once
@@ -21,22 +24,42 @@ _CHUNKED = ("stream",)  # whose iterators end by themselves, so that waiting for
 
 
 class Blocking:
-    """The blocking face of `target`."""
+    """The blocking face of `target`.
 
-    __slots__ = ("_portal", "_target")
+    Args:
+        thread: the thread to which it belongs; None where any may use it.
+    """
 
-    def __init__(self, portal: Portal, target: Any) -> None:
+    __slots__ = ("_portal", "_target", "_thread")
+
+    def __init__(self, portal: Portal, target: Any, thread: int | None = None) -> None:
         self._portal = portal
         self._target = target
+        self._thread = thread
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        self._check_thread()
         value = getattr(self._target, name)
-        return method(self._portal, value) if inspect.isroutine(value) else faced(self._portal, value)
+        return method(self._portal, value) if inspect.isroutine(value) else self._part(value)
 
     def __getitem__(self, key: Any) -> Any:
-        return faced(self._portal, self._target[key])
+        self._check_thread()
+        return self._part(self._target[key])
+
+    def _part(self, value: Any) -> Any:
+        part = faced(self._portal, value)
+        if isinstance(part, Blocking):
+            part._thread = self._thread
+        return part
+
+    def _check_thread(self) -> None:
+        if self._thread is not None and self._thread != threading.get_ident():
+            raise StoreError(
+                "a unit belongs to the thread that opened it, and was used in another; open one there: with"
+                " hold.unit(…), and pass what was read rather than the unit"
+            )
 
     def __dir__(self) -> list[str]:
         return [name for name in dir(self._target) if not name.startswith("_")]
@@ -73,7 +96,7 @@ def faced(portal: Portal, value: Any, name: str = "") -> Any:
     if hasattr(value, "__anext__"):
         return iterate(portal, value, _CHUNK if name in _CHUNKED else 1)
     if is_faced(type(value)):  # type: ignore[arg-type]
-        return Blocking(portal, value)
+        return Blocking(portal, value, threading.get_ident() if isinstance(value, Unit) else None)
     return Context(portal, value) if hasattr(value, "__aenter__") else value
 
 
@@ -126,7 +149,7 @@ def _given(portal: Portal, value: Any, called_back: bool) -> Any:
         return value
 
     async def call(*arguments: Any) -> Any:
-        return await in_the_callers_thread(value, *(faced(portal, argument) for argument in arguments))
+        return await in_the_callers_thread(lambda: value(*(faced(portal, argument) for argument in arguments)))
 
     return call
 

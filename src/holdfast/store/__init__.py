@@ -1,6 +1,6 @@
 """Where rows live: engines, units of work, repositories, queries, pages."""
 
-from holdfast.store import flushing, lazy_loads  # noqa: F401  they listen to every model
+from holdfast.store import confinement, flushing, lazy_loads  # noqa: F401  they listen to every unit and model
 from holdfast.store.counters import Counters
 from holdfast.store.hooks import Hooks
 from holdfast.store.pages import Page

@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.sql import ClauseElement
 
 from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.model import Attributed, Encrypted, Model, SoftDeleted, Versioned, model_of
@@ -41,6 +42,7 @@ from holdfast.store import copying
 from holdfast.store.flushing import other_tenant
 from holdfast.store.scope import Scope
 from holdfast.store.slow_queries import ROWS
+from holdfast.store.whole_numbers import are_whole, as_whole
 
 Row = dict[str, Any]
 Conflict = tuple[tuple[str, ...], tuple[str, ...]]  # the columns of a unique key, the columns to overwrite
@@ -90,6 +92,9 @@ async def upsert(
     names = values[0].keys()
     keep = {*_KEEP, *(c.name for c in table.primary_key.columns), model.__policy__.tenant}
     changed = [n for n in names if n not in on and n not in keep] if update_columns is None else list(update_columns)
+    for name in update_columns or ():
+        if name not in names and table.c[name].onupdate is None:
+            raise InvalidValue(f"update_columns names {name}, which no row gives; give it, or leave it out")
     if model.__policy__.tenant in changed:
         raise InvalidValue(f"a row of {model.__name__} stays with its tenant; leave it out of update_columns")
     changed += [blind for name, blind in blind_columns(table).items() if name in changed and blind not in changed]
@@ -155,6 +160,10 @@ async def _send(connection: AsyncConnection, table: Table, rows: list[Row], conf
     written = 0
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
+        for name in names:  # else SQLAlchemy would write an expression out, which nothing confines
+            for row in part:
+                if isinstance(row[name], ClauseElement):
+                    raise unfit(table.c[name], row[name], "an expression")
         options = {ROWS: len(part)}
         written += (await connection.execute(multiple.values(part), execution_options=options)).rowcount
     return written
@@ -162,8 +171,12 @@ async def _send(connection: AsyncConnection, table: Table, rows: list[Row], conf
 
 def _bound(table: Table, name: str, bind: Callable[[Any], Any] | None, rows: list[Row]) -> list[Any]:
     """The values of one column, as the driver takes them."""
-    if bind is None:
-        return [row[name] for row in rows]
+    if bind is None or bind is as_whole:
+        plain = [row[name] for row in rows]
+        if bind is None or are_whole(plain):
+            return plain
+        wrong = next(value for value in plain if not are_whole([value]))
+        raise unfit(table.c[name], wrong, "not a whole number")
     values: list[Any] = []
     try:
         for row in rows:

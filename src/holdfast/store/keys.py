@@ -82,9 +82,16 @@ _keys: WeakKeyDictionary[type[Model], Key] = WeakKeyDictionary()
 
 
 def key_of(model: type[Model]) -> Key:
-    """The key of `model`."""
-    found = _keys.get(model)
+    """The key of `model`.
+
+    Raises:
+        InvalidValue: it is no model with a table.
+    """
+    found = _keys.get(model) if isinstance(model, type) else None
     if found is None:
+        if not isinstance(model, type) or not issubclass(model, Model) or not hasattr(model, "__table__"):
+            told = getattr(model, "__name__", None) or f"an object of {type(model).__name__}"
+            raise InvalidValue(f"unit[…] takes a model, a class that inherits from Model and has a table, not {told}")
         found = _keys[model] = Key(model)
     return found
 

@@ -14,6 +14,7 @@ from holdfast.settings import Settings
 from holdfast.store.libsql_connection import Connection
 from holdfast.store.libsql_http import check_installed
 from holdfast.store.urls import LIBSQL
+from holdfast.store.whole_numbers import be_strict
 
 
 def create_engines(url: URL, settings: Settings) -> tuple[AsyncEngine, AsyncEngine]:
@@ -41,6 +42,7 @@ def _engine(url: URL, settings: Settings, *, connections: int, begin: str, read_
         hide_parameters=True,
         connect_args={"async_creator_fn": connect_one},
     )
+    be_strict(engine.sync_engine)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 

@@ -12,6 +12,7 @@ from sqlalchemy.sql import visitors
 from holdfast.errors import MissingExtra, StoreError
 from holdfast.settings import Settings
 from holdfast.store.scope import ScopedSession
+from holdfast.store.whole_numbers import be_strict
 
 
 def create_engine(url: URL, settings: Settings, *, read_only: bool = False) -> AsyncEngine:
@@ -48,6 +49,7 @@ def create_engine(url: URL, settings: Settings, *, read_only: bool = False) -> A
         hide_parameters=True,
         connect_args={**arguments, "async_creator_fn": connect_one},
     )
+    be_strict(engine.sync_engine)
     event.listen(engine.sync_engine, "checkout", _replace_if_closed)
     event.listen(engine.sync_engine, "checkin", _let_write)
     if settings.pooler == "transaction" and milliseconds:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Select, inspect, select
-from sqlalchemy.orm import load_only, selectinload
+from sqlalchemy import Boolean, ColumnElement, Integer, Numeric, Select, inspect, select
+from sqlalchemy.orm import QueryableAttribute, load_only, selectinload
+from sqlalchemy.sql import ClauseElement
 
 from holdfast.errors import InvalidValue
 from holdfast.model import BlindIndex, Encrypted, Model, SoftDeleted
@@ -40,8 +41,18 @@ class Query(Generic[M]):
     searched: Search | None = None
 
     def where(self, *conditions: ColumnElement[bool], **equal: Any) -> Query[M]:
-        """Rows for which all hold: SQLAlchemy conditions, or `column=value` (None asks for NULL)."""
-        named = tuple(self.column(name) == value for name, value in equal.items())
+        """Rows for which all hold: SQLAlchemy conditions, or `column=value` (None asks for NULL).
+
+        Raises:
+            InvalidValue: a condition is none, the model has no such column, or a number is compared with a text.
+        """
+        for condition in conditions:
+            if not isinstance(condition, ClauseElement | bool) and not hasattr(condition, "__clause_element__"):
+                raise InvalidValue(
+                    f"where(…) takes conditions such as {self.model.__name__}.id == key, or column=value, not"
+                    f" {shown(condition)}; what is SQL goes into text(…)"
+                )
+        named = tuple(self._equal(name, value) for name, value in equal.items())
         return replace(self, conditions=self.conditions + conditions + named)
 
     def search(self, text: str) -> Query[M]:
@@ -58,9 +69,13 @@ class Query(Generic[M]):
             raise InvalidValue("a query has one search; put all words into it")
         return replace(self, searched=Search.of(self.model, text))
 
-    def order_by(self, *names: str) -> Query[M]:
-        """Sort by columns, `-name` for descending; NULLs come last; the key breaks ties."""
-        orders = tuple((name.removeprefix("-"), name.startswith("-")) for name in names)
+    def order_by(self, *names: str | QueryableAttribute[Any]) -> Query[M]:
+        """Sort by columns, `-name` for descending; NULLs come last; the key breaks ties.
+
+        Raises:
+            InvalidValue: what is given is no column of the model, or one that is encrypted.
+        """
+        orders = tuple(map(self._order, names))
         for name, _ in orders:
             if isinstance(self.column(name).expression.type, Encrypted | BlindIndex):
                 raise InvalidValue(f"{self.model.__name__}.{name} is encrypted, so rows cannot be sorted by it")
@@ -80,14 +95,13 @@ class Query(Generic[M]):
 
     def limit(self, rows: int | None) -> Query[M]:
         """At most this many rows."""
-        if rows is not None and rows < 0:
-            raise InvalidValue(f"limit({rows}) must be 0 or more")
+        if rows is not None:
+            whole(rows, "limit({})", least=0)
         return replace(self, at_most=rows)
 
     def offset(self, rows: int) -> Query[M]:
         """Leave out the first rows; the database still reads them, so prefer pages by cursor."""
-        if rows < 0:
-            raise InvalidValue(f"offset({rows}) must be 0 or more")
+        whole(rows, "offset({})", least=0)
         return replace(self, skip=rows)
 
     def with_deleted(self) -> Query[M]:
@@ -139,6 +153,23 @@ class Query(Generic[M]):
             raise InvalidValue(f"{self.model.__name__} has no column {name!r}; it has {known}")
         return getattr(self.model, name)
 
+    def _equal(self, name: str, value: Any) -> ColumnElement[bool]:
+        column = self.column(name)
+        # SQLite would compare them, and find nothing.
+        if isinstance(value, str | bytes) and isinstance(column.expression.type, Integer | Numeric | Boolean):
+            raise InvalidValue(f"{self.model.__name__}.{name} holds numbers and equals no {type(value).__name__}")
+        return column == value  # type: ignore[no-any-return]
+
+    def _order(self, name: str | QueryableAttribute[Any]) -> Order:
+        if isinstance(name, QueryableAttribute) and name.class_ is self.model:
+            return name.key, False
+        if not isinstance(name, str):
+            raise InvalidValue(
+                f"order_by(…) takes columns of {self.model.__name__} by name, 'title', or '-title' for descending, not"
+                f" {shown(name)}"
+            )
+        return name.removeprefix("-"), name.startswith("-")
+
     def _meaning(self, deleted: Deleted) -> Query[M]:
         if not issubclass(self.model, SoftDeleted):
             raise InvalidValue(f"rows of {self.model.__name__} are deleted for good; declare it with SoftDeleted")
@@ -162,6 +193,20 @@ class Query(Generic[M]):
             loader = selectinload(attribute) if loader is None else loader.selectinload(attribute)
             model = relationships[name].mapper.class_
         return loader
+
+
+def whole(value: Any, what: str, *, least: int) -> None:
+    """Raise `InvalidValue` unless `value` is a whole number from `least` on; `what` is the call, `{}` its place."""
+    if type(value) is not int or not least <= value < 2**63:
+        raise InvalidValue(f"{what.format(shown(value))} must be a whole number, {least} or more, within 64 bits")
+
+
+def shown(value: Any) -> str:
+    """`value` as a message tells it: what it is, where it is long."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"one of {value.bit_length()} bits"
+    text = str(value) if isinstance(value, QueryableAttribute) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 @lru_cache(maxsize=512)

@@ -14,7 +14,7 @@ from holdfast.model.encrypted import blinded
 from holdfast.store import bulk
 from holdfast.store.keys import key_of
 from holdfast.store.pages import Cursors, Page, beyond, keyset_orders, place
-from holdfast.store.query import Query, order_terms
+from holdfast.store.query import Query, order_terms, shown, whole
 from holdfast.store.scope import DELETED
 
 if TYPE_CHECKING:
@@ -83,20 +83,21 @@ class Repository(Generic[M]):
 
     async def first(self, query: Query[M]) -> M | None:
         """The first row of the query, or None."""
+        query = self._mine(query)
         at_most = 1 if query.at_most is None else min(1, query.at_most)
         return (await self.unit.execute(query.limit(at_most).build())).scalars().first()
 
     async def list(self, query: Query[M] | None = None) -> list[M]:
         """All rows of the query, in memory: bound it with `limit`, or use `page` or `stream`."""
-        return list((await self.unit.execute((query or self.query()).build())).scalars())
+        return list((await self.unit.execute(self._mine(query).build())).scalars())
 
     async def count(self, query: Query[M] | None = None) -> int:
         """How many rows the query has, its limit and offset left aside."""
-        return cast(int, (await self.unit.execute(self._counting(query or self.query()))).scalar_one())
+        return cast(int, (await self.unit.execute(self._counting(self._mine(query)))).scalar_one())
 
     async def exists(self, query: Query[M] | None = None) -> bool:
         """Whether the query has a row."""
-        statement = (query or self.query()).filtered(select(literal_column("1")).select_from(self.model)).limit(1)
+        statement = self._mine(query).filtered(select(literal_column("1")).select_from(self.model)).limit(1)
         return (await self.unit.execute(statement)).first() is not None
 
     async def page(
@@ -126,13 +127,15 @@ class Repository(Generic[M]):
                 order of relevance and `number` is not given.
             ConfigurationError: in production there is no key to sign the cursor with.
         """
-        if not 1 <= limit <= PAGE_LIMIT:
-            raise InvalidValue(f"a page has 1 to {PAGE_LIMIT} rows, not {limit}")
+        if type(limit) is not int or not 1 <= limit <= PAGE_LIMIT:
+            raise InvalidValue(f"a page has 1 to {PAGE_LIMIT} rows, not {shown(limit)}")
         if after is not None and number is not None:
             raise InvalidValue("a page is asked for by after=… or by number=…, not by both")
-        if number is not None and not 1 <= number <= _LAST_PAGE:
-            raise InvalidValue(f"pages are numbered from 1 to {_LAST_PAGE}, not {number}")
-        query = query or self.query()
+        if after is not None and not isinstance(after, str):
+            raise InvalidValue(f"after={shown(after)} is no cursor; give the `next` of the page before, which is text")
+        if number is not None and (type(number) is not int or not 1 <= number <= _LAST_PAGE):
+            raise InvalidValue(f"pages are numbered from 1 to {_LAST_PAGE}, not {shown(number)}")
+        query = self._mine(query)
         if query.at_most is not None or query.skip:
             raise InvalidValue("a page has its own size and place; leave limit and offset out of its query")
         ranked = query.searched is not None and not query.orders
@@ -167,7 +170,8 @@ class Repository(Generic[M]):
 
         To stop early, close it: `async with contextlib.aclosing(repository.stream()) as rows: …`.
         """
-        statement = (query or self.query()).build().execution_options(yield_per=batch)
+        whole(batch, "stream(batch={})", least=1)
+        statement = self._mine(query).build().execution_options(yield_per=batch)
         with self.unit.translated():
             result = await self.unit.session.stream(statement)
             try:
@@ -181,8 +185,13 @@ class Repository(Generic[M]):
         """Insert one row now.
 
         Raises:
-            Conflict: a unique key is taken.
+            Conflict: a unique key is taken. InvalidValue: it is no instance of this model.
         """
+        if not isinstance(row, self.model):
+            raise InvalidValue(
+                f"unit[{self.model.__name__}].add(…) takes a {self.model.__name__}(…), not {_told(row)}; many rows as"
+                " dicts go into add_many"
+            )
         self.unit.add(row)
         await self.unit.flush()
         return row
@@ -312,6 +321,7 @@ class Repository(Generic[M]):
     def _expected(self, expect: int | None) -> tuple[ColumnElement[bool], ...]:
         if expect is None:
             return ()
+        whole(expect, "expect={}", least=0)
         if not issubclass(self.model, Versioned):
             raise InvalidValue(f"{self.model.__name__} has no version to expect; declare it with Versioned")
         return (self.model.version == expect,)
@@ -327,5 +337,18 @@ class Repository(Generic[M]):
             f"{self.model.__name__} {key} is at version {current[0]}, not {expect} any more; read it again and retry"
         )
 
+    def _mine(self, query: Query[M] | None) -> Query[M]:
+        """The query, or that of all rows."""
+        if query is None:
+            return self.query()
+        if not isinstance(query, Query) or query.model is not self.model:
+            of = f"a query of {query.model.__name__}" if isinstance(query, Query) else _told(query)
+            raise InvalidValue(f"unit[{self.model.__name__}] takes a Query({self.model.__name__}), not {of}")
+        return query
+
     def _counting(self, query: Query[M]) -> Select[tuple[int]]:
         return query.filtered(select(func.count()).select_from(self.model))
+
+
+def _told(row: Any) -> str:
+    return f"a {type(row).__name__}"

@@ -15,6 +15,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from holdfast.settings import Settings
 from holdfast.store.failures import is_retryable
+from holdfast.store.whole_numbers import be_strict
 
 BUSY_TIMEOUT = 30.0  # seconds a writer waits for another process' transaction
 
@@ -65,6 +66,7 @@ def _engine(url: URL, settings: Settings, *, connections: int, begin: str, pragm
         connect_args={"async_creator_fn": connect_one},
     )
     event.listen(engine.sync_engine, "invalidate", _interrupt)
+    be_strict(engine.sync_engine)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from sqlalchemy import Executable, Result, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from holdfast.errors import StoreError
+from holdfast.errors import InvalidValue, StoreError
 from holdfast.model import Model
 from holdfast.store.failures import Translated, is_of_the_driver
 from holdfast.store.repository import Repository
@@ -72,6 +72,9 @@ class Unit:
     def add(self, *rows: Model) -> None:
         """Insert `rows` when the unit flushes: before its next statement, at the latest at commit."""
         self.must_write("add")
+        for row in rows:
+            if not isinstance(row, Model):
+                raise InvalidValue(f"unit.add(…) takes instances of models, not a {type(row).__name__}")
         with self._translated:
             self.session.add_all(rows)
 
