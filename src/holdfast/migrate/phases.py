@@ -20,19 +20,21 @@ Operation = ops.MigrateOperation
 
 @dataclass
 class Plan:
-    """The operations of up to three migrations.
+    """The operations of up to five migrations.
 
     Attributes:
         expand: additions, in one transaction, before the deployment.
         build: what PostgreSQL does step by step, before the deployment.
+        tighten: what the old program need not keep, as NOT NULL, step by step, after it.
         drop_indexes: indexes that are dropped without blocking, after it.
         contract: removals, in one transaction, after it; also of columns that those indexes name.
-        unfilled: columns that are to be NOT NULL and for which the rows that are there have no value.
+        unfilled: columns that are to be NOT NULL and for which rows may have no value.
         rewrites: columns whose new type makes PostgreSQL write the table anew, or fails for some rows.
     """
 
     expand: list[Operation] = field(default_factory=list)
     build: list[Operation] = field(default_factory=list)
+    tighten: list[Operation] = field(default_factory=list)
     drop_indexes: list[Operation] = field(default_factory=list)
     contract: list[Operation] = field(default_factory=list)
     unfilled: list[str] = field(default_factory=list)
@@ -88,7 +90,8 @@ def _add_column(operation: Any, plan: Plan) -> None:
         plan.unfilled.append(f"{operation.table_name}.{column.name}")
         # Another column: this one is the model's.
         operation.column = Column(column.name, column.type, nullable=True, comment=column.comment)
-        plan.build.append(SetNotNullOp(operation.table_name, str(column.name)))
+        # Not before the deployment: the old program writes rows without it.
+        plan.tighten.append(SetNotNullOp(operation.table_name, str(column.name)))
     plan.expand.append(operation)
 
 
@@ -112,7 +115,8 @@ def _drop_column(operation: Any, plan: Plan) -> None:
 def _alter_column(operation: Any, plan: Plan) -> None:
     if operation.modify_nullable is False:
         operation.modify_nullable = None
-        plan.build.append(SetNotNullOp(operation.table_name, operation.column_name))
+        plan.unfilled.append(f"{operation.table_name}.{operation.column_name}")
+        plan.tighten.append(SetNotNullOp(operation.table_name, operation.column_name))
     if operation.modify_type is not None:
         plan.rewrites.append(f"{operation.table_name}.{operation.column_name}")
     if operation.has_changes():

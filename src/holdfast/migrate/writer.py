@@ -45,7 +45,7 @@ async def write_empty(migrations: Migrations, title: str) -> Written:
 
 
 async def write_new(migrations: Migrations, title: str) -> Written:
-    """Write what brings the migrations to the models, in up to four files; none when nothing differs.
+    """Write what brings the migrations to the models, in up to five files; none when nothing differs.
 
     Raises:
         MigrationError: a migration that is there fails in the scratch.
@@ -98,6 +98,7 @@ def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) 
     parts: list[tuple[str, files.Phase, bool, Sequence[ops.MigrateOperation]]] = [
         ("", "pre", True, plan.expand),
         (" build", "pre", False, plan.build),
+        (" tighten", "post", False, plan.tighten),
         # Before the columns that they name: taken back, they come after those.
         (" drop indexes", "post", False, plan.drop_indexes),
         (" contract", "post", True, plan.contract),
@@ -108,7 +109,7 @@ def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) 
             continue
         up, used = generate.render(operations, connection)
         down, used_down = generate.render(generate.reversed_operations(operations), connection)
-        if suffix == " build":
+        if suffix == " tighten":
             up = _fill(plan.unfilled) + up
         drafts.append(
             _Draft(
@@ -125,7 +126,8 @@ def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) 
 
 def _fill(columns: Sequence[str]) -> str:
     return "".join(
-        f"    # The rows that are there have no {column}: fill them (`holdfast.migrate.backfill`), then remove this.\n"
+        f"    # Rows may have no {column}, also those that the old program wrote meanwhile: fill them\n"
+        "    # (`holdfast.migrate.backfill`), then remove this.\n"
         f'    raise NotImplementedError("fill {column} before it is made NOT NULL")\n'
         for column in columns
     )
