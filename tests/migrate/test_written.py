@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, get_origin
 
 import pytest
-from sqlalchemy import MetaData
-from sqlalchemy.orm import Mapped
+from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import Model
-from holdfast.migrate import writer
-from holdfast.model import NAMING
+from holdfast.errors import MigrationError
+from holdfast.migrate import inspection, writer
+from holdfast.model import NAMING, Amount
 from holdfast.store import Store
 from tests.migrate.versions import fill, migrations
 
@@ -71,3 +72,49 @@ async def test_what_the_old_program_leaves_empty_is_filled_and_not_null_after_th
     ]
     with pytest.raises(Exception, match=r"(?i)null"):
         await run(store, "INSERT INTO customers (name, nick) VALUES ('old', 'o')")
+
+
+async def test_what_cannot_run_is_told_and_no_file_is_left(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = migrations(store, folder, version(customers={"name": Mapped[str]}))
+    await writer.write_new(begun, "Begin")
+    monkeypatch.setattr(writer.generate, "render", lambda *given: ("    raise ValueError('as written')", set()))
+    grown = migrations(store, folder, version(customers={"name": Mapped[str], "nick": Mapped[str | None]}))
+    with pytest.raises(MigrationError, match=r"nothing was written, for .*0002_more .*as written.*--empty"):
+        await writer.write_new(grown, "More")
+    assert [file.revision for file in grown.files()] == ["0001_begin"]
+
+
+def indexed() -> dict[str, Any]:
+    return {
+        "x": Mapped[int],
+        "k": mapped_column(String, nullable=False, index=True),
+        "u": mapped_column(String, unique=True),
+        "amount": mapped_column(Amount(), default=0),
+        "p_id": mapped_column(ForeignKey("p.id")),
+        "__table_args__": (
+            CheckConstraint("x > 0 AND length(k) < 9", name="both"),
+            Index("ix_a_x_k", "x", "k"),
+            Index("ix_a_part", "x", postgresql_where=text("k <> ''"), sqlite_where=text("k <> ''")),
+            UniqueConstraint("x", "k"),
+        ),
+    }
+
+
+async def test_a_column_goes_with_all_that_names_it(store: Store, folder: Path) -> None:
+    p = {"n": Mapped[int]}
+    begun = migrations(store, folder, version(p=p, a=indexed()))
+    await writer.write_new(begun, "Begin")
+    await begun.up()
+    await run(store, "INSERT INTO a (x, k, u) VALUES (1, 'k', 'u')")
+    less = migrations(store, folder, version(p=p, a={"x": Mapped[int]}))
+    await writer.write_new(less, "Less")
+    await less.up()
+    assert await inspection.undeclared(less) == []
+    assert await inspection.drift(less) == []
+    await less.down(to="0001_begin")
+    assert await query(store, "SELECT x, k FROM a") == [(1, "")]
+    assert await inspection.drift(less) == []
+    await less.up()
+    assert await inspection.drift(less) == []
