@@ -12,10 +12,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import Model
 from holdfast.errors import MigrationError
-from holdfast.migrate import inspection, writer
+from holdfast.migrate import Limits, Migrations, execution, inspection, writer
 from holdfast.model import NAMING, Amount
 from holdfast.store import Store
-from tests.migrate.versions import fill, migrations
+from tests.migrate.versions import fill, migrations, write
 
 _numbers = count()
 
@@ -86,6 +86,62 @@ async def test_what_cannot_run_is_told_and_no_file_is_left(
     assert [file.revision for file in grown.files()] == ["0001_begin"]
 
 
+def changed_index() -> tuple[Any, Any, list[str]]:
+    columns = {"x": Mapped[int], "y": Mapped[int]}
+    return (
+        {"a": {**columns, "__table_args__": (Index("ix_a_x", "x"), UniqueConstraint("x", name="uq_a"))}},
+        {"a": {**columns, "__table_args__": (Index("ix_a_x", "x", "y"), UniqueConstraint("x", "y", name="uq_a"))}},
+        ["INSERT INTO a (x, y) VALUES (1, 1)"],
+    )
+
+
+def changed_foreign_key() -> tuple[Any, Any, list[str]]:
+    a = {"x": Mapped[int]}
+    return (
+        {"a": a, "b": {"n": Mapped[int], "a_id": mapped_column(ForeignKey("a.id"))}},
+        {"a": a, "b": {"n": Mapped[int], "a_id": mapped_column(ForeignKey("a.id", ondelete="CASCADE"))}},
+        ["INSERT INTO a (x) VALUES (1)", "INSERT INTO b (n, a_id) SELECT 1, id FROM a"],
+    )
+
+
+CHANGES = {change.__name__: change for change in (changed_index, changed_foreign_key)}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_leads_there_and_back_and_there_again(store: Store, folder: Path, change: str) -> None:
+    before, after, rows = CHANGES[change]()
+    begun = migrations(store, folder, version(**before))
+    await writer.write_new(begun, "Begin")
+    await begun.up()
+    await run(store, *rows)
+    grown = migrations(store, folder, version(**after))
+    written = await writer.write_new(grown, "Change")
+    assert written.paths
+    assert written.left == ()
+    fill(folder)
+    for _ in range(2):
+        await grown.up()
+        assert await inspection.undeclared(grown) == []
+        assert await inspection.drift(grown) == []
+        assert (await writer.write_new(grown, "Again")).paths == ()
+        await _writes_are_captured(store, grown)
+        await grown.down(to="0001_begin")
+        assert await inspection.drift(grown) == []
+        await _writes_are_captured(store, grown)
+    assert await inspection.irreversible(grown) == []
+
+
+async def _writes_are_captured(store: Store, runner: Migrations) -> None:
+    """All rows are there, and an update of each lands in the journal."""
+    for table in sorted(runner.metadatas[0].tables):
+        before = await query(store, "SELECT count(*) FROM holdfast_journal")
+        rows = await query(store, f"SELECT count(*) FROM {table}")
+        assert rows == [(1,)]
+        await run(store, f"UPDATE {table} SET id = id, {'x = x' if table == 'a' else 'n = n'}")
+        after = await query(store, "SELECT count(*) FROM holdfast_journal")
+        assert after[0][0] > before[0][0], table
+
+
 def indexed() -> dict[str, Any]:
     return {
         "x": Mapped[int],
@@ -118,3 +174,57 @@ async def test_a_column_goes_with_all_that_names_it(store: Store, folder: Path) 
     assert await inspection.drift(less) == []
     await less.up()
     assert await inspection.drift(less) == []
+
+
+async def test_an_index_or_unique_key_of_the_name_that_is_another_one_is_not_taken_for_it(
+    postgres: Store, folder: Path
+) -> None:
+    await run(
+        postgres, "CREATE TABLE t (x INTEGER, y INTEGER, CONSTRAINT uq_t UNIQUE (x))", "CREATE INDEX ix_t ON t (x)"
+    )
+    more = "transactional = False"
+    write(folder, "a", "op.create_index('ix_t', 't', ['x', 'y'], postgresql_concurrently=True)", more=more)
+    with pytest.raises(
+        MigrationError, match=r"has an index ix_t already, .*btree \(x\), not btree \(x, y\).*rename_index"
+    ):
+        await migrations(postgres, folder).up()
+    write(folder, "a", "op.add_unique('uq_t', 't', ['x', 'y'])", more=more)
+    with pytest.raises(MigrationError, match=r"unique key uq_t already, of x; .*rename_constraint"):
+        await migrations(postgres, folder).up()
+    both = "op.create_index('ix_t', 't', ['x'], postgresql_concurrently=True); op.add_unique('uq_t', 't', ['x'])"
+    write(folder, "a", both, more=more)
+    await migrations(postgres, folder).up()
+
+
+@pytest.mark.parametrize("dies_after", range(1, 7))
+async def test_a_foreign_key_that_is_replaced_is_taken_up_where_it_stopped(
+    postgres: Store, folder: Path, dies_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run(
+        postgres,
+        "CREATE TABLE a (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE b (a_id INTEGER CONSTRAINT fk REFERENCES a (id))",
+    )
+    key = "op.add_foreign_key('fk', 'b', 'a', ['a_id'], ['id'], ondelete='CASCADE', replace=True)"
+    write(folder, "a", key, more="transactional = False")
+    done, patiently = 0, execution.patiently
+
+    def dying(work: Any, limits: Limits) -> Any:
+        nonlocal done
+        outcome = patiently(work, limits)
+        done += 1
+        if done == dies_after:
+            raise RuntimeError("killed after the database did it")
+        return outcome
+
+    monkeypatch.setattr(execution, "patiently", dying)
+    runner = migrations(postgres, folder)
+    if dies_after < 6:
+        with pytest.raises(MigrationError, match="killed"):
+            await runner.up()
+    monkeypatch.setattr(execution, "patiently", patiently)
+    await runner.up()
+    found = await query(
+        postgres, "SELECT conname, confdeltype::text, convalidated FROM pg_constraint WHERE contype = 'f'"
+    )
+    assert found == [("fk", "c", True)]

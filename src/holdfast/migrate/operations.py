@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from alembic.operations import Operations, ops
 from sqlalchemy.schema import CreateIndex, DropIndex
 
+from holdfast.errors import MigrationError
 from holdfast.journal.capture import CapturedTable
 from holdfast.journal.shapes import Column, Shape
 from holdfast.migrate.steps import Step, concurrent_drop, concurrent_index, partitioned_index, plain_drop
@@ -188,6 +189,13 @@ class ValidateConstraintOp(SteppedOp):
             operations.execute(self.steps(operations)[0].sql)
 
 
+_UNIQUE = "WHERE c.contype = 'u' AND c.conrelid = to_regclass($1) AND c.conname = $2"
+_COLUMNS = """(
+    SELECT array_agg(a.attname::text ORDER BY k.n) FROM unnest(c.conkey) WITH ORDINALITY k (number, n)
+    JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number
+)"""
+
+
 @Operations.register_operation("add_unique")
 class AddUniqueOp(SteppedOp):
     """A unique constraint whose index is built while others write."""
@@ -219,11 +227,24 @@ class AddUniqueOp(SteppedOp):
         quote = operations.impl.dialect.identifier_preparer.quote
         table, name = quote(self.table_name), quote(self.constraint_name)
         columns = ", ".join(quote(column) for column in self.columns)
-        there = "SELECT count(*) > 0 FROM pg_constraint WHERE conrelid = to_regclass($1) AND conname = $2"
-        done = (there, (table, self.constraint_name))
+        there = f"SELECT count(*) > 0 FROM pg_constraint c {_UNIQUE} AND {_COLUMNS} = $3"  # noqa: S608  constants
+        done = (there, (table, self.constraint_name, self.columns))
+        self._refuse_another(operations)
         build = concurrent_index(name, f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} ({columns})", done=[done])
         use = f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}"
         return [*build, Step(use, done=[done])]
+
+    def _refuse_another(self, operations: Operations) -> None:
+        if operations.migration_context.as_sql:
+            return
+        given = (operations.impl.dialect.identifier_preparer.quote(self.table_name), self.constraint_name)
+        there = f"SELECT {_COLUMNS} FROM pg_constraint c {_UNIQUE}"  # noqa: S608  constants
+        columns = operations.get_bind().exec_driver_sql(there, given).scalar()
+        if columns is not None and list(columns) != self.columns:
+            raise MigrationError(
+                f"{self.table_name} has a unique key {self.constraint_name} already, of {', '.join(columns)}; add the"
+                " new one under another name, drop the old one, and rename it with op.rename_constraint"
+            )
 
     def at_once(self, operations: Operations) -> None:
         with operations.batch_alter_table(self.table_name) as batch:
@@ -312,6 +333,7 @@ def steps_of(operation: ops.MigrateOperation, operations: Operations) -> list[St
         text = str(CreateIndex(index).compile(dialect=operations.impl.dialect))
         preparer = operations.impl.dialect.identifier_preparer
         parts = partitions_of(operations, operation.table_name)
+        _refuse_another(operations, operation, text, str(index.name))
         if parts is None:
             return concurrent_index(preparer.format_index(index), text)
         return partitioned_index(str(index.name), operation.table_name, text, parts, preparer.quote)
@@ -323,6 +345,39 @@ def steps_of(operation: ops.MigrateOperation, operations: Operations) -> list[St
             return plain_drop(quoted)
         return concurrent_drop(quoted, text)
     return None
+
+
+_DEFINITION = """
+    SELECT regexp_replace(pg_get_indexdef(indexrelid), '^CREATE (UNIQUE )?INDEX .*? ON .*? USING ', '\\1')
+    FROM pg_index WHERE indexrelid = to_regclass($1) AND indisvalid
+"""
+
+
+def _refuse_another(operations: Operations, operation: ops.CreateIndexOp, create: str, name: str) -> None:
+    """Raise `MigrationError` when there is an index of that name which is not the one that is to be built.
+
+    An interrupted run may have built it: then it is the same, as PostgreSQL says it of one on an empty copy.
+    """
+    if operations.migration_context.as_sql:
+        return
+    quote = operations.impl.dialect.identifier_preparer.quote
+    connection = operations.get_bind()
+    there = connection.exec_driver_sql(_DEFINITION, (quote(name),)).scalar()
+    if there is None:
+        return
+    table = quote(operation.table_name)
+    nested = connection.begin_nested()
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE holdfast_copy (LIKE {table})")
+    copied = create.replace(" CONCURRENTLY ", " ", 1)
+    copied = copied.replace(f" {quote(name)} ON {table} ", " holdfast_copied ON holdfast_copy ", 1)
+    connection.exec_driver_sql(copied)
+    wanted = connection.exec_driver_sql(_DEFINITION, ("holdfast_copied",)).scalar()
+    nested.rollback()
+    if there != wanted:
+        raise MigrationError(
+            f"{operation.table_name} has an index {name} already, and another one: {there}, not {wanted}; build the"
+            " new one under another name, drop the old one, and rename it with op.rename_index"
+        )
 
 
 def partitions_of(operations: Operations, table: str) -> list[str] | None:

@@ -6,16 +6,21 @@ gone what takes away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from alembic.operations import ops
 from sqlalchemy import Column
+from sqlalchemy.sql.elements import conv
 
+from holdfast.migrate.foreign_keys import AddForeignKeyOp
 from holdfast.migrate.operations import AddUniqueOp, SetNotNullOp, ValidateConstraintOp, table_of
+from holdfast.migrate.renames import RenameConstraintOp, RenameIndexOp
 
 Operation = ops.MigrateOperation
+_DROPS = ops.DropIndexOp | ops.DropConstraintOp
+_MAKES = ops.CreateIndexOp | ops.CreateUniqueConstraintOp
 
 
 @dataclass
@@ -41,17 +46,75 @@ class Plan:
     rewrites: list[str] = field(default_factory=list)
 
 
-def arrange(found: Sequence[Operation]) -> Plan:
-    """Put what the comparison found into its phases."""
+def arrange(found: Sequence[Operation], parted: Collection[str] = ()) -> Plan:
+    """Put what the comparison found into its phases; `parted` are the tables in partitions."""
     plan = Plan()
     made = {operation.table_name for operation in found if isinstance(operation, ops.CreateTableOp)}
-    for operation in found:
-        if isinstance(operation, ops.ModifyTableOps):
-            for part in operation.ops:
-                _place(part, plan, made)
+    flat = [part for one in found for part in (one.ops if isinstance(one, ops.ModifyTableOps) else [one])]
+    replaced = _replaced(flat)
+    for operation in _keys(flat, parted, plan):
+        _place(operation, plan, made)
+    for table, name, is_index in replaced:
+        if is_index:
+            plan.drop_indexes.append(RenameIndexOp(table, _beside(name), name))
         else:
-            _place(operation, plan, made)
+            plan.contract.append(RenameConstraintOp(table, _beside(name), name))
     return plan
+
+
+def _keys(found: Sequence[Any], parted: Collection[str], plan: Plan) -> list[Any]:
+    """The rest of `found`, without the foreign keys that change and keep their name, and those of partitions.
+
+    A changed one holds once no old program is left: what is deleted with what may be another thing then.
+    """
+    made = {(o.source_table, _named(o)): o for o in found if isinstance(o, ops.CreateForeignKeyOp)}
+    rest = []
+    for operation in found:
+        if isinstance(operation, ops.DropConstraintOp):
+            new = made.get((operation.table_name, _named(operation)))
+            old = operation.reverse() if new is not None else None
+            if new is not None and isinstance(old, ops.CreateForeignKeyOp):
+                plan.tighten.append(AddForeignKeyOp.of(new, replaced=AddForeignKeyOp.of(old)))
+                made.pop((operation.table_name, _named(operation)))
+                continue
+        rest.append(operation)
+    kept = []
+    for operation in rest:
+        if isinstance(operation, ops.CreateForeignKeyOp):
+            if (operation.source_table, _named(operation)) not in made:
+                continue
+            if operation.source_table in parted:
+                plan.build.append(AddForeignKeyOp.of(operation))
+                continue
+        kept.append(operation)
+    return kept
+
+
+def _replaced(found: Sequence[Any]) -> list[tuple[str, str, bool]]:
+    """What changes and keeps its name: table, name, whether it is an index. The new one has another name first.
+
+    So it can be made while the old one is there and used, in both directions.
+    """
+    dropped = {(operation.table_name, _named(operation)) for operation in found if isinstance(operation, _DROPS)}
+    replaced = []
+    for operation in found:
+        if not isinstance(operation, _MAKES) or (table_of(operation), _named(operation)) not in dropped:
+            continue
+        name = _named(operation)
+        replaced.append((table_of(operation), name, isinstance(operation, ops.CreateIndexOp)))
+        if isinstance(operation, ops.CreateIndexOp):
+            operation.index_name = _beside(name)
+        else:
+            operation.constraint_name = conv(_beside(name))
+    return replaced
+
+
+def _named(operation: Any) -> str:
+    return str(operation.index_name if hasattr(operation, "index_name") else operation.constraint_name)
+
+
+def _beside(name: str) -> str:
+    return f"{name[:58]}_next"
 
 
 def _place(operation: Any, plan: Plan, made: set[str]) -> None:

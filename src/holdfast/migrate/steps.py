@@ -62,12 +62,17 @@ def partitioned_index(
     whole = create.replace(" CONCURRENTLY ", " ", 1).replace(f" ON {quote(table)} ", f" ON ONLY {quote(table)} ", 1)
     steps = [Step(whole, done=[(_IS_THERE, (quote(name),))])]
     for partition in partitions:
-        part = f"{partition}_{name}"[:_NAME]
+        part = of_partition(partition, name)
         of_part = create.replace(f" {quote(name)} ON {quote(table)} ", f" {quote(part)} ON {quote(partition)} ", 1)
         attached = (_IS_ATTACHED, (quote(part),))
         steps += concurrent_index(quote(part), of_part, done=[attached])
         steps.append(Step(f"ALTER INDEX {quote(name)} ATTACH PARTITION {quote(part)}", done=[attached]))
     return steps
+
+
+def of_partition(partition: str, name: str) -> str:
+    """What the part of an index or constraint `name` is called that a partition has."""
+    return f"{partition}_{name}"[:_NAME]
 
 
 def plain_drop(quoted: str) -> list[Step]:

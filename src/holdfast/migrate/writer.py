@@ -18,6 +18,7 @@ from holdfast.migrate.inspection import Replayed, replay, undeclared
 from holdfast.migrate.runner import Migrations
 from holdfast.migrate.scratch import scratch
 from holdfast.migrate.search import search_changes
+from holdfast.store import Monthly
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +127,8 @@ class _Draft(msgspec.Struct, kw_only=True):
 
 def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) -> tuple[list[_Draft], phases.Plan]:
     found = generate.compare(connection, migrations.metadatas)
-    plan = phases.arrange(found)
+    parted = {model.__tablename__ for model in migrations.models if model.__policy__.aspect(Monthly) is not None}
+    plan = phases.arrange(found, parted)
     generate.amounts_of(plan)
     generate.unchecks(connection, plan)
     dropped = [operation.table_name for operation in found if isinstance(operation, ops.DropTableOp)]
