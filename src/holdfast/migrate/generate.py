@@ -28,7 +28,7 @@ from holdfast.migrate.operations import (
     UncheckAmountsOp,
     ValidateConstraintOp,
 )
-from holdfast.migrate.schema import is_ours, partitions
+from holdfast.migrate.schema import is_ours, partitions, reading_indexes
 from holdfast.model import (
     Amount,
     BlindIndex,
@@ -65,7 +65,8 @@ def compare(connection: Connection, metadatas: Sequence[MetaData]) -> list[ops.M
     with warnings.catch_warnings():
         # It looks at the journal's tables too, before it leaves them out.
         warnings.filterwarnings("ignore", "Did not recognize type 'pg_snapshot'")
-        script = produce_migrations(context, list(metadatas))  # type: ignore[arg-type]
+        with reading_indexes():
+            script = produce_migrations(context, list(metadatas))  # type: ignore[arg-type]
     assert script.upgrade_ops is not None
     found = list(script.upgrade_ops.ops)
     for operation in found:

@@ -15,7 +15,7 @@ from holdfast.errors import MigrationError
 from holdfast.journal import schema as journal_schema
 from holdfast.journal.capture import CapturedTable, captured_tables
 from holdfast.migrate import history, schema
-from holdfast.migrate.execution import Seen, keeping_triggers, run_script
+from holdfast.migrate.execution import Seen, run_script
 from holdfast.migrate.files import Direction, MigrationFile, Phase
 from holdfast.migrate.operations import CaptureOp, ReleaseOp, steps_of
 from holdfast.migrate.runner import Migrations, failed
@@ -132,11 +132,7 @@ async def irreversible(migrations: Migrations) -> list[str]:
 
 def _run(connection: Connection, *, file: MigrationFile, direction: Direction, seen: Seen | None = None) -> None:
     try:
-        if connection.dialect.name == "sqlite":
-            with keeping_triggers(connection):
-                run_script(connection, file, direction, plainly=True, seen=seen)
-        else:
-            run_script(connection, file, direction, plainly=True, seen=seen)
+        run_script(connection, file, direction, plainly=True, seen=seen)
     except MigrationError:
         raise
     except Exception as error:

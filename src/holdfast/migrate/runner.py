@@ -21,7 +21,7 @@ from holdfast.journal import schema as journal_schema
 from holdfast.logs import get_logger
 from holdfast.migrate import files, history, hooks, schema
 from holdfast.migrate.additive import make_missing
-from holdfast.migrate.execution import Stepped, keeping_triggers, run_script, writing
+from holdfast.migrate.execution import Stepped, run_script, writing
 from holdfast.migrate.files import Direction, MigrationFile, Phase
 from holdfast.migrate.history import Event, Problem
 from holdfast.migrate.limits import Limits, LockBudget, is_worth_another_try, pause
@@ -229,8 +229,7 @@ class Migrations:
         if (file.revision in have) == (direction == "up"):
             return  # another process was faster
         if connection.dialect.name == "sqlite":
-            with keeping_triggers(connection):
-                run_script(connection, file, direction, plainly=True)
+            run_script(connection, file, direction, plainly=True)
         else:
             with self._budget(connection, file):
                 run_script(connection, file, direction, plainly=direction == "down")
