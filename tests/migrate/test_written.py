@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from pathlib import Path
 from typing import Any, get_origin
@@ -104,7 +105,15 @@ def changed_foreign_key() -> tuple[Any, Any, list[str]]:
     )
 
 
-CHANGES = {change.__name__: change for change in (changed_index, changed_foreign_key)}
+def values_that_are_wanted() -> tuple[Any, Any, list[str]]:
+    return (
+        {"a": {"x": Mapped[int], "note": Mapped[str | None]}},
+        {"a": {"x": Mapped[int], "note": Mapped[str], "more": Mapped[str]}},
+        ["INSERT INTO a (x, note) VALUES (1, NULL)"],
+    )
+
+
+CHANGES = {change.__name__: change for change in (values_that_are_wanted, changed_index, changed_foreign_key)}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -228,3 +237,26 @@ async def test_a_foreign_key_that_is_replaced_is_taken_up_where_it_stopped(
         postgres, "SELECT conname, confdeltype::text, convalidated FROM pg_constraint WHERE contype = 'f'"
     )
     assert found == [("fk", "c", True)]
+
+
+async def test_rows_without_a_value_are_counted_before_anything_is_done_and_it_can_be_taken_back(
+    store: Store, folder: Path
+) -> None:
+    begun = migrations(store, folder, version(a={"x": Mapped[str | None]}))
+    await writer.write_new(begun, "Begin")
+    await begun.up()
+    await run(store, "INSERT INTO a (x) VALUES (NULL)")
+    grown = migrations(store, folder, version(a={"x": mapped_column(String, nullable=False, default="-")}))
+    assert (await writer.write_new(grown, "Strict")).unfilled == ("a.x",)
+    with pytest.raises(MigrationError, match=r"0003_strict_tighten \(up\) failed, nothing of it was done: .*fill a.x"):
+        await grown.up()
+    tighten = grown.files()[-1].path
+    tighten.write_text(re.sub(r"raise NotImplementedError\(.*\)", "pass", tighten.read_text()))
+    with pytest.raises(MigrationError, match=r"a.x is NULL in 1 rows and cannot be NOT NULL; fill them"):
+        await grown.up()
+    assert [one.state for one in await grown.status()] == ["applied", "applied", "pending"]
+    assert await inspection.drift(grown) == []
+    await grown.down()
+    await run(store, "UPDATE a SET x = '-'")
+    await grown.up()
+    assert await inspection.drift(grown) == []

@@ -36,7 +36,7 @@ from holdfast.migrate.operations import (
 )
 from holdfast.migrate.rebuild import keeping, renamed
 from holdfast.migrate.search import CreateSearchOp, DropSearchOp
-from holdfast.migrate.steps import Step
+from holdfast.migrate.steps import Step, refuse
 from holdfast.model import NAMING
 from holdfast.store import Store
 from holdfast.store.partitions import make_partitions, months
@@ -173,9 +173,19 @@ class Stepped:
     Args:
         event: the history's entry that keeps how many steps are done.
         done: how many an interrupted run did.
+        resumes: one was interrupted, perhaps in the midst of its first.
     """
 
-    def __init__(self, store: Store, event: int, done: int, limits: Limits, *, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        event: int,
+        done: int,
+        limits: Limits,
+        *,
+        timeout: float | None = None,
+        resumes: bool = False,
+    ) -> None:
         self._store = store
         self._engine = store.engine.sync_engine
         self._event = event
@@ -183,6 +193,8 @@ class Stepped:
         self._limits = limits
         self._timeout = timeout
         self._number = 0
+        self.began = resumes
+        """Whether anything was done to the database, by this run or an interrupted one."""
 
     async def run(self, file: MigrationFile, direction: Direction) -> None:
         """Run all steps that are not done yet.
@@ -206,6 +218,7 @@ class Stepped:
         if self._number <= self._done:
             return
         if isinstance(operation, BackfillOp):
+            self.began = True
             operation.beside_others(operations, self._store, self._event, self._number)
             self._once(lambda connection: None, ends=True)
             return
@@ -228,12 +241,14 @@ class Stepped:
             with self._engine.begin() as connection:
                 with LockBudget(connection, self._limits, statement_timeout=0 if long else self._timeout):
                     work(connection)
+                self.began = True
                 if ends:
                     history.stepped(connection, self._event, self._number)
 
         patiently(attempt, self._limits)
 
     def _alone(self, step: Step) -> None:
+        self.began = True
         await_only(self._autocommit(step))
 
     async def _autocommit(self, step: Step) -> None:
@@ -251,7 +266,9 @@ def _unless_done(step: Step, connection: Connection) -> None:
     for question, values in step.done:
         if connection.exec_driver_sql(question, values).scalar():
             return
-    connection.exec_driver_sql(step.sql)
+    outcome = connection.exec_driver_sql(step.sql)
+    if step.refused:
+        refuse(outcome.scalar() or 0, step.refused)
 
 
 def _on(connection: Connection, operation: ops.MigrateOperation) -> None:

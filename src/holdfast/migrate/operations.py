@@ -6,7 +6,7 @@ migration with `transactional = False`, and which elsewhere run together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from alembic.operations import Operations, ops
@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateIndex, DropIndex
 from holdfast.errors import MigrationError
 from holdfast.journal.capture import CapturedTable
 from holdfast.journal.shapes import Column, Shape
-from holdfast.migrate.steps import Step, concurrent_drop, concurrent_index, partitioned_index, plain_drop
+from holdfast.migrate.steps import Step, concurrent_drop, concurrent_index, partitioned_index, plain_drop, refuse
 from holdfast.model import Amount
 from holdfast.model.types import AMOUNT_CHECK
 from holdfast.store.partitions import THERE
@@ -143,6 +143,8 @@ class SetNotNullOp(SteppedOp):
         no_check = "SELECT count(*) = 0 FROM pg_constraint WHERE conrelid = to_regclass($1) AND conname = $2"
         of_column, of_check = (table, self.column_name), (table, name)
         return [
+            # Before the CHECK: it would hold for new rows though the old ones cannot be validated.
+            Step(self._empty(quote), done=[(is_there, of_column)], long=True, refused=self._refused()),
             Step(
                 f"ALTER TABLE {table} ADD CONSTRAINT {check} CHECK ({column} IS NOT NULL) NOT VALID",
                 done=[(is_there, of_column), (had, of_check)],
@@ -153,8 +155,21 @@ class SetNotNullOp(SteppedOp):
         ]
 
     def at_once(self, operations: Operations) -> None:
+        quote = operations.impl.dialect.identifier_preparer.quote
+        refuse(operations.get_bind().exec_driver_sql(self._empty(quote)).scalar() or 0, self._refused())
         with operations.batch_alter_table(self.table_name) as batch:
             batch.alter_column(self.column_name, nullable=False)
+
+    def _empty(self, quote: Callable[[str], str]) -> str:
+        column = quote(self.column_name)
+        return f"SELECT count(*) FROM {quote(self.table_name)} WHERE {column} IS NULL"  # noqa: S608  names, quoted
+
+    def _refused(self) -> str:
+        where = f"{self.table_name}.{self.column_name}".replace("{", "{{").replace("}", "}}")
+        return (
+            f"{where} is NULL in {{count}} rows and cannot be NOT NULL; fill them (`holdfast.migrate.backfill`, or an"
+            " UPDATE before op.set_not_null in this file) and run `holdfast migrate up` again"
+        )
 
 
 @Operations.register_operation("validate_constraint")

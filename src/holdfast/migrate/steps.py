@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from holdfast.errors import MigrationError
+
 _NAME = 63  # bytes PostgreSQL keeps of an identifier
 
 Question = tuple[str, tuple[object, ...]]  # SQL with $n, and what is bound: true when there is nothing to do
@@ -30,12 +32,20 @@ class Step:
             after it was done and before that was noted.
         alone: it cannot run in a transaction, and waits for others without making anybody wait.
         long: it reads the whole table under a lock that no reader or writer waits for.
+        refused: the statement counts what stands in the way: a MigrationError says so, with `{count}`, unless it is 0.
     """
 
     sql: str
     done: Sequence[Question] = ()
     alone: bool = False
     long: bool = False
+    refused: str = ""
+
+
+def refuse(count: int, message: str) -> None:
+    """Raise `MigrationError` for what stands in the way of a step."""
+    if count:
+        raise MigrationError(message.format(count=count))
 
 
 def concurrent_index(quoted: str, create: str, *, done: Sequence[Question] = ()) -> list[Step]:
