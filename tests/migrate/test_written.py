@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from itertools import count
 from pathlib import Path
 from typing import Any, get_origin
 
 import pytest
-from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, String, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, Uuid, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from holdfast import Model
+from holdfast import KeyedModel, Model, Monthly, Policy, uuid7
 from holdfast.errors import MigrationError
 from holdfast.migrate import Limits, Migrations, execution, inspection, writer
-from holdfast.model import NAMING, Amount
+from holdfast.model import NAMING, Amount, UtcTime
 from holdfast.store import Store
 from tests.migrate.versions import fill, migrations, write
 
 _numbers = count()
+_NOW = f"{dt.datetime.now(dt.UTC):%Y-%m-%d} 00:00:00.000000"
 
 
 def version(**tables: dict[str, Any]) -> MetaData:
     """The metadata of models: by table, what a class body holds, annotations among it."""
 
+    metadata_ = MetaData(naming_convention=NAMING)
+
     class Base(Model):
         __abstract__ = True
-        metadata = MetaData(naming_convention=NAMING)
+        metadata = metadata_
+
+    class KeyedBase(KeyedModel):
+        __abstract__ = True
+        metadata = metadata_
 
     for name, body in tables.items():
         plain = {key: value for key, value in body.items() if get_origin(value) is not Mapped}
         typed = {key: value for key, value in body.items() if get_origin(value) is Mapped}
+        base = KeyedBase if plain.pop("__base__", None) is KeyedModel else Base
         members = {"__module__": __name__, "__tablename__": name, "__annotations__": typed, **plain}
-        type(f"{name.title()}{next(_numbers)}", (Base,), members)
-    return Base.metadata
+        type(f"{name.title()}{next(_numbers)}", (base,), members)
+    return metadata_
 
 
 async def run(store: Store, *statements: str) -> None:
@@ -113,7 +122,52 @@ def values_that_are_wanted() -> tuple[Any, Any, list[str]]:
     )
 
 
-CHANGES = {change.__name__: change for change in (values_that_are_wanted, changed_index, changed_foreign_key)}
+def keys_of_a_table_in_partitions() -> tuple[Any, Any, list[str]]:
+    def monthly(**more: Any) -> Any:
+        return {
+            "id": mapped_column(Uuid, primary_key=True, default=uuid7),
+            "at": mapped_column(UtcTime(), primary_key=True),
+            "n": mapped_column(Integer, nullable=False),
+            "__policy__": Policy(Monthly("at", ahead=2)),
+            "__base__": KeyedModel,
+            **more,
+        }
+
+    more = {
+        "__table_args__": (
+            UniqueConstraint("n", "at"),
+            Index("ix_views_n", "n"),
+            CheckConstraint("n > 0", name="some"),
+        ),
+        "o_id": mapped_column(ForeignKey("o.id")),
+    }
+    return (
+        {"o": {"n": Mapped[int]}, "views": monthly()},
+        {"o": {"n": Mapped[int]}, "views": monthly(**more)},
+        ["INSERT INTO o (n) VALUES (1)", f"INSERT INTO views (id, at, n) SELECT id, '{_NOW}', 1 FROM o"],
+    )
+
+
+def key_of_partitions_that_changes() -> tuple[Any, Any, list[str]]:
+    before, after, rows = keys_of_a_table_in_partitions()
+    named = {"__table_args__": (UniqueConstraint("n", "at", name="uq"), Index("ix", "n"))}
+    changed = {"__table_args__": (UniqueConstraint("n", "id", "at", name="uq"), Index("ix", "at"))}
+    key, other = mapped_column(ForeignKey("o.id")), mapped_column(ForeignKey("o.id", ondelete="CASCADE"))
+    before["views"] |= named | {"o_id": key}
+    after["views"] |= changed | {"o_id": other}
+    return before, after, rows
+
+
+CHANGES = {
+    change.__name__: change
+    for change in (
+        values_that_are_wanted,
+        keys_of_a_table_in_partitions,
+        key_of_partitions_that_changes,
+        changed_index,
+        changed_foreign_key,
+    )
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)

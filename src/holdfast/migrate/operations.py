@@ -15,7 +15,15 @@ from sqlalchemy.schema import CreateIndex, DropIndex
 from holdfast.errors import MigrationError
 from holdfast.journal.capture import CapturedTable
 from holdfast.journal.shapes import Column, Shape
-from holdfast.migrate.steps import Step, concurrent_drop, concurrent_index, partitioned_index, plain_drop, refuse
+from holdfast.migrate.steps import (
+    Step,
+    concurrent_drop,
+    concurrent_index,
+    of_partition,
+    partitioned_index,
+    plain_drop,
+    refuse,
+)
 from holdfast.model import Amount
 from holdfast.model.types import AMOUNT_CHECK
 from holdfast.store.partitions import THERE
@@ -210,6 +218,8 @@ _COLUMNS = """(
     JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number
 )"""
 
+_UNIQUE_OF = f"SELECT count(*) > 0 FROM pg_constraint c {_UNIQUE} AND {_COLUMNS} = $3"  # noqa: S608  constants
+
 
 @Operations.register_operation("add_unique")
 class AddUniqueOp(SteppedOp):
@@ -242,12 +252,28 @@ class AddUniqueOp(SteppedOp):
         quote = operations.impl.dialect.identifier_preparer.quote
         table, name = quote(self.table_name), quote(self.constraint_name)
         columns = ", ".join(quote(column) for column in self.columns)
-        there = f"SELECT count(*) > 0 FROM pg_constraint c {_UNIQUE} AND {_COLUMNS} = $3"  # noqa: S608  constants
-        done = (there, (table, self.constraint_name, self.columns))
         self._refuse_another(operations)
+        partitions = partitions_of(operations, self.table_name)
+        if partitions is not None:
+            return self._of_partitions(partitions, columns, quote)
+        return self.whole(table, name, columns)
+
+    def _of_partitions(self, partitions: Sequence[str], columns: str, quote: Callable[[str], str]) -> list[Step]:
+        """A key of each, which that of the whole then takes in without building anything."""
+        steps = []
+        for partition in partitions:
+            name = of_partition(partition, self.constraint_name)
+            part = AddUniqueOp(name, partition, self.columns)
+            steps += part.whole(quote(partition), quote(name), columns)
+        table, name = quote(self.table_name), self.constraint_name
+        add = f"ALTER TABLE {table} ADD CONSTRAINT {quote(name)} UNIQUE ({columns})"
+        return [*steps, Step(add, done=[(_UNIQUE_OF, (table, name, self.columns))])]
+
+    def whole(self, table: str, name: str, columns: str) -> list[Step]:
+        """The steps for a table that is not in partitions; what is given is quoted."""
+        done = (_UNIQUE_OF, (table, self.constraint_name, self.columns))
         build = concurrent_index(name, f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} ({columns})", done=[done])
-        use = f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}"
-        return [*build, Step(use, done=[done])]
+        return [*build, Step(f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}", done=[done])]
 
     def _refuse_another(self, operations: Operations) -> None:
         if operations.migration_context.as_sql:
