@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import re
 from itertools import count
 from pathlib import Path
 from typing import Any, get_origin
 
 import pytest
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import KeyedModel, Model, Monthly, Policy, uuid7
@@ -158,9 +171,70 @@ def key_of_partitions_that_changes() -> tuple[Any, Any, list[str]]:
     return before, after, rows
 
 
+class Few(enum.Enum):
+    a = "a"
+    b = "b"
+
+
+class More(enum.Enum):
+    a = "a"
+    b = "b"
+    longer = "longer"
+
+
+def changed_checks() -> tuple[Any, Any, list[str]]:
+    def checked(rule: str, kind: Any) -> Any:
+        status = Enum(kind, native_enum=False, create_constraint=True, name="status")
+        return {
+            "x": Mapped[int],
+            "status": mapped_column(status, nullable=False),
+            "__table_args__": (CheckConstraint(rule, name="rule"),),
+        }
+
+    rows = ["INSERT INTO a (x, status) VALUES (20, 'a')"]
+    return {"a": checked("x > 0", Few)}, {"a": checked("x > 10", More)}, rows
+
+
+def changed_types() -> tuple[Any, Any, list[str]]:
+    def typed(s: Any, n: Any, d: Any) -> Any:
+        columns = {"s": (s, "s"), "number": (n, None), "d": (d, None)}
+        made = {name: mapped_column(kind, nullable=False, default=value) for name, (kind, value) in columns.items()}
+        return {"a": {"x": Mapped[int], **made}}
+
+    return (
+        typed(String(20), Integer(), String()),
+        typed(String(), BigInteger(), UtcTime()),
+        ["INSERT INTO a (x, s, number, d) VALUES (1, 's', 1, '2026-01-01 00:00:00.000000')"],
+    )
+
+
+def a_default_of_another_type() -> tuple[Any, Any, list[str]]:
+    return (
+        {"a": {"x": Mapped[int], "n": mapped_column(String(), nullable=False, default="1")}},
+        {"a": {"x": Mapped[int], "n": mapped_column(Integer(), nullable=False, default=2)}},
+        ["INSERT INTO a (x) VALUES (1)"],
+    )
+
+
+def indexes_of_expressions() -> tuple[Any, Any, list[str]]:
+    def table(*indexes: Index) -> Any:
+        return {"a": {"x": Mapped[int], "name": Mapped[str], "__table_args__": indexes}}
+
+    where = {"sqlite_where": text("x > 5"), "postgresql_where": text("x > 5")}
+    return (
+        table(Index("ix_gone", text("lower(name)")), Index("ix_changed", text("x DESC"))),
+        table(Index("ix_new", text("upper(name)"), **where), Index("ix_changed", text("x DESC"), "name")),
+        ["INSERT INTO a (x, name) VALUES (1, 'a')"],
+    )
+
+
 CHANGES = {
     change.__name__: change
     for change in (
+        changed_checks,
+        changed_types,
+        a_default_of_another_type,
+        indexes_of_expressions,
         values_that_are_wanted,
         keys_of_a_table_in_partitions,
         key_of_partitions_that_changes,
@@ -203,6 +277,27 @@ async def _writes_are_captured(store: Store, runner: Migrations) -> None:
         await run(store, f"UPDATE {table} SET id = id, {'x = x' if table == 'a' else 'n = n'}")
         after = await query(store, "SELECT count(*) FROM holdfast_journal")
         assert after[0][0] > before[0][0], table
+
+
+async def test_what_cannot_be_written_is_listed_and_no_file_says_otherwise(postgres: Store, folder: Path) -> None:
+    def views(*aspects: Any, also: bool = False) -> Any:
+        key = {"more": mapped_column(Integer, primary_key=True)} if also else {}
+        return {
+            "id": mapped_column(Uuid, primary_key=True, default=uuid7),
+            "at": mapped_column(UtcTime(), primary_key=True),
+            "n": mapped_column(Integer, primary_key=also, nullable=False),
+            "__policy__": Policy(*aspects),
+            "__base__": KeyedModel,
+            **key,
+        }
+
+    begun = migrations(postgres, folder, version(views=views()))
+    await writer.write_new(begun, "Begin")
+    parted = await writer.write_new(migrations(postgres, folder, version(views=views(Monthly("at")))), "Parted")
+    assert parted.paths == ()
+    assert parted.left == ("views: partitions is missing (RANGE (at))",)
+    grown = await writer.write_new(migrations(postgres, folder, version(views=views(also=True))), "Grown")
+    assert "views: primary key is id, at, and declared id, at, n, more" in " ".join(grown.left)
 
 
 def indexed() -> dict[str, Any]:

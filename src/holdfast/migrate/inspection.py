@@ -84,15 +84,20 @@ async def drift(migrations: Migrations) -> list[str]:
     return schema.differences(there, wanted)
 
 
+async def declared(migrations: Migrations) -> schema.Schema:
+    """The schema that the models ask for."""
+    async with scratch(migrations.store) as connection:
+        for metadata in migrations.metadatas:
+            await connection.run_sync(metadata.create_all)
+        return await connection.run_sync(schema.read)
+
+
 async def undeclared(migrations: Migrations) -> list[str]:
     """How what the migrations make differs from the models, a line each: what a new migration is needed for."""
     async with scratch(migrations.store) as connection:
         captured = (await replay(connection, migrations.files())).captured
         made = await connection.run_sync(schema.read)
-    async with scratch(migrations.store) as connection:
-        for metadata in migrations.metadatas:
-            await connection.run_sync(metadata.create_all)
-        wanted = await connection.run_sync(schema.read)
+    wanted = await declared(migrations)
     lines = schema.differences(made, wanted)
     policies = {table.name: table for table in captured_tables(migrations.models)}
     for name in sorted({*captured, *policies} & wanted.tables.keys()):

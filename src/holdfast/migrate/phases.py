@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import Column
+from sqlalchemy import Column, Enum, String
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import conv
 
 from holdfast.migrate.foreign_keys import AddForeignKeyOp
@@ -19,7 +20,9 @@ from holdfast.migrate.operations import AddUniqueOp, SetNotNullOp, ValidateConst
 from holdfast.migrate.renames import RenameConstraintOp, RenameIndexOp
 
 Operation = ops.MigrateOperation
+_POSTGRES: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 _DROPS = ops.DropIndexOp | ops.DropConstraintOp
+_CHECKS = ops.DropConstraintOp | ops.CreateCheckConstraintOp
 _MAKES = ops.CreateIndexOp | ops.CreateUniqueConstraintOp
 
 
@@ -52,7 +55,7 @@ def arrange(found: Sequence[Operation], parted: Collection[str] = ()) -> Plan:
     made = {operation.table_name for operation in found if isinstance(operation, ops.CreateTableOp)}
     flat = [part for one in found for part in (one.ops if isinstance(one, ops.ModifyTableOps) else [one])]
     replaced = _replaced(flat)
-    for operation in _keys(flat, parted, plan):
+    for operation in _checks(_keys(flat, parted, plan), plan):
         _place(operation, plan, made)
     for table, name, is_index in replaced:
         if is_index:
@@ -88,6 +91,25 @@ def _keys(found: Sequence[Any], parted: Collection[str], plan: Plan) -> list[Any
                 continue
         kept.append(operation)
     return kept
+
+
+def _checks(found: Sequence[Any], plan: Plan) -> list[Any]:
+    """The rest of `found`, without the CHECKs that change: one program may not keep the one of the other.
+
+    So the old one goes before the deployment, and the new one comes after it.
+    """
+    new = {(o.table_name, _named(o)): o for o in found if isinstance(o, ops.CreateCheckConstraintOp)}
+    rest = []
+    for operation in found:
+        key = (getattr(operation, "table_name", ""), _named(operation) if isinstance(operation, _CHECKS) else "")
+        if isinstance(operation, ops.DropConstraintOp) and key in new:
+            plan.expand.insert(0, operation)
+            made = new[key]
+            made.kw["postgresql_not_valid"] = True
+            plan.tighten += [made, ValidateConstraintOp(made.table_name, str(made.constraint_name))]
+        elif not any(operation is made for made in plan.tighten):
+            rest.append(operation)
+    return rest
 
 
 def _replaced(found: Sequence[Any]) -> list[tuple[str, str, bool]]:
@@ -182,8 +204,31 @@ def _alter_column(operation: Any, plan: Plan) -> None:
         plan.tighten.append(SetNotNullOp(operation.table_name, operation.column_name))
     if operation.modify_type is not None:
         plan.rewrites.append(f"{operation.table_name}.{operation.column_name}")
-    if operation.has_changes():
+        plan.expand += retyped(operation)
+    elif operation.has_changes():
         plan.expand.append(operation)
+
+
+def retyped(operation: ops.AlterColumnOp) -> list[Operation]:
+    """A change of type as PostgreSQL takes it: with a cast, and the default, which has none, by itself."""
+    assert operation.modify_type is not None
+    if isinstance(operation.modify_type, Enum):
+        # Its CHECK comes by itself.
+        operation.modify_type = String(operation.modify_type.length)
+    where: tuple[str, str] = (operation.table_name, operation.column_name)
+    quoted = _POSTGRES.identifier_preparer.quote(operation.column_name)
+    operation.kw["postgresql_using"] = f"{quoted}::{operation.modify_type.compile(dialect=_POSTGRES)}"
+    old = operation.existing_server_default
+    new = old if operation.modify_server_default is False else operation.modify_server_default
+    operation.modify_server_default = False
+    operation.existing_server_default = None
+    around: list[list[Operation]] = [[], []]
+    for given, kind, at in ((old, operation.existing_type, 0), (new, operation.modify_type, 1)):
+        if given:
+            alter = ops.AlterColumnOp(*where, existing_type=kind, existing_nullable=operation.existing_nullable)
+            alter.existing_server_default, alter.modify_server_default = (given, None) if at == 0 else (None, given)
+            around[at].append(alter)
+    return [*around[0], operation, *around[1]]
 
 
 def _names(operation: Any) -> list[str]:

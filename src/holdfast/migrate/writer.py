@@ -14,8 +14,10 @@ from sqlalchemy import Connection
 from holdfast.errors import MigrationError
 from holdfast.journal.capture import captured_tables
 from holdfast.migrate import files, generate, phases
-from holdfast.migrate.inspection import Replayed, replay, undeclared
+from holdfast.migrate.comparison import missed
+from holdfast.migrate.inspection import Replayed, declared, replay, undeclared
 from holdfast.migrate.runner import Migrations
+from holdfast.migrate.schema import Schema, read
 from holdfast.migrate.scratch import scratch
 from holdfast.migrate.search import search_changes
 from holdfast.store import Monthly
@@ -54,9 +56,10 @@ async def write_new(migrations: Migrations, title: str) -> Written:
         MigrationError: a migration fails in the scratch, one that is there or a new one; nothing is then written.
     """
     known = migrations.files()
+    wanted = await declared(migrations)
     async with scratch(migrations.store) as connection:
         made = await replay(connection, known)
-        drafts, plan = await connection.run_sync(_drafts, migrations, made)
+        drafts, plan = await connection.run_sync(_drafts, migrations, made, wanted)
     texts = _texts(drafts, known, title)
     left = await _left(migrations, known, texts)
     paths = tuple(generate.write(migrations.folder, name, text) for name, text in texts.items())
@@ -125,8 +128,11 @@ class _Draft(msgspec.Struct, kw_only=True):
     used: set[str]
 
 
-def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) -> tuple[list[_Draft], phases.Plan]:
-    found = generate.compare(connection, migrations.metadatas)
+def _drafts(
+    connection: Connection, migrations: Migrations, replayed: Replayed, wanted: Schema
+) -> tuple[list[_Draft], phases.Plan]:
+    alembic = generate.compare(connection, migrations.metadatas)
+    found = missed(connection, alembic, read(connection), wanted, migrations.metadatas)
     parted = {model.__tablename__ for model in migrations.models if model.__policy__.aspect(Monthly) is not None}
     plan = phases.arrange(found, parted)
     generate.amounts_of(plan)
