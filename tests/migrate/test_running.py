@@ -16,7 +16,7 @@ from holdfast.migrate import Limits, Planned, execution, inspection, repair, wri
 from holdfast.migrate.turns import turn
 from holdfast.model import models_of
 from holdfast.store import Store
-from tests.migrate.versions import boxes, fewer_boxes, first, migrations, second, write
+from tests.migrate.versions import boxes, fewer_boxes, fill, first, migrations, second, write
 from tests.store.opening import opened
 
 
@@ -56,6 +56,7 @@ async def make_both(store: Store, folder: Path) -> Any:
     )
     grown = migrations(store, folder, second())
     await writer.write_new(grown, "More")
+    fill(folder)
     return grown
 
 
@@ -65,8 +66,9 @@ async def test_from_one_version_to_the_next_and_back_nothing_that_stays_is_lost(
     assert [one.revision for one in done] == [
         "0002_more",
         "0003_more_build",
-        "0004_more_drop_indexes",
-        "0005_more_contract",
+        "0004_more_tighten",
+        "0005_more_drop_indexes",
+        "0006_more_contract",
     ]
     assert await inspection.undeclared(grown) == []
     assert await inspection.drift(grown) == []
@@ -88,11 +90,11 @@ async def test_from_one_version_to_the_next_and_back_nothing_that_stays_is_lost(
 
 async def test_columns_that_the_old_capture_names_can_go_without_a_write_failing(store: Store, folder: Path) -> None:
     grown = await make_both(store, folder)
-    for _ in range(4):
+    for _ in range(5):
         pending = await grown.pending()
         await grown.up(to=pending[0].revision)
         await run(store, "UPDATE agents SET name = name || '!'")
-    assert await query(store, "SELECT name FROM agents") == [("ada!!!!",)]
+    assert await query(store, "SELECT name FROM agents") == [("ada!!!!!",)]
 
 
 @pytest.fixture(params=["sqlite", "sqld"])
@@ -449,12 +451,12 @@ async def test_a_plan_shows_what_would_run_and_runs_nothing(store: Store, folder
     grown = await make_both(store, folder)
     planned = {file.revision: statements for file, statements in await inspection.plan(grown)}
     assert list(planned) == [
-        f"000{n}_more{what}" for n, what in enumerate(("", "_build", "_drop_indexes", "_contract"), 2)
+        f"000{n}_more{what}" for n, what in enumerate(("", "_build", "_tighten", "_drop_indexes", "_contract"), 2)
     ]
     build = "\n".join(planned["0003_more_build"])
     assert ("CREATE INDEX CONCURRENTLY ix_agents_title" in build) == (store.dialect == "postgresql")
     assert "-- the triggers that capture agents" in planned["0002_more"]
-    assert len(await grown.pending()) == 4
+    assert len(await grown.pending()) == 5
     assert await inspection.drift(grown) == []
 
 

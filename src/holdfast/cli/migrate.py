@@ -66,7 +66,7 @@ def new(
     if as_json:
         print_json({**_plain(written), "paths": [str(path) for path in written.paths]})
         return
-    if not written.paths:
+    if not written.paths and not written.left:
         say("the migrations make what the models have; nothing to write")
     for path in written.paths:
         say(f"wrote {path}")
@@ -263,7 +263,7 @@ def check(folder: Folder = None, database: Database = None, as_json: Json = Fals
     else:
         titles = {
             "problems": "the files are not what was applied",
-            "undeclared": "the migrations do not make the models (holdfast migrate new)",
+            "undeclared": "the migrations do not make the models (`holdfast migrate new` writes or lists it)",
             "irreversible": "taking back does not lead back",
             "drift": "the database is not what its migrations make",
             "unsafe": "what is pending is unsafe beside a running application",

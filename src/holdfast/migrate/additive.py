@@ -25,6 +25,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from holdfast import journal
 from holdfast.errors import MigrationError
 from holdfast.migrate.partitions import keep_partitions
+from holdfast.migrate.schema import reading_indexes, written_indexes
 from holdfast.model import Model, models_of
 from holdfast.store import Store, search_index
 from holdfast.store.search import search_indexes
@@ -152,7 +153,10 @@ def _difference(connection: Connection, metadatas: Sequence[MetaData]) -> Differ
                 continue
             columns = {c["name"] for c in inspector.get_columns(table.name)}
             difference.columns.extend(f"{table.name}.{c.name}" for c in table.columns if c.name not in columns)
-            indexes = {i["name"] for i in inspector.get_indexes(table.name)}
+            with reading_indexes():
+                indexes = {i["name"] for i in inspector.get_indexes(table.name)}
+            if connection.dialect.name == "sqlite":
+                indexes |= written_indexes(connection, table.name).keys()
             difference.indexes.extend(str(i.name) for i in _sorted(table.indexes) if i.name not in indexes)
         difference.indexes.extend(
             search.name

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations, ops
-from sqlalchemy import Connection, MetaData, event
+from sqlalchemy import Connection, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
 
@@ -36,8 +34,9 @@ from holdfast.migrate.operations import (
     table_of,
     without_concurrency,
 )
+from holdfast.migrate.rebuild import keeping, renamed
 from holdfast.migrate.search import CreateSearchOp, DropSearchOp
-from holdfast.migrate.steps import Step
+from holdfast.migrate.steps import Step, refuse
 from holdfast.model import NAMING
 from holdfast.store import Store
 from holdfast.store.partitions import make_partitions, months
@@ -51,9 +50,6 @@ _ALTERING = ops.AddColumnOp | ops.AlterColumnOp | ops.DropColumnOp | ops.AddCons
 
 # Constraints that a migration leaves without a name get the one that the models' would have.
 _NAMED = MetaData(naming_convention=NAMING)
-
-_REBUILDING = re.compile(r'\s*CREATE TABLE "?_alembic_tmp_(?P<table>[^"(]+)')
-_REBUILT = re.compile(r'ALTER TABLE "?_alembic_tmp_\S+ RENAME TO (?P<table>.+)$')
 
 
 @Operations.implementation_for(CaptureOp)
@@ -121,71 +117,6 @@ async def _check_foreign_keys(connection: AsyncConnection) -> None:
         )
 
 
-@contextmanager
-def keeping_triggers(connection: Connection) -> Iterator[None]:
-    """Make the triggers of a SQLite table anew right after a batch operation rebuilt it, which drops them.
-
-    The views and other tables' triggers that name it step aside meanwhile: SQLite looks through them when a table
-    gets its name, and misses the one that is being rebuilt.
-    """
-    kept: list[_Kept] = []
-    aside: list[_Kept] = []
-
-    def before(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
-        if (found := _REBUILDING.match(statement)) is not None:
-            table = _bare(found["table"])
-            kept[:] = _kept(cursor)
-            aside[:] = [one for one in kept if one.table != table and one.names(table)]
-            for one in aside:
-                cursor.execute(f"DROP {one.kind} IF EXISTS {_quoted(one.name)}")
-
-    def after(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
-        if (found := _REBUILT.match(statement)) is None:
-            return
-        table = _bare(found["table"])
-        for one in kept:
-            if one in aside or (one.table == table and one.kind == "TRIGGER"):
-                connection.exec_driver_sql(one.sql)
-        aside.clear()
-
-    event.listen(connection, "before_cursor_execute", before)
-    event.listen(connection, "after_cursor_execute", after)
-    try:
-        yield
-    finally:
-        event.remove(connection, "before_cursor_execute", before)
-        event.remove(connection, "after_cursor_execute", after)
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A trigger or a view: its name, the table it is on, its definition."""
-
-    kind: str
-    name: str
-    table: str
-    sql: str
-
-    def names(self, table: str) -> bool:
-        return re.search(rf"\b{re.escape(table)}\b", self.sql) is not None
-
-
-def _kept(cursor: Any) -> list[_Kept]:
-    """The views and triggers that the database has now, in the order in which they were made."""
-    cursor.execute(
-        "SELECT upper(type), name, tbl_name, sql FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY rowid"
-    )
-    return [_Kept(*row) for row in cursor.fetchall()]
-
-
-def _bare(name: str) -> str:
-    return name.strip("\"'`[]; ")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def run_script(
     connection: Connection, file: MigrationFile, direction: Direction, *, plainly: bool, seen: Seen | None = None
 ) -> None:
@@ -218,6 +149,10 @@ def run_script(
                 finally:
                     is_part = False
             operation = without_concurrency(operation)
+        if isinstance(operation, ops.AlterColumnOp) and operation.modify_name and connection.dialect.name == "sqlite":
+            operation = renamed(operations, operation)
+            if not operation.has_changes():
+                return None
         if isinstance(operation, _ALTERING) and connection.dialect.name == "sqlite":
             # SQLite alters next to nothing: the table is made anew under its name, rows and triggers with it.
             with operations.batch_alter_table(table_of(operation), naming_convention=NAMING) as batch:
@@ -227,6 +162,8 @@ def run_script(
     context = MigrationContext.configure(connection=connection, opts={"target_metadata": _NAMED})
     with Operations.context(context) as operations:
         operations.invoke = invoke  # type: ignore[method-assign]
+        if connection.dialect.name == "sqlite":
+            operations.batch_alter_table = partial(keeping, operations)  # type: ignore[method-assign]
         file.script(direction)()
 
 
@@ -236,9 +173,19 @@ class Stepped:
     Args:
         event: the history's entry that keeps how many steps are done.
         done: how many an interrupted run did.
+        resumes: one was interrupted, perhaps in the midst of its first.
     """
 
-    def __init__(self, store: Store, event: int, done: int, limits: Limits, *, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        event: int,
+        done: int,
+        limits: Limits,
+        *,
+        timeout: float | None = None,
+        resumes: bool = False,
+    ) -> None:
         self._store = store
         self._engine = store.engine.sync_engine
         self._event = event
@@ -246,6 +193,8 @@ class Stepped:
         self._limits = limits
         self._timeout = timeout
         self._number = 0
+        self.began = resumes
+        """Whether anything was done to the database, by this run or an interrupted one."""
 
     async def run(self, file: MigrationFile, direction: Direction) -> None:
         """Run all steps that are not done yet.
@@ -269,6 +218,7 @@ class Stepped:
         if self._number <= self._done:
             return
         if isinstance(operation, BackfillOp):
+            self.began = True
             operation.beside_others(operations, self._store, self._event, self._number)
             self._once(lambda connection: None, ends=True)
             return
@@ -291,12 +241,14 @@ class Stepped:
             with self._engine.begin() as connection:
                 with LockBudget(connection, self._limits, statement_timeout=0 if long else self._timeout):
                     work(connection)
+                self.began = True
                 if ends:
                     history.stepped(connection, self._event, self._number)
 
         patiently(attempt, self._limits)
 
     def _alone(self, step: Step) -> None:
+        self.began = True
         await_only(self._autocommit(step))
 
     async def _autocommit(self, step: Step) -> None:
@@ -314,7 +266,9 @@ def _unless_done(step: Step, connection: Connection) -> None:
     for question, values in step.done:
         if connection.exec_driver_sql(question, values).scalar():
             return
-    connection.exec_driver_sql(step.sql)
+    outcome = connection.exec_driver_sql(step.sql)
+    if step.refused:
+        refuse(outcome.scalar() or 0, step.refused)
 
 
 def _on(connection: Connection, operation: ops.MigrateOperation) -> None:

@@ -28,7 +28,7 @@ from holdfast.migrate.operations import (
     UncheckAmountsOp,
     ValidateConstraintOp,
 )
-from holdfast.migrate.schema import is_ours, partitions
+from holdfast.migrate.schema import is_ours, partitions, reading_indexes
 from holdfast.model import (
     Amount,
     BlindIndex,
@@ -65,7 +65,9 @@ def compare(connection: Connection, metadatas: Sequence[MetaData]) -> list[ops.M
     with warnings.catch_warnings():
         # It looks at the journal's tables too, before it leaves them out.
         warnings.filterwarnings("ignore", "Did not recognize type 'pg_snapshot'")
-        script = produce_migrations(context, list(metadatas))  # type: ignore[arg-type]
+        warnings.filterwarnings("ignore", "autogenerate skipping metadata-specified expression-based index")
+        with reading_indexes():
+            script = produce_migrations(context, list(metadatas))  # type: ignore[arg-type]
     assert script.upgrade_ops is not None
     found = list(script.upgrade_ops.ops)
     for operation in found:
@@ -89,6 +91,12 @@ def _default_differs(
     # What is computed by one function of ours is written in another way by every database.
     if isinstance(getattr(default, "arg", default), database_actor | database_id | database_now):
         return inspected_default is None
+    if (
+        inspected_default is not None
+        and default is not None
+        and inspected.type._type_affinity is not (declared.type._type_affinity)
+    ):
+        return True  # PostgreSQL would be asked whether they are equal, and has no answer
     return None
 
 
@@ -155,8 +163,14 @@ def reversed_operations(operations: Sequence[ops.MigrateOperation]) -> list[ops.
         if isinstance(operation, ops.AlterColumnOp) and operation.modify_nullable:
             back.append(RefillOp(operation))
         if not isinstance(operation, ValidateConstraintOp | CreatePartitionsOp):
-            back.append(operation.reverse())
+            back.append(_back(operation.reverse()))
     return back
+
+
+def _back(operation: ops.MigrateOperation) -> ops.MigrateOperation:
+    if isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None:
+        phases.retyped(operation)  # the cast is that of the other direction
+    return operation
 
 
 class RefillOp(ops.MigrateOperation):
@@ -206,9 +220,17 @@ def render(operations: Sequence[ops.MigrateOperation], connection: Connection) -
         },
     )
     given.imports = set()
-    lines = [line for operation in operations for line in render_op(given, operation)]
+    lines = [line for operation in operations for line in _lines(given, operation)]
     text = "\n".join(lines).strip() or "pass"
     return "\n".join(f"    {line}".rstrip() for line in text.splitlines()), used | given.imports
+
+
+def _lines(context: AutogenContext, operation: ops.MigrateOperation) -> list[str]:
+    lines = render_op(context, operation)
+    using = operation.kw.get("postgresql_using") if isinstance(operation, ops.AlterColumnOp) else None
+    if using is not None:  # which Alembic leaves out
+        lines[-1] = f"{lines[-1].removesuffix(')')}, postgresql_using={using!r})"
+    return lines
 
 
 def _rendered(kind: str, item: Any, used: set[str], connection: Connection) -> Any:

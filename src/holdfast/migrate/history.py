@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Table, insert, inspect, select, update
+from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Table, delete, insert, inspect, select, update
 
 from holdfast.migrate.files import MigrationFile
 from holdfast.model import Text, UtcTime
@@ -175,6 +175,11 @@ def stepped(connection: Connection, event: int, steps: int) -> None:
 def resumed(connection: Connection, event: int, checksum: str) -> None:
     """Note with which text an interrupted migration goes on."""
     connection.execute(update(EVENTS).where(EVENTS.c.id == event).values(checksum=checksum))
+
+
+def undo(connection: Connection, event: int) -> None:
+    """Forget that a migration began of which nothing was done."""
+    connection.execute(delete(EVENTS).where(EVENTS.c.id == event))
 
 
 def end(connection: Connection, event: int) -> None:

@@ -15,7 +15,7 @@ from holdfast.errors import MigrationError
 from holdfast.journal import schema as journal_schema
 from holdfast.journal.capture import CapturedTable, captured_tables
 from holdfast.migrate import history, schema
-from holdfast.migrate.execution import Seen, keeping_triggers, run_script
+from holdfast.migrate.execution import Seen, run_script
 from holdfast.migrate.files import Direction, MigrationFile, Phase
 from holdfast.migrate.operations import CaptureOp, ReleaseOp, steps_of
 from holdfast.migrate.runner import Migrations, failed
@@ -84,15 +84,20 @@ async def drift(migrations: Migrations) -> list[str]:
     return schema.differences(there, wanted)
 
 
+async def declared(migrations: Migrations) -> schema.Schema:
+    """The schema that the models ask for."""
+    async with scratch(migrations.store) as connection:
+        for metadata in migrations.metadatas:
+            await connection.run_sync(metadata.create_all)
+        return await connection.run_sync(schema.read)
+
+
 async def undeclared(migrations: Migrations) -> list[str]:
     """How what the migrations make differs from the models, a line each: what a new migration is needed for."""
     async with scratch(migrations.store) as connection:
         captured = (await replay(connection, migrations.files())).captured
         made = await connection.run_sync(schema.read)
-    async with scratch(migrations.store) as connection:
-        for metadata in migrations.metadatas:
-            await connection.run_sync(metadata.create_all)
-        wanted = await connection.run_sync(schema.read)
+    wanted = await declared(migrations)
     lines = schema.differences(made, wanted)
     policies = {table.name: table for table in captured_tables(migrations.models)}
     for name in sorted({*captured, *policies} & wanted.tables.keys()):
@@ -132,11 +137,7 @@ async def irreversible(migrations: Migrations) -> list[str]:
 
 def _run(connection: Connection, *, file: MigrationFile, direction: Direction, seen: Seen | None = None) -> None:
     try:
-        if connection.dialect.name == "sqlite":
-            with keeping_triggers(connection):
-                run_script(connection, file, direction, plainly=True, seen=seen)
-        else:
-            run_script(connection, file, direction, plainly=True, seen=seen)
+        run_script(connection, file, direction, plainly=True, seen=seen)
     except MigrationError:
         raise
     except Exception as error:

@@ -6,15 +6,24 @@ migration with `transactional = False`, and which elsewhere run together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from alembic.operations import Operations, ops
 from sqlalchemy.schema import CreateIndex, DropIndex
 
+from holdfast.errors import MigrationError
 from holdfast.journal.capture import CapturedTable
 from holdfast.journal.shapes import Column, Shape
-from holdfast.migrate.steps import Step, concurrent_drop, concurrent_index, partitioned_index, plain_drop
+from holdfast.migrate.steps import (
+    Step,
+    concurrent_drop,
+    concurrent_index,
+    of_partition,
+    partitioned_index,
+    plain_drop,
+    refuse,
+)
 from holdfast.model import Amount
 from holdfast.model.types import AMOUNT_CHECK
 from holdfast.store.partitions import THERE
@@ -142,6 +151,8 @@ class SetNotNullOp(SteppedOp):
         no_check = "SELECT count(*) = 0 FROM pg_constraint WHERE conrelid = to_regclass($1) AND conname = $2"
         of_column, of_check = (table, self.column_name), (table, name)
         return [
+            # Before the CHECK: it would hold for new rows though the old ones cannot be validated.
+            Step(self._empty(quote), done=[(is_there, of_column)], long=True, refused=self._refused()),
             Step(
                 f"ALTER TABLE {table} ADD CONSTRAINT {check} CHECK ({column} IS NOT NULL) NOT VALID",
                 done=[(is_there, of_column), (had, of_check)],
@@ -152,8 +163,21 @@ class SetNotNullOp(SteppedOp):
         ]
 
     def at_once(self, operations: Operations) -> None:
+        quote = operations.impl.dialect.identifier_preparer.quote
+        refuse(operations.get_bind().exec_driver_sql(self._empty(quote)).scalar() or 0, self._refused())
         with operations.batch_alter_table(self.table_name) as batch:
             batch.alter_column(self.column_name, nullable=False)
+
+    def _empty(self, quote: Callable[[str], str]) -> str:
+        column = quote(self.column_name)
+        return f"SELECT count(*) FROM {quote(self.table_name)} WHERE {column} IS NULL"  # noqa: S608  names, quoted
+
+    def _refused(self) -> str:
+        where = f"{self.table_name}.{self.column_name}".replace("{", "{{").replace("}", "}}")
+        return (
+            f"{where} is NULL in {{count}} rows and cannot be NOT NULL; fill them (`holdfast.migrate.backfill`, or an"
+            " UPDATE before op.set_not_null in this file) and run `holdfast migrate up` again"
+        )
 
 
 @Operations.register_operation("validate_constraint")
@@ -188,6 +212,15 @@ class ValidateConstraintOp(SteppedOp):
             operations.execute(self.steps(operations)[0].sql)
 
 
+_UNIQUE = "WHERE c.contype = 'u' AND c.conrelid = to_regclass($1) AND c.conname = $2"
+_COLUMNS = """(
+    SELECT array_agg(a.attname::text ORDER BY k.n) FROM unnest(c.conkey) WITH ORDINALITY k (number, n)
+    JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number
+)"""
+
+_UNIQUE_OF = f"SELECT count(*) > 0 FROM pg_constraint c {_UNIQUE} AND {_COLUMNS} = $3"  # noqa: S608  constants
+
+
 @Operations.register_operation("add_unique")
 class AddUniqueOp(SteppedOp):
     """A unique constraint whose index is built while others write."""
@@ -219,11 +252,40 @@ class AddUniqueOp(SteppedOp):
         quote = operations.impl.dialect.identifier_preparer.quote
         table, name = quote(self.table_name), quote(self.constraint_name)
         columns = ", ".join(quote(column) for column in self.columns)
-        there = "SELECT count(*) > 0 FROM pg_constraint WHERE conrelid = to_regclass($1) AND conname = $2"
-        done = (there, (table, self.constraint_name))
+        self._refuse_another(operations)
+        partitions = partitions_of(operations, self.table_name)
+        if partitions is not None:
+            return self._of_partitions(partitions, columns, quote)
+        return self.whole(table, name, columns)
+
+    def _of_partitions(self, partitions: Sequence[str], columns: str, quote: Callable[[str], str]) -> list[Step]:
+        """A key of each, which that of the whole then takes in without building anything."""
+        steps = []
+        for partition in partitions:
+            name = of_partition(partition, self.constraint_name)
+            part = AddUniqueOp(name, partition, self.columns)
+            steps += part.whole(quote(partition), quote(name), columns)
+        table, name = quote(self.table_name), self.constraint_name
+        add = f"ALTER TABLE {table} ADD CONSTRAINT {quote(name)} UNIQUE ({columns})"
+        return [*steps, Step(add, done=[(_UNIQUE_OF, (table, name, self.columns))])]
+
+    def whole(self, table: str, name: str, columns: str) -> list[Step]:
+        """The steps for a table that is not in partitions; what is given is quoted."""
+        done = (_UNIQUE_OF, (table, self.constraint_name, self.columns))
         build = concurrent_index(name, f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} ({columns})", done=[done])
-        use = f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}"
-        return [*build, Step(use, done=[done])]
+        return [*build, Step(f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}", done=[done])]
+
+    def _refuse_another(self, operations: Operations) -> None:
+        if operations.migration_context.as_sql:
+            return
+        given = (operations.impl.dialect.identifier_preparer.quote(self.table_name), self.constraint_name)
+        there = f"SELECT {_COLUMNS} FROM pg_constraint c {_UNIQUE}"  # noqa: S608  constants
+        columns = operations.get_bind().exec_driver_sql(there, given).scalar()
+        if columns is not None and list(columns) != self.columns:
+            raise MigrationError(
+                f"{self.table_name} has a unique key {self.constraint_name} already, of {', '.join(columns)}; add the"
+                " new one under another name, drop the old one, and rename it with op.rename_constraint"
+            )
 
     def at_once(self, operations: Operations) -> None:
         with operations.batch_alter_table(self.table_name) as batch:
@@ -312,6 +374,7 @@ def steps_of(operation: ops.MigrateOperation, operations: Operations) -> list[St
         text = str(CreateIndex(index).compile(dialect=operations.impl.dialect))
         preparer = operations.impl.dialect.identifier_preparer
         parts = partitions_of(operations, operation.table_name)
+        _refuse_another(operations, operation, text, str(index.name))
         if parts is None:
             return concurrent_index(preparer.format_index(index), text)
         return partitioned_index(str(index.name), operation.table_name, text, parts, preparer.quote)
@@ -323,6 +386,39 @@ def steps_of(operation: ops.MigrateOperation, operations: Operations) -> list[St
             return plain_drop(quoted)
         return concurrent_drop(quoted, text)
     return None
+
+
+_DEFINITION = """
+    SELECT regexp_replace(pg_get_indexdef(indexrelid), '^CREATE (UNIQUE )?INDEX .*? ON .*? USING ', '\\1')
+    FROM pg_index WHERE indexrelid = to_regclass($1) AND indisvalid
+"""
+
+
+def _refuse_another(operations: Operations, operation: ops.CreateIndexOp, create: str, name: str) -> None:
+    """Raise `MigrationError` when there is an index of that name which is not the one that is to be built.
+
+    An interrupted run may have built it: then it is the same, as PostgreSQL says it of one on an empty copy.
+    """
+    if operations.migration_context.as_sql:
+        return
+    quote = operations.impl.dialect.identifier_preparer.quote
+    connection = operations.get_bind()
+    there = connection.exec_driver_sql(_DEFINITION, (quote(name),)).scalar()
+    if there is None:
+        return
+    table = quote(operation.table_name)
+    nested = connection.begin_nested()
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE holdfast_copy (LIKE {table})")
+    copied = create.replace(" CONCURRENTLY ", " ", 1)
+    copied = copied.replace(f" {quote(name)} ON {table} ", " holdfast_copied ON holdfast_copy ", 1)
+    connection.exec_driver_sql(copied)
+    wanted = connection.exec_driver_sql(_DEFINITION, ("holdfast_copied",)).scalar()
+    nested.rollback()
+    if there != wanted:
+        raise MigrationError(
+            f"{operation.table_name} has an index {name} already, and another one: {there}, not {wanted}; build the"
+            " new one under another name, drop the old one, and rename it with op.rename_index"
+        )
 
 
 def partitions_of(operations: Operations, table: str) -> list[str] | None:

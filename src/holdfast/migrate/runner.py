@@ -21,7 +21,7 @@ from holdfast.journal import schema as journal_schema
 from holdfast.logs import get_logger
 from holdfast.migrate import files, history, hooks, schema
 from holdfast.migrate.additive import make_missing
-from holdfast.migrate.execution import Stepped, keeping_triggers, run_script, writing
+from holdfast.migrate.execution import Stepped, run_script, writing
 from holdfast.migrate.files import Direction, MigrationFile, Phase
 from holdfast.migrate.history import Event, Problem
 from holdfast.migrate.limits import Limits, LockBudget, is_worth_another_try, pause
@@ -229,8 +229,7 @@ class Migrations:
         if (file.revision in have) == (direction == "up"):
             return  # another process was faster
         if connection.dialect.name == "sqlite":
-            with keeping_triggers(connection):
-                run_script(connection, file, direction, plainly=True)
+            run_script(connection, file, direction, plainly=True)
         else:
             with self._budget(connection, file):
                 run_script(connection, file, direction, plainly=direction == "down")
@@ -238,11 +237,19 @@ class Migrations:
 
     async def _in_steps(self, file: MigrationFile, direction: Direction) -> None:
         async with self.store.connect(write=True) as connection:
-            event, done = await connection.run_sync(_begin_or_resume, file, direction)
+            event, done, resumes = await connection.run_sync(_begin_or_resume, file, direction)
         if done:
             log.info("migration_resumes", revision=file.revision, step=done + 1)
-        stepped = Stepped(self.store, event, done, self._limits, timeout=file.statement_timeout)
-        await stepped.run(file, direction)
+        stepped = Stepped(self.store, event, done, self._limits, timeout=file.statement_timeout, resumes=resumes)
+        try:
+            await stepped.run(file, direction)
+        except Exception as error:
+            if not stepped.began:
+                async with self.store.connect(write=True) as connection:
+                    await connection.run_sync(history.undo, event)
+            elif not isinstance(error, MigrationError):
+                raise failed(file, direction, error, self.store.place, stands=True) from error
+            raise
         async with self.store.connect(write=True) as connection:
             await connection.run_sync(history.end, event)
 
@@ -291,20 +298,22 @@ class Migrations:
             attempt += 1
 
 
-def _begin_or_resume(connection: Connection, file: MigrationFile, direction: Direction) -> tuple[int, int]:
+def _begin_or_resume(connection: Connection, file: MigrationFile, direction: Direction) -> tuple[int, int, bool]:
     have = {one.revision: one for one in history.applied(history.read(connection))}
     there = have.get(file.revision)
     if there is not None and there.interrupted is not None and there.interrupted.kind == direction:
         history.resumed(connection, there.interrupted.id, file.checksum)
-        return there.interrupted.id, there.interrupted.steps
-    return history.begin(connection, file, direction, actor()), 0
+        return there.interrupted.id, there.interrupted.steps, True
+    return history.begin(connection, file, direction, actor()), 0, False
 
 
-def failed(file: MigrationFile, direction: Direction, error: Exception, place: str) -> MigrationError:
-    """What to raise for `error`, which stopped `file`."""
+def failed(
+    file: MigrationFile, direction: Direction, error: Exception, place: str, *, stands: bool = False
+) -> MigrationError:
+    """What to raise for `error`, which stopped `file`; what it did before `stands`, or was undone."""
     meaning = translate(error, place)
     told = str(meaning) if meaning is not None else f"{type(error).__name__}: {error}"
-    kept = "nothing of it was done" if file.transactional else "its steps so far stand, and `up` goes on from there"
+    kept = "its steps so far stand, and `up` goes on from there" if stands else "nothing of it was done"
     return MigrationError(f"{file.revision} ({direction}) failed, {kept}: {told}")
 
 

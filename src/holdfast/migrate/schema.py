@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,12 @@ _PARTED = """
     FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid WHERE pg_table_is_visible(c.oid)
 """
 
+_WRITTEN = """
+    SELECT name, sql FROM sqlite_master WHERE type = 'index' AND lower(tbl_name) = lower(?) AND sql IS NOT NULL
+        AND EXISTS (SELECT 1 FROM pragma_index_xinfo(sqlite_master.name) x WHERE x.key AND (x.cid = -2 OR x."desc"))
+"""
+_INDEX = re.compile(r"CREATE\s+(UNIQUE\s+)?INDEX\s.*?\sON\s+(?:\"[^\"]+\"|\w+)\s*", re.I | re.S)
+
 Details = dict[str, str]  # what it is called (`column title`), how it is
 
 
@@ -35,7 +43,11 @@ def read(connection: Connection) -> Schema:
     inspector = inspect(connection)
     apart = partitions(connection)
     names = [name for name in inspector.get_table_names() if not is_ours(name) and name not in apart]
-    tables = {name: _details(inspector, name) for name in sorted(names)}
+    with reading_indexes():
+        tables = {name: _details(inspector, name) for name in sorted(names)}
+    if connection.dialect.name == "sqlite":
+        for name, details in tables.items():
+            details |= {f"index {index}": how for index, how in written_indexes(connection, name).items()}
     for name, parted in _parted(connection).items():
         if name in tables:
             tables[name]["partitions"] = parted
@@ -44,6 +56,20 @@ def read(connection: Connection) -> Schema:
         if name in tables:
             tables[name][f"search {search}"] = parts
     return Schema(tables)
+
+
+@contextmanager
+def reading_indexes() -> Iterator[None]:
+    """Let SQLAlchemy leave out what it cannot read of SQLite's indexes; `written_indexes` has it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based index")
+        yield
+
+
+def written_indexes(connection: Connection, table: str) -> dict[str, str]:
+    """The indexes of a SQLite table of more than columns, or in another order, as they are written: `(lower(name))`."""
+    rows = connection.exec_driver_sql(_WRITTEN, (table,))
+    return {name: _plain(_INDEX.sub(lambda found: (found[1] or "").lower(), sql, count=1)) for name, sql in rows}
 
 
 def partitions(connection: Connection) -> set[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from holdfast.errors import MigrationError
+
 _NAME = 63  # bytes PostgreSQL keeps of an identifier
 
 Question = tuple[str, tuple[object, ...]]  # SQL with $n, and what is bound: true when there is nothing to do
@@ -30,12 +32,20 @@ class Step:
             after it was done and before that was noted.
         alone: it cannot run in a transaction, and waits for others without making anybody wait.
         long: it reads the whole table under a lock that no reader or writer waits for.
+        refused: the statement counts what stands in the way: a MigrationError says so, with `{count}`, unless it is 0.
     """
 
     sql: str
     done: Sequence[Question] = ()
     alone: bool = False
     long: bool = False
+    refused: str = ""
+
+
+def refuse(count: int, message: str) -> None:
+    """Raise `MigrationError` for what stands in the way of a step."""
+    if count:
+        raise MigrationError(message.format(count=count))
 
 
 def concurrent_index(quoted: str, create: str, *, done: Sequence[Question] = ()) -> list[Step]:
@@ -62,12 +72,17 @@ def partitioned_index(
     whole = create.replace(" CONCURRENTLY ", " ", 1).replace(f" ON {quote(table)} ", f" ON ONLY {quote(table)} ", 1)
     steps = [Step(whole, done=[(_IS_THERE, (quote(name),))])]
     for partition in partitions:
-        part = f"{partition}_{name}"[:_NAME]
+        part = of_partition(partition, name)
         of_part = create.replace(f" {quote(name)} ON {quote(table)} ", f" {quote(part)} ON {quote(partition)} ", 1)
         attached = (_IS_ATTACHED, (quote(part),))
         steps += concurrent_index(quote(part), of_part, done=[attached])
         steps.append(Step(f"ALTER INDEX {quote(name)} ATTACH PARTITION {quote(part)}", done=[attached]))
     return steps
+
+
+def of_partition(partition: str, name: str) -> str:
+    """What the part of an index or constraint `name` is called that a partition has."""
+    return f"{partition}_{name}"[:_NAME]
 
 
 def plain_drop(quoted: str) -> list[Step]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import msgspec
 from alembic.operations import ops
 from sqlalchemy import Connection
 
+from holdfast.errors import MigrationError
 from holdfast.journal.capture import captured_tables
 from holdfast.migrate import files, generate, phases
-from holdfast.migrate.inspection import Replayed, replay, undeclared
+from holdfast.migrate.comparison import missed
+from holdfast.migrate.inspection import Replayed, declared, replay, undeclared
 from holdfast.migrate.runner import Migrations
+from holdfast.migrate.schema import Schema, read
 from holdfast.migrate.scratch import scratch
 from holdfast.migrate.search import search_changes
+from holdfast.store import Monthly
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,21 +50,62 @@ async def write_empty(migrations: Migrations, title: str) -> Written:
 
 
 async def write_new(migrations: Migrations, title: str) -> Written:
-    """Write what brings the migrations to the models, in up to four files; none when nothing differs.
+    """Write what brings the migrations to the models, in up to five files; none when there is nothing to write.
 
     Raises:
-        MigrationError: a migration that is there fails in the scratch.
+        MigrationError: a migration fails in the scratch, one that is there or a new one; nothing is then written.
     """
     known = migrations.files()
+    wanted = await declared(migrations)
     async with scratch(migrations.store) as connection:
         made = await replay(connection, known)
-        drafts, plan = await connection.run_sync(_drafts, migrations, made)
-    paths: list[Path] = []
+        drafts, plan = await connection.run_sync(_drafts, migrations, made, wanted)
+    texts = _texts(drafts, known, title)
+    left = await _left(migrations, known, texts)
+    paths = tuple(generate.write(migrations.folder, name, text) for name, text in texts.items())
+    return Written(paths=paths, unfilled=tuple(plan.unfilled), rewrites=tuple(plan.rewrites), left=tuple(left))
+
+
+async def _left(migrations: Migrations, known: Sequence[files.MigrationFile], texts: Mapping[str, str]) -> list[str]:
+    """How the models will differ from what all migrations make, a line each; the new ones are run in a scratch.
+
+    Raises:
+        MigrationError: a new one fails there.
+    """
+    with TemporaryDirectory() as folder:
+        # Nobody has said yet what the rows get, and a scratch has none.
+        tried = {
+            name: re.sub(r"^ +raise NotImplementedError\(.fill .*\n", "", text, flags=re.M)
+            for name, text in texts.items()
+        }
+        new = [files.read_file(generate.write(Path(folder), name, text)) for name, text in tried.items()]
+        trial = Migrations(
+            migrations.store,
+            Path(folder),
+            metadatas=migrations.metadatas,
+            models=migrations.models,
+            known=[*known, *new],
+        )
+        try:
+            return await undeclared(trial)
+        except MigrationError as error:
+            if not new:
+                raise
+            raise MigrationError(
+                f"nothing was written, for what was to be written does not run: {error}; write it yourself"
+                " (`holdfast migrate new --empty TITLE`)"
+            ) from error
+
+
+def _texts(drafts: Sequence[_Draft], known: Sequence[files.MigrationFile], title: str) -> dict[str, str]:
+    """The texts of the new migrations by name, in order."""
+    texts: dict[str, str] = {}
     newest = _newest(known)
-    names: list[Any] = list(known)
+    number = int(files.next_name(known, title).partition("_")[0])
     for draft in drafts:
-        name = files.next_name(names, f"{title}{draft.suffix if len(drafts) > 1 else ''}")
-        text = generate.text_of(
+        _, _, words = files.next_name((), f"{title}{draft.suffix if len(drafts) > 1 else ''}").partition("_")
+        name = f"{number + len(texts):04d}_{words}"
+        texts[name] = generate.text_of(
             name,
             title,
             newest,
@@ -69,11 +115,8 @@ async def write_new(migrations: Migrations, title: str) -> Written:
             down=draft.down,
             used=draft.used,
         )
-        paths.append(generate.write(migrations.folder, name, text))
-        names.append(files.read_file(paths[-1]))
         newest = name
-    left = [] if plan.unfilled or not paths else await undeclared(migrations)
-    return Written(paths=tuple(paths), unfilled=tuple(plan.unfilled), rewrites=tuple(plan.rewrites), left=tuple(left))
+    return texts
 
 
 class _Draft(msgspec.Struct, kw_only=True):
@@ -85,9 +128,13 @@ class _Draft(msgspec.Struct, kw_only=True):
     used: set[str]
 
 
-def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) -> tuple[list[_Draft], phases.Plan]:
-    found = generate.compare(connection, migrations.metadatas)
-    plan = phases.arrange(found)
+def _drafts(
+    connection: Connection, migrations: Migrations, replayed: Replayed, wanted: Schema
+) -> tuple[list[_Draft], phases.Plan]:
+    alembic = generate.compare(connection, migrations.metadatas)
+    found = missed(connection, alembic, read(connection), wanted, migrations.metadatas)
+    parted = {model.__tablename__ for model in migrations.models if model.__policy__.aspect(Monthly) is not None}
+    plan = phases.arrange(found, parted)
     generate.amounts_of(plan)
     generate.unchecks(connection, plan)
     dropped = [operation.table_name for operation in found if isinstance(operation, ops.DropTableOp)]
@@ -98,6 +145,7 @@ def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) 
     parts: list[tuple[str, files.Phase, bool, Sequence[ops.MigrateOperation]]] = [
         ("", "pre", True, plan.expand),
         (" build", "pre", False, plan.build),
+        (" tighten", "post", False, plan.tighten),
         # Before the columns that they name: taken back, they come after those.
         (" drop indexes", "post", False, plan.drop_indexes),
         (" contract", "post", True, plan.contract),
@@ -108,7 +156,7 @@ def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) 
             continue
         up, used = generate.render(operations, connection)
         down, used_down = generate.render(generate.reversed_operations(operations), connection)
-        if suffix == " build":
+        if suffix == " tighten":
             up = _fill(plan.unfilled) + up
         drafts.append(
             _Draft(
@@ -125,7 +173,8 @@ def _drafts(connection: Connection, migrations: Migrations, replayed: Replayed) 
 
 def _fill(columns: Sequence[str]) -> str:
     return "".join(
-        f"    # The rows that are there have no {column}: fill them (`holdfast.migrate.backfill`), then remove this.\n"
+        f"    # Rows may have no {column}, also those that the old program wrote meanwhile: fill them\n"
+        "    # (`holdfast.migrate.backfill`), then remove this.\n"
         f'    raise NotImplementedError("fill {column} before it is made NOT NULL")\n'
         for column in columns
     )

@@ -9,7 +9,7 @@ import pytest
 from holdfast.migrate import writer
 from holdfast.migrate.lint import Finding, lint_path, lint_paths
 from holdfast.store import Store
-from tests.migrate.versions import first, migrations, second, write
+from tests.migrate.versions import fill, first, migrations, second, write
 from torture import migrate_models
 
 STEPS = "transactional = False"
@@ -37,8 +37,10 @@ async def test_what_migrate_new_writes_is_safe_but_for_what_it_leaves_to_a_perso
     await writer.write_new(begun, "Begin")
     assert lint_path(folder) == []
     grown = migrations(store, folder, second())
-    assert len((await writer.write_new(grown, "More")).paths) == 4
-    assert lint_path(folder) == []
+    assert len((await writer.write_new(grown, "More")).paths) == 5
+    assert {finding.rule for finding in lint_path(folder)} == {"unfinished-migration"}
+    fill(folder)
+    assert {finding.rule for finding in lint_path(folder)} == {"update-all-rows"}
 
 
 async def test_a_column_that_a_person_must_fill_is_said_to_be_unfinished(store: Store, folder: Path) -> None:
@@ -52,7 +54,7 @@ async def test_a_column_that_a_person_must_fill_is_said_to_be_unfinished(store: 
         table.c.title.server_default = title
     [finding] = lint_path(folder)
     assert (finding.rule, finding.level) == ("unfinished-migration", "error")
-    assert finding.file.endswith("0003_more_build.py")
+    assert finding.file.endswith("0004_more_tighten.py")
     assert "fill agents.title before it is made NOT NULL" in finding.message
     assert "raise NotImplementedError" in line_of(finding)
 
@@ -60,7 +62,7 @@ async def test_a_column_that_a_person_must_fill_is_said_to_be_unfinished(store: 
 @pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
 def test_the_migrations_that_are_tortured_are_safe(tmp_path: Path, dialect: str) -> None:
     migrate_models.write(tmp_path / "migrations")
-    assert lint_path(tmp_path / "migrations", dialect=dialect) == []  # type: ignore[arg-type]
+    assert lint_path(tmp_path / "migrations") == []  # type: ignore[arg-type]
 
 
 # What a person writes instead, and the operation that the fix must name.
@@ -131,7 +133,7 @@ UNSAFE = [
     (PRE, "op.drop_column('accounts', 'old')", "drop-column", 'phase = "post"'),
     ("", "op.drop_table('accounts')", "drop-table", 'phase = "post"'),
     ("", "op.execute('DROP VIEW names')", "drop-view", 'phase = "post"'),
-    ("", "op.set_not_null('accounts', 'n')", "needs-steps", "transactional = False"),
+    (POST, "op.set_not_null('accounts', 'n')", "needs-steps", "transactional = False"),
     ("", "op.add_unique('u', 'accounts', ['n'])", "needs-steps", "transactional = False"),
     ("", "op.validate_constraint('accounts', 'c')", "needs-steps", "transactional = False"),
     (PRE, "op.create_index('i', 'a', ['n'], postgresql_concurrently=True)", "needs-steps", "transactional = False"),
@@ -144,6 +146,26 @@ UNSAFE = [
     ),
     (STEPS, "op.create_index('i', 'a', ['n'])", "create-index", "postgresql_concurrently=True"),
 ]  # fmt: skip
+
+
+def test_what_the_program_that_still_runs_may_leave_empty_is_not_null_after_the_deployment(folder: Path) -> None:
+    body = "op.set_not_null('accounts', 'n')"
+    [finding] = lint_path(write(folder, "a", body, more=STEPS))
+    assert (finding.rule, finding.level) == ("not-null-before-deployment", "error")
+    assert body in line_of(finding)
+    assert 'phase = "post"' in finding.fix
+    allowed = f"# holdfast: allow not-null-before-deployment because every release writes it\n    {body}"
+    assert lint_path(write(folder, "a", allowed, more=STEPS)) == []
+    assert lint_path(write(folder, "a", body, more=f"{STEPS}\n{POST}")) == []
+
+
+def test_a_column_with_a_default_may_be_not_null_before_the_deployment(folder: Path) -> None:
+    column = "op.add_column('accounts', sa.Column('n', sa.Integer(), server_default='1'))"
+    body = f"{column}; op.set_not_null('accounts', 'n')"
+    assert lint_path(write(folder, "a", body, more=STEPS), dialect="postgresql") == []
+    body = body.replace("; ", "; op.alter_column('accounts', 'n', server_default=None); ")
+    [finding] = lint_path(write(folder, "a", body, more=STEPS), dialect="postgresql")
+    assert finding.rule == "not-null-before-deployment"
 
 
 @pytest.mark.parametrize(("more", "body", "rule", "fix"), UNSAFE)
@@ -194,7 +216,7 @@ def test_a_batch_in_steps_is_refused_as_the_runner_refuses_it(folder: Path) -> N
 @pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
 def test_partitions_that_are_made_ahead_block_nobody(folder: Path, dialect: str) -> None:
     path = write(folder, "a", "op.create_partitions('a', by='at')")
-    assert lint_path(path, dialect=dialect) == []  # type: ignore[arg-type]
+    assert lint_path(path) == []  # type: ignore[arg-type]
 
 
 def test_beside_sql_a_revision_of_which_nothing_says_who_runs_it_is_somebody_elses(folder: Path) -> None:

@@ -36,7 +36,7 @@ _OURS = ("phase", "transactional", "irreversible")
 _SAID = ("revision", "down_revision", *_OURS)
 DIRECTIVES = (
     "capture", "release", "set_not_null", "validate_constraint", "add_unique", "check_amounts", "uncheck_amounts",
-    "create_partitions", "create_search", "drop_search",
+    "create_partitions", "create_search", "drop_search", "add_foreign_key", "rename_index", "rename_constraint",
 )  # fmt: skip
 """What `holdfast.migrate` adds to Alembic's `op`."""
 

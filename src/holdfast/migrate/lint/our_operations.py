@@ -21,6 +21,7 @@ from holdfast.migrate.operations import (
     steps_of,
     table_of,
 )
+from holdfast.migrate.renames import RenameConstraintOp, RenameIndexOp
 from holdfast.migrate.search import SearchOp
 
 if TYPE_CHECKING:
@@ -90,10 +91,12 @@ def _on_sqlite(operation: ops.MigrateOperation, plainly: Invoke, rendered: Rende
         rendered.write(_comment(operation))
     elif isinstance(operation, SearchOp):
         rendered.write(f"-- {operation.rendered()}\n")
-    elif isinstance(operation, SteppedOp | UncheckAmountsOp) or (
+    elif isinstance(operation, SteppedOp | UncheckAmountsOp | RenameConstraintOp) or (
         isinstance(operation, _REBUILDING) and not _fails_on_rows(operation)
     ):
         rendered.write(f"-- {table_of(operation)} is made anew\n")
+    elif isinstance(operation, RenameIndexOp):
+        rendered.write(f"-- the index {operation.old} is called {operation.new}\n")
     else:
         return plainly(operation)
     return None

@@ -51,7 +51,8 @@ def _index(record: CreateIndex) -> str:
 
 def _set_not_null(alter: Alter, action: Action) -> str:
     columns = (action.name.last,) if action.constraint is None else action.constraint.columns
-    return "\n".join(f"op.set_not_null({_of(alter.name)}, {column!r}){_STEPS}" for column in columns)
+    steps = f'{_STEPS} and phase = "post"'
+    return "\n".join(f"op.set_not_null({_of(alter.name)}, {column!r}){steps}" for column in columns)
 
 
 def _add_unique(alter: Alter, action: Action) -> str:

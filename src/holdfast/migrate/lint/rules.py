@@ -73,7 +73,8 @@ add-unique-constraint alter-column-type alter-domain-constraint attach-partition
 concurrently-in-transaction create-index delete-all-rows detach-partition disable-trigger drop-cascade
 drop-column drop-database drop-index drop-owned drop-primary-key drop-schema drop-table drop-view
 enum-value-in-transaction json-column lock-table lock-taken migration-not-rendered needs-steps nested-transaction
-pragma-in-transaction primary-key-on-nullable rebuild-with-foreign-keys refresh-materialized-view reindex
+not-null-before-deployment pragma-in-transaction primary-key-on-nullable rebuild-with-foreign-keys
+refresh-materialized-view reindex
 rename-attribute rename-column rename-enum-value rename-schema rename-table rename-type rename-view set-access-method
 set-expression set-logged set-not-null set-tablespace set-unlogged statement-failed table-rewritten
 table-scanned truncate uncommitted-transaction unfinished-migration unmatched-commit unreadable-statement

@@ -97,10 +97,16 @@ def add_not_null(alter: Alter, column: Column) -> Iterator[Problem]:
 
 
 def set_not_null(alter: Alter, action: Action, situation: Situation) -> Iterator[Problem]:
-    """SET NOT NULL: a scan under ACCESS EXCLUSIVE unless a valid CHECK spares it."""
-    if situation.proves_not_null(alter.name, action.name.last):
-        return
+    """SET NOT NULL: a scan under ACCESS EXCLUSIVE unless a valid CHECK spares it, and inserts that fail."""
     table, column = alter.name.text, action.name.text
+    if situation.proves_not_null(alter.name, action.name.last):
+        if situation.phase == "pre" and not situation.has_default(alter.name, action.name.last):
+            yield Problem(
+                "not-null-before-deployment",
+                f"{column} has no default: the program that still runs may write {table} without it, and then fails",
+                f'phase = "post"  # at the top of a migration of its own: once every program writes {column}',
+            )
+        return
     yield Problem(
         "set-not-null",
         f"SET NOT NULL reads every row of {table} under ACCESS EXCLUSIVE: reads and writes wait",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from holdfast.migrate.files import Phase
 from holdfast.migrate.lint.reader import Name, split
+from holdfast.migrate.lint.sql_types import is_serial
 from holdfast.migrate.lint.syntax import (
     Action,
     Alter,
@@ -45,6 +46,8 @@ class Table:
 
     columns: dict[str, SqlType] = field(default_factory=dict)
     not_null: set[str] = field(default_factory=set)
+    defaults: set[str] = field(default_factory=set)
+    """Columns that get a value from the table when a program names none."""
     checks: dict[str, Check] = field(default_factory=dict)
     primary_key: str = ""
     complete: bool = False
@@ -109,6 +112,11 @@ class Situation:
             return True
         default = self.settings.get("search_path", "").partition(",")[0].strip().strip("'\"")
         return (name.last if schema == default else f"{default}.{name.key}") in self.fresh
+
+    def has_default(self, table: Name, column: str) -> bool:
+        """Whether the file has shown that the column gets a value of itself."""
+        known = self.tables.get(table.key)
+        return known is not None and column in known.defaults
 
     def known_type(self, table: Name, column: str) -> SqlType | None:
         """A column's type, if the file has shown it."""
@@ -264,6 +272,10 @@ class Situation:
                 table.not_null.add(column)
             case "drop not null":
                 table.not_null.discard(column)
+            case "set default":
+                table.defaults.add(column)
+            case "drop default":
+                table.defaults.discard(column)
             case "drop column":
                 table.columns.pop(column, None)
             case "alter column type" if action.type is not None:
@@ -304,7 +316,9 @@ _LIGHT = {
 
 def _note_column(table: Table, column: Column) -> None:
     table.columns[column.name.last] = column.type
-    if column.not_null or column.primary_key or column.identity or column.type.name.endswith("serial"):
+    if column.default or column.identity or column.generated or is_serial(column.type):
+        table.defaults.add(column.name.last)
+    if column.not_null or column.primary_key or column.identity or is_serial(column.type):
         table.not_null.add(column.name.last)
 
 
