@@ -374,6 +374,35 @@ async def test_it_is_an_operation_of_a_migration(store: Store, folder: Path, tra
     assert all(row.title == row.name.upper() for row in await articles(store))
 
 
+async def test_it_is_taken_back_in_the_transaction_of_its_migration(store: Store, folder: Path) -> None:
+    await filled(store, 30)
+    write(folder, "0001_untitled", "op.get_bind()", OPERATION)
+    known = migrations(store, folder)
+    await known.up()
+    await known.down()
+    assert all(row.title == row.name.upper() for row in await articles(store))
+
+
+async def test_taken_back_in_one_transaction_it_waits_for_nobody(
+    postgres: Store, postgres_url: str, folder: Path
+) -> None:
+    await filled(postgres, 30)
+    write(folder, "0001_untitled", "op.get_bind()", OPERATION)
+    known = migrations(postgres, folder)
+    await known.up()
+    holder = await asyncpg.connect(postgres_url)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute("UPDATE articles SET seen = 7 WHERE name = 'n0003'")
+    with pytest.raises(MigrationError, match="1 rows of articles are held by others"):
+        await known.down()
+    await transaction.rollback()
+    await holder.close()
+    assert {row.title for row in await articles(postgres)} == {None}
+    await known.down()
+    assert all(row.title is not None for row in await articles(postgres))
+
+
 async def test_a_plan_tells_of_it(postgres: Store, folder: Path) -> None:
     write(
         folder,

@@ -62,10 +62,11 @@ async def test_an_enum_comes_back_and_is_found_and_paged_by(store: Store) -> Non
         ({"state": State.live, "kind": "gone"}, "post, note"),
     ],
 )
-async def test_what_is_no_member_is_refused(store: Store, row: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize("rows", [1, 300])
+async def test_what_is_no_member_is_refused(store: Store, row: dict[str, Any], said: str, rows: int) -> None:
     with pytest.raises(InvalidValue, match=said):
         async with store.unit() as unit:
-            await unit[Page].add_many([row])
+            await unit[Page].add_many([row] * rows)
 
 
 async def test_migrations_of_them_go_up_down_and_up_and_a_new_member_needs_none(

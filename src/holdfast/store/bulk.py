@@ -18,7 +18,6 @@ from sqlalchemy import (
     JSON,
     Column,
     Dialect,
-    Enum,
     Insert,
     LargeBinary,
     Table,
@@ -35,10 +34,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.sql import ClauseElement
 
-from holdfast.errors import HoldfastError, InvalidValue
+from holdfast.errors import InvalidValue
 from holdfast.model import Attributed, Encrypted, Model, SoftDeleted, Versioned, model_of
 from holdfast.model.encrypted import Blinded, blind_columns, encrypted_columns
 from holdfast.store import copying
+from holdfast.store.binding import all_bound, unfit
 from holdfast.store.flushing import other_tenant
 from holdfast.store.scope import Scope
 from holdfast.store.slow_queries import ROWS
@@ -171,31 +171,14 @@ async def _send(connection: AsyncConnection, table: Table, rows: list[Row], conf
 
 def _bound(table: Table, name: str, bind: Callable[[Any], Any] | None, rows: list[Row]) -> list[Any]:
     """The values of one column, as the driver takes them."""
-    if bind is None or bind is as_whole:
-        plain = [row[name] for row in rows]
-        if bind is None or are_whole(plain):
-            return plain
-        wrong = next(value for value in plain if not are_whole([value]))
-        raise unfit(table.c[name], wrong, "not a whole number")
-    values: list[Any] = []
-    try:
-        for row in rows:
-            values.append(bind(row[name]))
-    except HoldfastError:
-        raise
-    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
-        problem = type(error).__name__
-    else:
-        return values
-    raise unfit(table.c[name], rows[len(values)][name], f"{problem} as it was bound")
-
-
-def unfit(column: Any, value: Any, problem: str) -> InvalidValue:
-    """That `column` cannot hold `value`, which may be a secret and is not told."""
-    where = f"{column.table.name}.{column.name}"
-    if isinstance(column.type, Enum):
-        return InvalidValue(f"{where} holds one of {', '.join(column.type.enums)}, and nothing else")
-    return InvalidValue(f"{where} cannot hold a value of the type that was given, {type(value).__name__} ({problem})")
+    plain = [row[name] for row in rows]
+    if bind is None:
+        return plain
+    if bind is not as_whole:
+        return all_bound(table.c[name], bind, plain)
+    if not are_whole(plain):
+        raise unfit(table.c[name], next(value for value in plain if not are_whole([value])), "not a whole number")
+    return plain
 
 
 @lru_cache(maxsize=256)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Dialect, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.errors import HoldfastError, InvalidValue
+from holdfast.store.binding import bound
 
 LEAST = 200
 """Rows from which on COPY is quicker than one INSERT from arrays."""
@@ -69,17 +70,4 @@ def _values(table: Table, column: Column[Any], rows: Sequence[Row], dialect: Dia
     else:
         scalar = _default(column).arg
         given = (scalar for _ in rows)
-    return given if bind is None else _bound(f"{table.name}.{name}", bind, given)
-
-
-def _bound(place: str, bind: Callable[[Any], Any], values: Iterator[Any]) -> Iterator[Any]:
-    try:
-        for value in values:
-            yield bind(value)
-    except HoldfastError:
-        raise
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        problem = type(error).__name__
-    else:
-        return
-    raise InvalidValue(f"{place} cannot hold a value of the type that was given ({problem} as it was bound)")
+    return given if bind is None else bound(column, bind, given)

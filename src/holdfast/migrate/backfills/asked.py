@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from holdfast.errors import InvalidValue, MigrationError
+from holdfast.errors import InvalidValue
 from holdfast.migrate.backfills.ledger import checksum
 from holdfast.migrate.backfills.report import Failure
-from holdfast.migrate.backfills.source import Key, source_of
-from holdfast.migrate.backfills.writing import Inserting, Into, Item, Setting, Transform, Updating, Work
+from holdfast.migrate.backfills.source import source_of
+from holdfast.migrate.backfills.writing import Inserting, Into, Setting, Transform, Updating, Work
 from holdfast.migrate.backfills.writing import checked_expressions as checked
 
 
@@ -61,28 +60,6 @@ def _nothing(row: Any) -> None:
     """What is asked for has no transform."""
 
 
-async def backfill_here(connection: AsyncConnection, asked: Asked) -> None:
-    """Do it all in the transaction of `connection`, where nobody else is at work. MigrationError: a row is refused."""
-    last: Key | None = None
-    while True:
-        rows = (await connection.execute(asked.source.page(last, asked.batch, versions=False))).all()
-        if not rows:
-            return
-        keys = len(asked.source.key)
-        items = []
-        for row in rows:
-            values = prepared(asked, row)
-            if isinstance(values, Failure):
-                raise MigrationError(refused(asked, values))
-            if values is not None:
-                items.append(Item(tuple(row[:keys]), 0, values))
-        if connection.dialect.name == "sqlite":
-            await asked.work.write(connection, items)
-        elif items:
-            raise AssertionError("a scratch has no rows")
-        last = tuple(rows[-1][:keys])
-
-
 def prepared(asked: Asked, row: Any) -> Any:
     """What is to be written for a row, None for nothing, or why it cannot be told."""
     try:
@@ -93,6 +70,7 @@ def prepared(asked: Asked, row: Any) -> Any:
 
 
 def refused(asked: Asked, failure: Failure) -> str:
+    """That a row could not be dealt with, and what to do."""
     return (
         f"the backfill {asked.name!r} stopped at the row {failure.key} of {asked.source.table.name}: {failure.reason};"
         " mend the row or the transform and run it again, or say on_error='skip'"

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
 from holdfast.errors import MigrationError
-from holdfast.migrate.backfills.asked import Asked, backfill_here
+from holdfast.migrate.backfills.asked import Asked
+from holdfast.migrate.backfills.here import backfill_here
 from holdfast.migrate.backfills.run import backfill
 from holdfast.migrate.backfills.writing import Into, Transform
 from holdfast.migrate.operations import SteppedOp
@@ -45,7 +46,7 @@ class BackfillOp(SteppedOp):
     ) -> None:
         """Do what `holdfast.migrate.backfill` does; `source` may be a table's name, as it stands in the database.
 
-        On SQLite, and in a scratch, it is part of the migration's transaction.
+        On SQLite, in a scratch, and in a transactional migration that is taken back, it is part of the transaction.
 
         Raises:
             MigrationError: a row is refused, or rows are left that `verify` finds.
