@@ -37,7 +37,7 @@ __all__ = ["PLANTS", "VIOLATIONS", "run", "run_postgres", "run_sqlite"]
 
 
 async def run(options: Options) -> Result:
-    """Both databases in turn, half of the time each; a planted lock fault is PostgreSQL's alone."""
+    """SQLite for a quarter of the time, then PostgreSQL; a planted lock fault is PostgreSQL's alone."""
     result = Result("migrate", options, VIOLATIONS)
     if options.plant == "no-lock-timeout":
         await run_postgres(options, result, options.seconds)

@@ -32,7 +32,7 @@ async def adopt(migrations: Migrations, upto: str | None = None) -> list[str]:
     Raises:
         MigrationError: the database has not what they make.
     """
-    migrations.known(upto)
+    migrations.require(upto)
     known = migrations.files()
     names = [file.revision for file in known]
     chosen = known[: names.index(upto) + 1] if upto is not None else known

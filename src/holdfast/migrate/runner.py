@@ -114,7 +114,7 @@ class Migrations:
         Raises:
             MigrationError: the files are not what was applied, or the phase cannot be run yet.
         """
-        self.known(to)
+        self.require(to)
         pending = of_phase(await self.pending(), phase)
         if to is None:
             return pending
@@ -133,7 +133,7 @@ class Migrations:
             MigrationError: the files are not what was applied, a migration failed, or the phase cannot be run yet.
             Unavailable: another runner is at work, or the database cannot be reached.
         """
-        self.known(to)
+        self.require(to)
         async with turn(self.store, wait=self.wait):
             await self.prepare()
             done = await self._finish_down(told)
@@ -151,7 +151,7 @@ class Migrations:
             MigrationError: one is irreversible (nothing is then taken back), was interrupted, or failed.
         """
         if to != "base":
-            self.known(to)
+            self.require(to)
         async with turn(self.store, wait=self.wait):
             await self.prepare()
             done = await self._finish_down(told)
@@ -168,10 +168,12 @@ class Migrations:
                 done.append(await self._run(known[one.revision], "down", told))
         return done
 
-    def known(self, revision: str | None) -> None:
-        """Raise `MigrationError` when the folder has no such migration."""
+    def require(self, revision: str | None) -> None:
+        """Raise `MigrationError` when a revision is named that the folder does not have."""
+        if revision is None:
+            return
         names = [file.revision for file in self.files()]
-        if revision is not None and revision not in names:
+        if revision not in names:
             raise MigrationError(
                 f"there is no migration {revision!r} in {self.folder}; it has {', '.join(names) or 'none'}"
             )
