@@ -361,11 +361,14 @@ async def test_it_is_an_operation_of_a_migration(store: Store, folder: Path, tra
     await filled(store, 50)
     write(folder, "0001_titles", OPERATION, more=f"transactional = {transactional}")
     known = migrations(store, folder)
+    seen: list[int] = []
+    known.progress = lambda progress: seen.append(progress.read)
     if transactional and store.dialect == "postgresql":
         with pytest.raises(MigrationError, match=r"op.backfill cannot run inside a transaction.*transactional = False"):
             await known.up()
         return
     await known.up()
+    assert seen[-1:] == ([50] if store.dialect == "postgresql" else [])
     assert all(row.title == row.name.upper() for row in await articles(store))
     await known.down()
     async with store.unit() as unit:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from holdfast.cli.migrate_lint import lint
 from holdfast.cli.migrate_options import Folder, Phase
+from holdfast.cli.migrate_progress import shown_progress
 from holdfast.cli.migrate_safety import Unsafe, refuse, refuse_changes, unsafe
 from holdfast.cli.migrate_tenants import tenants
 from holdfast.cli.migrate_validate import validate
@@ -109,7 +110,8 @@ def up(
         refuse(hold, findings, allow_unsafe)
         for line in [] if as_json else findings:
             say(f"unsafe beside a running application: {line}", "yellow")
-        done = await migrations.up(phase=phase, to=to, told=None if as_json else _begun)
+        with shown_progress() as migrations.progress:
+            done = await migrations.up(phase=phase, to=to, told=None if as_json else _begun)
         if done:
             await hold.journal.make_tick()
         return hold.store.place, done

@@ -21,6 +21,7 @@ from holdfast.journal import capture
 from holdfast.logs import get_logger
 from holdfast.migrate import history
 from holdfast.migrate.backfills.operation import BackfillOp
+from holdfast.migrate.backfills.report import Progress
 from holdfast.migrate.files import Direction, MigrationFile
 from holdfast.migrate.limits import Limits, LockBudget, is_worth_another_try, pause
 from holdfast.migrate.operations import (
@@ -174,6 +175,7 @@ class Stepped:
         event: the history's entry that keeps how many steps are done.
         done: how many an interrupted run did.
         resumes: one was interrupted, perhaps in the midst of its first.
+        progress: called after each batch of a backfill.
     """
 
     def __init__(
@@ -185,6 +187,7 @@ class Stepped:
         *,
         timeout: float | None = None,
         resumes: bool = False,
+        progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._store = store
         self._engine = store.engine.sync_engine
@@ -192,6 +195,7 @@ class Stepped:
         self._done = done
         self._limits = limits
         self._timeout = timeout
+        self._progress = progress
         self._number = 0
         self.began = resumes
         """Whether anything was done to the database, by this run or an interrupted one."""
@@ -219,7 +223,7 @@ class Stepped:
             return
         if isinstance(operation, BackfillOp):
             self.began = True
-            operation.beside_others(operations, self._store, self._event, self._number)
+            operation.beside_others(operations, self._store, self._event, self._number, self._progress)
             self._once(lambda connection: None, ends=True)
             return
         steps = steps_of(operation, operations)

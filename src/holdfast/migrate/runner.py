@@ -21,6 +21,7 @@ from holdfast.journal import schema as journal_schema
 from holdfast.logs import get_logger
 from holdfast.migrate import files, history, hooks, schema
 from holdfast.migrate.additive import make_missing
+from holdfast.migrate.backfills.report import Progress
 from holdfast.migrate.execution import Stepped, run_script, writing
 from holdfast.migrate.files import Direction, MigrationFile, Phase
 from holdfast.migrate.history import Event, Problem
@@ -54,7 +55,12 @@ class Migrations:
         before: awaited before anything is run; those given to `before_migrate` unless others are.
         wait: seconds to wait for another runner.
         known: the migrations of the folder, where they are read once for many databases.
+
+    Attributes:
+        progress: called after each batch of a backfill that is among the migrations.
     """
+
+    progress: Callable[[Progress], None] | None = None
 
     def __init__(
         self,
@@ -242,7 +248,15 @@ class Migrations:
             event, done, resumes = await connection.run_sync(_begin_or_resume, file, direction)
         if done:
             log.info("migration_resumes", revision=file.revision, step=done + 1)
-        stepped = Stepped(self.store, event, done, self._limits, timeout=file.statement_timeout, resumes=resumes)
+        stepped = Stepped(
+            self.store,
+            event,
+            done,
+            self._limits,
+            timeout=file.statement_timeout,
+            resumes=resumes,
+            progress=self.progress,
+        )
         try:
             await stepped.run(file, direction)
         except Exception as error:

@@ -14,6 +14,7 @@ from holdfast.errors import MigrationError
 from holdfast.migrate.backfills.asked import Asked
 from holdfast.migrate.backfills.here import backfill_here
 from holdfast.migrate.backfills.run import backfill
+from holdfast.migrate.backfills.runner import Told
 from holdfast.migrate.backfills.writing import Into, Transform
 from holdfast.migrate.operations import SteppedOp
 from holdfast.migrate.steps import Step
@@ -62,12 +63,14 @@ class BackfillOp(SteppedOp):
         connection = operations.get_bind()
         await_only(backfill_here(AsyncConnection(AsyncEngine(connection.engine), connection), asked))
 
-    def beside_others(self, operations: Operations, store: Store, event: int, number: int) -> None:
+    def beside_others(
+        self, operations: Operations, store: Store, event: int, number: int, told: Told | None = None
+    ) -> None:
         """Do it on a database in use; `event` and `number` say which run of which operation it is."""
         source = self._source(operations)
         operations.get_bind().rollback()
         name = f"migration {event}, operation {number}"
-        report = await_only(backfill(store, name=name, source=source, **self.asked, **self.options))
+        report = await_only(backfill(store, name=name, source=source, **self.asked, **{"told": told, **self.options}))
         if not report.verified:
             raise MigrationError(
                 f"the backfill is done, and {report.remaining} rows are left that `verify` finds; look at them, then"
