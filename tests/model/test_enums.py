@@ -34,6 +34,7 @@ class Page(Base):
     state: Mapped[State]
     before: Mapped[State | None]
     kind: Mapped[Literal["post", "note"]]
+    old: Mapped[State | None] = mapped_column(Enum(State, native_enum=False))
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ async def test_an_enum_comes_back_and_is_found_and_paged_by(store: Store) -> Non
     [
         ({"state": "gone", "kind": "note"}, "draft, live"),
         ({"state": State.live, "kind": "gone"}, "post, note"),
+        ({"state": State.live, "kind": "note", "old": "gone"}, "draft, live"),
     ],
 )
 @pytest.mark.parametrize("rows", [1, 300])

@@ -30,6 +30,7 @@ from sqlalchemy.orm import (
     column_property,
     joinedload,
     make_transient_to_detached,
+    mapped_column,
     undefer,
     with_expression,
 )
@@ -542,6 +543,40 @@ async def test_what_can_be_no_tenant_is_refused(store: Store, tenant: Any) -> No
         with pytest.raises(InvalidValue, match="tenant"):
             async with opening(tenant=tenant):
                 raise AssertionError("the block is not entered")
+
+
+async def test_what_is_on_no_model_reads_no_tenanted_one(store: Store, keys: Keys) -> None:
+    """Criteria do not reach into it."""
+    table: Any = Country.__table__
+    found = select(func.min(Folder.title)).scalar_subquery()
+    rows = select(Folder.id, Folder.title)
+    for statement in (
+        table.update().values(name=found),
+        table.insert().values(id=uuid7(), name=found),
+        table.insert().from_select(["id", "name"], rows).returning(table.c.name),
+        select(table.c.name, text("q.title")).select_from(table.join(rows.subquery("q"), text("1 = 1"))),
+        select(text("title FROM q")).add_cte(rows.cte("q")),
+    ):
+        for tenant in (OWN, None):
+            with pytest.raises(WrongTenant):
+                async with store.unit(tenant=tenant) as unit:
+                    await unit.execute(statement)
+    async with store.unit(tenant=ALL) as unit:
+        await unit.execute(table.update().values(name=found))
+
+
+def test_a_default_that_is_a_select_is_refused_while_the_class_is_made() -> None:
+    class Own(Model):
+        __abstract__ = True
+        metadata = MetaData()
+
+    found = select(func.max(Folder.title)).scalar_subquery()
+    for options in ({"insert_default": found}, {"onupdate": found}):
+        with pytest.raises(ModelError, match=r"Street.name is given what a SELECT finds"):
+
+            class Street(Own):
+                __tablename__ = "streets"
+                name: Mapped[str] = mapped_column(**options)
 
 
 async def test_text_is_not_confined(store: Store, keys: Keys) -> None:

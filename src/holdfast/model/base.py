@@ -7,8 +7,9 @@ import enum
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DefaultClause, Enum, Integer, MetaData, Table, Uuid, literal
+from sqlalchemy import BigInteger, Column, DefaultClause, Enum, Integer, MetaData, Select, Table, Uuid, literal
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from holdfast.errors import ModelError
@@ -102,6 +103,7 @@ def _check(model: type[Model]) -> None:
     for column in model.__table__.columns:
         _default_in_the_database(column)  # type: ignore[arg-type]
         _refuse_native_enum(model, column)
+        _refuse_select(model, column)
         if isinstance(column.type, Amount):
             for check in column.type.checks(str(column.name)):
                 model.__table__.append_constraint(check)  # type: ignore[attr-defined]
@@ -121,12 +123,25 @@ def _default_in_the_database(column: Column[Any]) -> None:
 def _refuse_native_enum(model: type[Model], column: Any) -> None:
     """PostgreSQL's enum types live beside the tables, and cannot lose a member: no migration could be taken back."""
     kind = getattr(column.type, "item_type", column.type)
+    if isinstance(kind, Enum):
+        kind.validate_strings = True  # what is no member would be kept, and could not be read again
     if isinstance(kind, Enum) and kind.native_enum and getattr(kind, "create_type", True):
         raise ModelError(
             f"{model.__name__}.{column.key} is an enum type of PostgreSQL's own; annotate it with Mapped[…] alone or"
             " write Enum(…, native_enum=False), to keep it as text. A type that the database has already is"
             " postgresql.ENUM(…, create_type=False)"
         )
+
+
+def _refuse_select(model: type[Model], column: Any) -> None:
+    """A SELECT that the database runs with every write would read the rows of every tenant."""
+    for default in (column.default, column.onupdate):
+        made = getattr(default, "arg", None)
+        if isinstance(made, visitors.Visitable) and any(isinstance(one, Select) for one in visitors.iterate(made)):  # type: ignore[arg-type]
+            raise ModelError(
+                f"{model.__name__}.{column.key} is given what a SELECT finds, around tenants and soft deletion; read it"
+                " in the unit and set it there"
+            )
 
 
 def _forget(model: type[Model]) -> None:

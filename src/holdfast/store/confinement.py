@@ -38,6 +38,12 @@ def confine(state: ORMExecuteState) -> None:
     tenanted = [model for model in named if model.__policy__.tenant and scope.tenant_of(model) is not None]
     if tenanted:
         _refuse_what_cannot_be_confined(state, statement, parts, tenanted)
+        if not state.is_orm_statement:  # criteria reach a SELECT on a model only where it stands in one of the ORM's
+            names = ", ".join(sorted(model.__name__ for model in tenanted))
+            raise WrongTenant(
+                f"a statement that is on no model reads {names} around the tenant of this unit; write it on models, as"
+                " in insert(Model), update(Model) and select(Model), or open the unit with tenant=ALL"
+            )
     # Loader options, and a relationship that is always joined, bring in tables that the statement does not show.
     models = {model for model in named if is_scoped(model)} | led_to(mentioned, every=bool(options))
     if not models or not state.is_orm_statement:
