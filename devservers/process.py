@@ -75,7 +75,7 @@ class Server:
         try:
             with open(f"/proc/{self.pid}/stat") as stat:
                 return stat.read().rpartition(")")[2].split()[0] != "Z"
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # the latter where it ends while it is read
             if not Path("/proc/self").exists():
                 return _signals(self.pid)
             return False
