@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import (
+    ForeignKey,
     MetaData,
     delete,
     exists,
@@ -31,6 +33,7 @@ from sqlalchemy.orm import (
     joinedload,
     make_transient_to_detached,
     mapped_column,
+    relationship,
     undefer,
     with_expression,
 )
@@ -632,6 +635,40 @@ async def test_a_mapped_column_on_a_tenanted_table_itself_is_refused_whenever_it
         street.every = column_property(select(func.count()).select_from(table).scalar_subquery(), deferred=True)
         with pytest.raises(ModelError, match=r"Street\.every reads the table houses of the tenanted model House"):
             await unit[Street].list()
+
+
+async def test_a_relationship_through_a_tenanted_table_is_refused_however_it_is_used(sqlite_url: str) -> None:
+    class Place(Model):
+        __abstract__ = True
+        metadata = MetaData()
+
+    class Team(Place):
+        __tablename__ = "teams"
+
+        name: Mapped[str]
+
+    class Member(Place):
+        __tablename__ = "members"
+        __policy__ = Policy(tenant="org")
+
+        org: Mapped[str]
+        team_id: Mapped[UUID] = mapped_column(ForeignKey("teams.id"))
+        player_id: Mapped[UUID] = mapped_column(ForeignKey("players.id"))
+
+    class Player(Place):
+        __tablename__ = "players"
+
+        teams: Mapped[list[Team]] = relationship(Team, secondary=Member.__table__, viewonly=True)
+
+    joined = select(Team.name).select_from(Player).join(Player.teams)
+    async with opened(sqlite_url, Place.metadata) as store:
+        for statement in (joined, select(Player).options(joinedload(Player.teams)), select(Player)):
+            for tenant in (OWN, None):
+                with pytest.raises(
+                    ModelError, match=r"Player\.teams goes through the table of the tenanted model Member"
+                ):
+                    async with store.read(tenant=tenant) as unit:
+                        await unit.execute(statement)
 
 
 async def test_a_row_of_ones_own_may_be_taken_from_one_unit_into_another(store: Store, keys: Keys) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, event, inspect
+from sqlalchemy import Column, Table, event, inspect
 from sqlalchemy.orm import ColumnProperty, Mapper
 
 from holdfast.errors import ModelError
@@ -58,6 +58,7 @@ def led_to(models: Iterable[type[Any]], *, every: bool) -> set[type[Any]]:
 
 def _reach(model: type[Any]) -> _Reach:
     mapper = inspect(model)
+    _refuse_secondary(mapper)
     reach = _Reach(
         columns=_in_columns(mapper, deferred=False),
         all_columns=_in_columns(mapper, deferred=True),
@@ -87,6 +88,18 @@ def _refuse_tables(mapper: Mapper[Any], attribute: ColumnProperty[Any], expressi
                 f"{mapper.class_.__name__}.{attribute.key} reads the table {table.name} of the tenanted model"
                 f" {model.__name__}, which no unit could confine; write its SELECT on {model.__name__} and its"
                 f" attributes, as in select(func.count({model.__name__}.id))"
+            )
+
+
+def _refuse_secondary(mapper: Mapper[Any]) -> None:
+    """A join through a model's table reads it as it is: criteria reach the models at both ends alone."""
+    for link in mapper.relationships:
+        through = model_of(link.secondary) if isinstance(link.secondary, Table) else None
+        if through is not None and through.__policy__.tenant is not None:
+            raise ModelError(
+                f"{mapper.class_.__name__}.{link.key} goes through the table of the tenanted model {through.__name__},"
+                f" which no unit could confine; write a relationship to {through.__name__}, and from there to"
+                f" {link.mapper.class_.__name__}"
             )
 
 
