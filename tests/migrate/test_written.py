@@ -13,6 +13,8 @@ import pytest
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
+    Date,
     Enum,
     ForeignKey,
     Index,
@@ -21,6 +23,8 @@ from sqlalchemy import (
     String,
     UniqueConstraint,
     Uuid,
+    column,
+    func,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -29,6 +33,7 @@ from holdfast import KeyedModel, Model, Monthly, Policy, uuid7
 from holdfast.errors import MigrationError
 from holdfast.migrate import Limits, Migrations, execution, inspection, writer
 from holdfast.model import NAMING, Amount, UtcTime
+from holdfast.rollup import Count, Rollup, Sum
 from holdfast.store import Store
 from tests.migrate.versions import fill, migrations, write
 
@@ -228,9 +233,18 @@ def indexes_of_expressions() -> tuple[Any, Any, list[str]]:
     )
 
 
+def columns_beside_a_computed_one() -> tuple[Any, Any, list[str]]:
+    def table(length: int, **more: Any) -> Any:
+        twice = mapped_column(Integer, Computed("x * 2", persisted=True))
+        return {"a": {"x": Mapped[int], "twice": twice, "name": mapped_column(String(length)), **more}}
+
+    return table(20), table(40, note=Mapped[str]), ["INSERT INTO a (x, name) VALUES (1, 'a')"]
+
+
 CHANGES = {
     change.__name__: change
     for change in (
+        columns_beside_a_computed_one,
         changed_checks,
         changed_types,
         a_default_of_another_type,
@@ -248,7 +262,7 @@ CHANGES = {
 async def test_a_change_leads_there_and_back_and_there_again(store: Store, folder: Path, change: str) -> None:
     before, after, rows = CHANGES[change]()
     begun = migrations(store, folder, version(**before))
-    await writer.write_new(begun, "Begin")
+    assert (await writer.write_new(begun, "Begin")).left == ()
     await begun.up()
     await run(store, *rows)
     grown = migrations(store, folder, version(**after))
@@ -266,6 +280,54 @@ async def test_a_change_leads_there_and_back_and_there_again(store: Store, folde
         assert await inspection.drift(grown) == []
         await _writes_are_captured(store, grown)
     assert await inspection.irreversible(grown) == []
+
+
+async def test_tables_come_and_go_with_their_indexes_of_expressions(store: Store, folder: Path) -> None:
+    b = {"name": Mapped[str], "__table_args__": (Index("ix_lower", text("lower(name)")),)}
+    c = {"name": Mapped[str], "__table_args__": (Index("ix_upper", func.upper(column("name"))),)}
+    begun = migrations(store, folder, version(b=b))
+    assert (await writer.write_new(begun, "Begin")).left == ()
+    await begun.up()
+    grown = migrations(store, folder, version(c=c))
+    assert (await writer.write_new(grown, "Other")).left == ()
+    for _ in range(2):
+        await grown.up()
+        assert await inspection.undeclared(grown) == await inspection.drift(grown) == []
+        await grown.down(to="0001_begin")
+        assert await inspection.drift(grown) == []
+
+
+async def test_what_rewrites_a_table_is_told_and_what_does_not_is_not(store: Store, folder: Path) -> None:
+    def typed(kind: Any, number: Any) -> MetaData:
+        return version(a={"name": mapped_column(kind), "number": mapped_column(number)})
+
+    begun = migrations(store, folder, typed(String(20), Integer()))
+    await writer.write_new(begun, "Begin")
+    longer = await writer.write_new(migrations(store, folder, typed(String(40), Integer())), "Longer")
+    assert len(longer.paths) == 1
+    assert longer.rewrites == ()
+    shorter = await writer.write_new(migrations(store, folder, typed(String(10), BigInteger())), "Shorter")
+    assert shorter.rewrites == ("a.name", "a.number")
+
+
+async def test_what_has_to_be_said_to_go_back_is_listed(store: Store, folder: Path) -> None:
+    def dated(**more: Any) -> MetaData:
+        return version(a={"x": Mapped[int], **more})
+
+    begun = migrations(store, folder, dated(day=mapped_column(Date, nullable=False), n=Mapped[int]))
+    await writer.write_new(begun, "Begin")
+    written = await writer.write_new(migrations(store, folder, dated()), "Gone")
+    assert written.unfilled_back == ("a.day",)
+
+
+async def test_a_rollup_is_written_once(store: Store, folder: Path) -> None:
+    policy = Policy(Rollup("daily", time="at", by=("name",), paid=Sum("amount"), many=Count()))
+    columns = {"at": mapped_column(UtcTime()), "amount": mapped_column(Amount()), "name": Mapped[str]}
+    a = {"__policy__": policy, **columns}
+    begun = migrations(store, folder, version(a=a))
+    assert (await writer.write_new(begun, "Begin")).left == ()
+    await begun.up()
+    assert (await writer.write_new(begun, "Again")).paths == ()
 
 
 async def _writes_are_captured(store: Store, runner: Migrations) -> None:

@@ -73,6 +73,8 @@ def new(
         say(f"wrote {path}")
     for column in written.unfilled:
         say(f"  {column}: say in the file what the rows that are there get, it refuses to run until then", "yellow")
+    for column in written.unfilled_back:
+        say(f"  {column}: say in `downgrade` what the rows get, their values are gone by then", "yellow")
     for column in written.rewrites:
         say(f"  {column}: PostgreSQL writes the whole table anew for this change of type; see the guide", "yellow")
     for line in written.left:

@@ -10,7 +10,7 @@ from alembic.operations import ops
 from sqlalchemy import CheckConstraint, Connection, Index, MetaData, Table, inspect, text
 from sqlalchemy.sql.elements import conv
 
-from holdfast.migrate.schema import Schema
+from holdfast.migrate.schema import Details, Schema
 from holdfast.model.types import AMOUNT_CHECK
 
 _ANY = re.compile(r"(\w+|\"[^\"]+\")::text = ANY \(\(?ARRAY\[(('[^']*'::character varying(, )?)+)\]\)?::text\[\]\)")
@@ -32,12 +32,25 @@ def missed(
         changed = {what for what in there.keys() & declared.keys() if there[what] != declared[what]}
         flat += _checks(connection, tables[name], changed, there)
         flat += _types(connection, tables[name], changed, there, declared, flat)
-        if connection.dialect.name == "sqlite":
-            flat = _expressions(connection, tables[name], there, declared, flat)
+    if connection.dialect.name == "sqlite":
+        for name in tables.keys() & wanted.tables.keys():
+            flat = _expressions(tables[name], made.tables.get(name, {}), wanted.tables[name], flat)
+        for name in made.tables.keys() - wanted.tables.keys():
+            flat = _with_table(name, made.tables[name]) + flat
     return flat
 
 
-def _checks(connection: Connection, table: Table, changed: set[str], there: dict[str, str]) -> list[Any]:
+def _with_table(table: str, there: Details) -> list[Any]:
+    """The indexes that go with a table, dropped before it, so that they come back with it."""
+    written = {what.removeprefix("index "): how for what, how in there.items() if what.startswith("index ")}
+    return [
+        ops.DropIndexOp(name, table, _reverse=_index_op(name, table, how))
+        for name, how in sorted(written.items())
+        if _is_written(how)
+    ]
+
+
+def _checks(connection: Connection, table: Table, changed: set[str], there: Details) -> list[Any]:
     """CHECKs whose text changed, an Enum's members too: the old one goes, the new one comes."""
     made: list[Any] = []
     for check in table.constraints:
@@ -65,8 +78,8 @@ def _types(
     connection: Connection,
     table: Table,
     changed: set[str],
-    there: dict[str, str],
-    declared: dict[str, str],
+    there: Details,
+    declared: Details,
     found: Sequence[Any],
 ) -> list[Any]:
     """Columns of another type, which Alembic takes for the same: another length, or none."""
@@ -98,9 +111,7 @@ def _kind(described: str) -> str:
     return found[0] if found is not None else described
 
 
-def _expressions(
-    connection: Connection, table: Table, there: dict[str, str], declared: dict[str, str], found: list[Any]
-) -> list[Any]:
+def _expressions(table: Table, there: Details, declared: Details, found: list[Any]) -> list[Any]:
     """SQLite's indexes of expressions, or in an order, as they are written: Alembic leaves them out or drops them."""
     written = {
         what

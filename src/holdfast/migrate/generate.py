@@ -14,7 +14,9 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import render_op, renderers
 from alembic.migration import MigrationContext
 from alembic.operations import ops
-from sqlalchemy import BindParameter, Connection, Integer, MetaData, Numeric, String, inspect
+from alembic.runtime.plugins import Plugin
+from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy import BindParameter, Connection, DefaultClause, Integer, MetaData, Numeric, String, inspect
 
 from holdfast.journal.capture import CapturedTable
 from holdfast.migrate import phases
@@ -56,10 +58,10 @@ def compare(connection: Connection, metadatas: Sequence[MetaData]) -> list[ops.M
         opts={
             "target_metadata": list(metadatas),
             "compare_type": True,
-            "compare_server_default": _default_differs,
+            "compare_server_default": True,
             "include_object": _is_compared,
             "include_name": lambda name, kind, parents: kind != "table" or not (is_ours(name or "") or name in apart),
-            "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+            "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname", _defaults.name],
         },
     )
     with warnings.catch_warnings():
@@ -85,19 +87,29 @@ def _is_compared(item: Any, name: str | None, kind: str, reflected: bool, other:
     return not (kind == "check_constraint" and (AMOUNT_CHECK in item.info or _AMOUNT_CHECK.fullmatch(name or "")))
 
 
-def _default_differs(
-    context: Any, inspected: Any, declared: Any, inspected_default: str | None, default: Any, rendered: str | None
-) -> bool | None:
-    # What is computed by one function of ours is written in another way by every database.
-    if isinstance(getattr(default, "arg", default), database_actor | database_id | database_now):
-        return inspected_default is None
-    if (
-        inspected_default is not None
-        and default is not None
-        and inspected.type._type_affinity is not (declared.type._type_affinity)
+def _compare_defaults(
+    context: AutogenContext, change: ops.AlterColumnOp, schema: str | None, table: str, name: str, now: Any, wanted: Any
+) -> PriorityDispatchResult:
+    """Compare what Alembic cannot; as a plugin, since the function that it takes is not safe from computed columns."""
+    there, declared = now.server_default, wanted.server_default
+    change.existing_server_default = there
+    if isinstance(getattr(declared, "arg", declared), database_actor | database_id | database_now):
+        differs = there is None  # what one function of ours computes every database writes in another way
+    elif (
+        isinstance(there, DefaultClause)
+        and isinstance(declared, DefaultClause)
+        and now.type._type_affinity is not wanted.type.dialect_impl(context.dialect)._type_affinity
     ):
-        return True  # PostgreSQL would be asked whether they are equal, and has no answer
-    return None
+        differs = True  # PostgreSQL would be asked whether they are equal, and has no answer
+    else:
+        return PriorityDispatchResult.CONTINUE
+    if differs:
+        change.modify_server_default = declared
+    return PriorityDispatchResult.STOP
+
+
+_defaults = Plugin("holdfast.defaults")
+_defaults.add_autogenerate_comparator(_compare_defaults, "column", "server_default", priority=DispatchPriority.FIRST)
 
 
 def capture_changes(
@@ -174,12 +186,21 @@ def _back(operation: ops.MigrateOperation) -> ops.MigrateOperation:
 
 
 class RefillOp(ops.MigrateOperation):
-    """Fill a column whose values went with it, before it is NOT NULL once more."""
+    """Fill a column whose values went with it, before it is NOT NULL once more.
+
+    Attributes:
+        value: what stands for none, as SQL; None where a person must say it.
+    """
 
     def __init__(self, allowed: ops.AlterColumnOp) -> None:
         self.table_name = allowed.table_name
         self.column_name = allowed.column_name
-        self.type = allowed.existing_type
+        self.value = _neutral(allowed.existing_type)
+
+
+def unfilled(back: Iterable[ops.MigrateOperation]) -> list[str]:
+    """`table.column` of the columns of which a person must say what they are filled with."""
+    return [f"{one.table_name}.{one.column_name}" for one in back if isinstance(one, RefillOp) and one.value is None]
 
 
 def _neutral(kind: Any) -> str | None:
@@ -196,7 +217,7 @@ def _ansi(name: str) -> str:
 
 @renderers.dispatch_for(RefillOp)
 def _render_refill(context: Any, operation: RefillOp) -> list[str]:
-    where, value = f"{operation.table_name}.{operation.column_name}", _neutral(operation.type)
+    where, value = f"{operation.table_name}.{operation.column_name}", operation.value
     said = f"# What {where} held went with the column."
     if value is None:
         return [said, f'raise NotImplementedError("say here what {where} becomes")']

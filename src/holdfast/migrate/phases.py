@@ -13,9 +13,11 @@ from typing import Any
 from alembic.operations import ops
 from sqlalchemy import Column, Enum, String
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import CompileError
 from sqlalchemy.sql.elements import conv
 
 from holdfast.migrate.foreign_keys import AddForeignKeyOp
+from holdfast.migrate.lint.sql_types import keeps_rows, type_of
 from holdfast.migrate.operations import AddUniqueOp, SetNotNullOp, ValidateConstraintOp, table_of
 from holdfast.migrate.renames import RenameConstraintOp, RenameIndexOp
 
@@ -37,6 +39,7 @@ class Plan:
         drop_indexes: indexes that are dropped without blocking, after it.
         contract: removals, in one transaction, after it; also of columns that those indexes name.
         unfilled: columns that are to be NOT NULL and for which rows may have no value.
+        unfilled_back: the same for the way back.
         rewrites: columns whose new type makes PostgreSQL write the table anew, or fails for some rows.
     """
 
@@ -46,6 +49,7 @@ class Plan:
     drop_indexes: list[Operation] = field(default_factory=list)
     contract: list[Operation] = field(default_factory=list)
     unfilled: list[str] = field(default_factory=list)
+    unfilled_back: list[str] = field(default_factory=list)
     rewrites: list[str] = field(default_factory=list)
 
 
@@ -203,10 +207,20 @@ def _alter_column(operation: Any, plan: Plan) -> None:
         plan.unfilled.append(f"{operation.table_name}.{operation.column_name}")
         plan.tighten.append(SetNotNullOp(operation.table_name, operation.column_name))
     if operation.modify_type is not None:
-        plan.rewrites.append(f"{operation.table_name}.{operation.column_name}")
+        if not _keeps_rows(operation.existing_type, operation.modify_type):
+            plan.rewrites.append(f"{operation.table_name}.{operation.column_name}")
         plan.expand += retyped(operation)
     elif operation.has_changes():
         plan.expand.append(operation)
+
+
+def _keeps_rows(old: Any, new: Any) -> bool:
+    """Whether PostgreSQL leaves the rows as they are; False where nobody can say."""
+    try:
+        before, after = (type_of(kind.compile(dialect=_POSTGRES)) for kind in (old, new))
+    except (AttributeError, CompileError):  # no old type, or one that PostgreSQL has not
+        return False
+    return keeps_rows(before, after)
 
 
 def retyped(operation: ops.AlterColumnOp) -> list[Operation]:

@@ -69,7 +69,7 @@ def reading_indexes() -> Iterator[None]:
 def written_indexes(connection: Connection, table: str) -> dict[str, str]:
     """The indexes of a SQLite table of more than columns, or in another order, as they are written: `(lower(name))`."""
     rows = connection.exec_driver_sql(_WRITTEN, (table,))
-    return {name: _plain(_INDEX.sub(lambda found: (found[1] or "").lower(), sql, count=1)) for name, sql in rows}
+    return {name: _spaced(_INDEX.sub(lambda found: (found[1] or "").lower(), sql, count=1)) for name, sql in rows}
 
 
 def partitions(connection: Connection) -> set[str]:
@@ -148,11 +148,14 @@ def _details(inspector: Any, table: str) -> Details:
 
 def _plain(value: Any) -> str:
     """SQL without what two ways of writing the same differ in: spaces, quotes around names, a schema's name."""
-    text = re.sub(r"\s+", " ", str(value)).strip()
-    text = re.sub(r"\bholdfast_scratch\.", "", text)
+    text = re.sub(r"\bholdfast_scratch\.", "", _spaced(str(value)))
     while text.startswith("(") and text.endswith(")") and _closes_at_end(text):
         text = text[1:-1].strip()
     return text
+
+
+def _spaced(sql: str) -> str:
+    return re.sub(r"\s+", " ", sql).strip()
 
 
 def _closes_at_end(text: str) -> bool:

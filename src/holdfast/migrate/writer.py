@@ -29,12 +29,14 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         paths: the new files, in the order in which they are to be run.
         unfilled: `table.column` of columns for whose rows a person must say the value, in a file that refuses to run.
+        unfilled_back: the same for the way back, when columns come back without what they held.
         rewrites: `table.column` of columns whose change of type rewrites the table on PostgreSQL.
         left: differences from the models that the files do not remove, a line each.
     """
 
     paths: tuple[Path, ...]
     unfilled: tuple[str, ...] = ()
+    unfilled_back: tuple[str, ...] = ()
     rewrites: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
@@ -63,7 +65,13 @@ async def write_new(migrations: Migrations, title: str) -> Written:
     texts = _texts(drafts, known, title)
     left = await _left(migrations, known, texts)
     paths = tuple(generate.write(migrations.folder, name, text) for name, text in texts.items())
-    return Written(paths=paths, unfilled=tuple(plan.unfilled), rewrites=tuple(plan.rewrites), left=tuple(left))
+    return Written(
+        paths=paths,
+        unfilled=tuple(plan.unfilled),
+        unfilled_back=tuple(plan.unfilled_back),
+        rewrites=tuple(plan.rewrites),
+        left=tuple(left),
+    )
 
 
 async def _left(migrations: Migrations, known: Sequence[files.MigrationFile], texts: Mapping[str, str]) -> list[str]:
@@ -155,7 +163,9 @@ def _drafts(
         if not operations:
             continue
         up, used = generate.render(operations, connection)
-        down, used_down = generate.render(generate.reversed_operations(operations), connection)
+        back = generate.reversed_operations(operations)
+        plan.unfilled_back += generate.unfilled(back)
+        down, used_down = generate.render(back, connection)
         if suffix == " tighten":
             up = _fill(plan.unfilled) + up
         drafts.append(

@@ -18,7 +18,7 @@ from sqlalchemy import (
     and_,
     case,
     func,
-    text,
+    literal,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -109,8 +109,8 @@ class Rollup(Aspect):
             *(Column(name, Text(), nullable=False) for name in self.by),
             *(
                 # The default is for a measure that is declared later; its figures are computed then.
-                Column(name, _result_type(measure), nullable=False, server_default=text("0"))
-                for name, measure in self.measures.items()
+                Column(name, kind, nullable=False, server_default=literal(0, kind))
+                for name, kind in ((name, _result_type(measure)) for name, measure in self.measures.items())
             ),
             Column("rows", BigInteger(), nullable=False),
             PrimaryKeyConstraint("day", *self.by),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from holdfast.migrate.lint.reader import Reader, written
 from holdfast.migrate.lint.syntax import SqlType
-from holdfast.migrate.lint.tokens import Token
+from holdfast.migrate.lint.tokens import Token, tokens_of
 
 _CANONICAL = {
     "int": "integer", "int4": "integer", "int8": "bigint", "int2": "smallint", "decimal": "numeric",
@@ -53,6 +53,11 @@ def read_type(reader: Reader) -> SqlType:
             reader.next()
     text = written(reader._tokens[start : reader.at])
     return SqlType(text, _CANONICAL.get(name, name), sizes, array)
+
+
+def type_of(text: str) -> SqlType:
+    """The type that `text` names."""
+    return read_type(Reader([token for token in tokens_of(text) if token.kind != "space"]))
 
 
 def is_serial(kind: SqlType) -> bool:

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from holdfast.migrate.lint.finding import Problem
-from holdfast.migrate.lint.reader import Reader
 from holdfast.migrate.lint.rules import RULES
-from holdfast.migrate.lint.sql_types import read_type
+from holdfast.migrate.lint.sql_types import type_of
 from holdfast.migrate.lint.syntax import SqlType
-from holdfast.migrate.lint.tokens import Token, tokens_of
+from holdfast.migrate.lint.tokens import Token
 
 _DIRECTIVE = re.compile(r"^#?\s*holdfast:\s*(.*)$", re.IGNORECASE | re.DOTALL)
 _ALLOW = re.compile(r"^allow\s+(?P<rules>[\w/-]+(?:\s*,\s*[\w/-]+)*)\s*(?:because\b\s*(?P<reason>.*))?$", re.I | re.S)
@@ -66,5 +65,4 @@ def old_types(comments: Iterable[Token]) -> Iterator[tuple[str, str, SqlType]]:
         if found is None:
             continue
         table, _, column = found["column"].replace('"', "").lower().rpartition(".")
-        words = [token for token in tokens_of(found["type"]) if token.kind != "space"]
-        yield table.removeprefix("public."), column, read_type(Reader(words))
+        yield table.removeprefix("public."), column, type_of(found["type"])
