@@ -12,6 +12,7 @@ from sqlalchemy.sql import ClauseElement
 
 from holdfast.errors import InvalidValue
 from holdfast.model import BlindIndex, Encrypted, Model, SoftDeleted
+from holdfast.store.always_joined import instead_of_joins
 from holdfast.store.scope import DELETED
 from holdfast.store.search import Search
 
@@ -135,7 +136,7 @@ class Query(Generic[M]):
 
     def options(self) -> tuple[Any, ...]:
         """Loader options for what is included and selected."""
-        loaders: list[Any] = [self._relationship(path) for path in self.included]
+        loaders: list[Any] = [*instead_of_joins(self.model), *map(self._relationship, self.included)]
         if self.selected:
             needed = {*self.selected, *(name for name, _ in self.orders), *self._linking_columns()}
             loaders.append(load_only(*(self.column(name) for name in needed), raiseload=True))

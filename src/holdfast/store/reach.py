@@ -12,6 +12,7 @@ from sqlalchemy.orm import ColumnProperty, Mapper
 
 from holdfast.errors import ModelError
 from holdfast.model import Model, model_of
+from holdfast.store.always_joined import is_joined
 from holdfast.store.scope import is_scoped
 from holdfast.store.sources import tables_of, unreached
 
@@ -105,12 +106,12 @@ def _refuse_secondary(mapper: Mapper[Any]) -> None:
 
 def _related(mapper: Mapper[Any], *, every: bool) -> Models:
     seen: set[Mapper[Any]] = set()
-    pending = [link.mapper for link in mapper.relationships if every or link.lazy == "joined"]
+    pending = [link.mapper for link in mapper.relationships if every or is_joined(link)]
     while pending:
         one = pending.pop()
         if one not in seen:
             seen.add(one)
-            pending += [link.mapper for link in one.relationships if every or link.lazy == "joined"]
+            pending += [link.mapper for link in one.relationships if every or is_joined(link)]
     found = {one.class_ for one in seen if is_scoped(one.class_)}
     found.update(*(_in_columns(one, deferred=every) for one in (mapper, *seen)))
     return frozenset(found)
