@@ -130,7 +130,11 @@ def test_a_unit_is_refused_in_another_thread_than_its_own(hold: BlockingHoldfast
         )
         assert notes.count() == 1
     hold.run(lambda unit: use(lambda: unit[Note].count()))
-    assert len(told) == 5
+    entered = hold.unit()
+    entered.__enter__()[Note].add(Note(text="two"))
+    use(lambda: entered.__exit__(None, None, None))
+    entered.__exit__(ValueError, ValueError("undone"), None)
+    assert len(told) == 6
     assert all("a unit belongs to the thread that opened it, and was used in another" in one for one in told)
     assert count(hold) == 1
 

@@ -73,13 +73,17 @@ class Context:
 
     def __init__(self, portal: Portal, manager: Any) -> None:
         self._portal, self._manager = portal, manager
+        self._entered: Any = None
 
     def __enter__(self) -> Any:
-        return faced(self._portal, self._portal.call(self._manager.__aenter__))
+        self._entered = faced(self._portal, self._portal.call(self._manager.__aenter__))
+        return self._entered
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        if isinstance(self._entered, Blocking):
+            self._entered._check_thread()
         handled: bool | None = self._portal.call(lambda: self._manager.__aexit__(kind, error, trace))
         return handled
 

@@ -101,8 +101,8 @@ def _refuse_what_cannot_be_confined(
             if table.name in names:
                 name = names[table.name]
                 raise WrongTenant(
-                    f"a statement reads the table {table.name} around the tenant of this unit; name the model {name}"
-                    f" or its attributes in its select(…), or in a select(…) of its own, or open the unit with"
+                    f"a statement reads the table {table.name} around the tenant of this unit; write"
+                    f" select(…).select_from({name}), or read {name} in a select(…) of its own, or open the unit with"
                     " tenant=ALL"
                 )
     if model not in tenanted or model is None:
