@@ -20,14 +20,14 @@ class Base(Model):
     metadata = MetaData(naming_convention=NAMING)
 
 
-class Shelf(Base):
-    """Brings its books, and the desk that it stands at."""
+class Rack(Base):
+    """Brings its bottles, and the desk that it stands at."""
 
-    __tablename__ = "shelves"
+    __tablename__ = "racks"
     __policy__ = Policy(Searchable("name"))
 
     name: Mapped[str]
-    books: Mapped[list[Book]] = relationship(lazy="joined", order_by="Book.title", viewonly=True)
+    bottles: Mapped[list[Bottle]] = relationship(lazy="joined", order_by="Bottle.title", viewonly=True)
     desk: Mapped[Desk | None] = relationship(lazy=False)
     desk_id: Mapped[UUID | None] = mapped_column(ForeignKey("desks.id"))
 
@@ -52,14 +52,14 @@ class Drawer(Base):
     desk: Mapped[Desk] = relationship(lazy="joined", back_populates="drawers", viewonly=True)
 
 
-class Book(Base):
-    """On a shelf."""
+class Bottle(Base):
+    """On a rack."""
 
-    __tablename__ = "books"
+    __tablename__ = "bottles"
 
     title: Mapped[str]
-    shelf_id: Mapped[UUID] = mapped_column(ForeignKey("shelves.id"))
-    shelf: Mapped[Shelf] = relationship(lazy="joined", viewonly=True)
+    rack_id: Mapped[UUID] = mapped_column(ForeignKey("racks.id"))
+    rack: Mapped[Rack] = relationship(lazy="joined", viewonly=True)
 
 
 @pytest.fixture
@@ -70,56 +70,56 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def keys(store: Store) -> list[UUID]:
-    """Three shelves at one desk, two books each; a drawer of it for either organisation, two for `one`."""
+    """Three racks at one desk, two bottles each; a drawer of it for either organisation, two for `one`."""
     async with store.unit() as unit:
         desk = await unit[Desk].add(Desk())
-        shelves = [Shelf(name=f"shelf {n}", desk_id=desk.id) for n in range(3)]
-        for shelf in shelves:
-            await unit[Shelf].add(shelf)
-        books = [{"title": f"{shelf.name} {letter}", "shelf_id": shelf.id} for shelf in shelves for letter in "ab"]
-        await unit[Book].add_many(books)
-        found, place = [shelf.id for shelf in shelves], desk.id
+        racks = [Rack(name=f"rack {n}", desk_id=desk.id) for n in range(3)]
+        for rack in racks:
+            await unit[Rack].add(rack)
+        bottles = [{"title": f"{rack.name} {letter}", "rack_id": rack.id} for rack in racks for letter in "ab"]
+        await unit[Bottle].add_many(bottles)
+        found, place = [rack.id for rack in racks], desk.id
     for org, names in (("one", ("left", "middle")), ("other", ("right",))):
         async with store.unit(tenant=org) as unit:
             await unit[Drawer].add_many([{"name": name, "desk_id": place} for name in names])
     return found
 
 
-SHELVES = Query(Shelf).order_by("name")
+RACKS = Query(Rack).order_by("name")
 
 
-async def _get(shelves: Repository[Shelf], keys: list[UUID]) -> list[Shelf]:
-    return [await shelves.get(keys[0])]
+async def _get(racks: Repository[Rack], keys: list[UUID]) -> list[Rack]:
+    return [await racks.get(keys[0])]
 
 
-async def _find(shelves: Repository[Shelf], keys: list[UUID]) -> list[Shelf | None]:
-    return [await shelves.find(keys[0], include=("desk",))]
+async def _find(racks: Repository[Rack], keys: list[UUID]) -> list[Rack | None]:
+    return [await racks.find(keys[0], include=("desk",))]
 
 
-async def _get_many(shelves: Repository[Shelf], keys: list[UUID]) -> list[Shelf]:
-    return list((await shelves.get_many(keys)).values())
+async def _get_many(racks: Repository[Rack], keys: list[UUID]) -> list[Rack]:
+    return list((await racks.get_many(keys)).values())
 
 
-async def _first(shelves: Repository[Shelf], keys: list[UUID]) -> list[Shelf | None]:
-    return [await shelves.first(SHELVES)]
+async def _first(racks: Repository[Rack], keys: list[UUID]) -> list[Rack | None]:
+    return [await racks.first(RACKS)]
 
 
-async def _list(shelves: Repository[Shelf], keys: list[UUID]) -> list[Shelf]:
-    return await shelves.list(SHELVES)
+async def _list(racks: Repository[Rack], keys: list[UUID]) -> list[Rack]:
+    return await racks.list(RACKS)
 
 
-async def _page(shelves: Repository[Shelf], keys: list[UUID]) -> list[Shelf]:
-    page = await shelves.page(SHELVES, limit=2, total=True)
+async def _page(racks: Repository[Rack], keys: list[UUID]) -> list[Rack]:
+    page = await racks.page(RACKS, limit=2, total=True)
     assert page.total == 3
-    return page.items + (await shelves.page(SHELVES, limit=2, after=page.next)).items
+    return page.items + (await racks.page(RACKS, limit=2, after=page.next)).items
 
 
-async def _stream(shelves: Repository[Shelf], keys: list[UUID]) -> list[Shelf]:
-    return [row async for row in shelves.stream(SHELVES, batch=2)]
+async def _stream(racks: Repository[Rack], keys: list[UUID]) -> list[Rack]:
+    return [row async for row in racks.stream(RACKS, batch=2)]
 
 
-async def _search(shelves: Repository[Shelf], keys: list[UUID]) -> list[Shelf]:
-    return await shelves.list(Query(Shelf).search("shelf").order_by("name"))
+async def _search(racks: Repository[Rack], keys: list[UUID]) -> list[Rack]:
+    return await racks.list(Query(Rack).search("rack").order_by("name"))
 
 
 WAYS = (_get, _find, _get_many, _first, _list, _page, _stream, _search)
@@ -130,12 +130,12 @@ async def test_what_is_always_joined_multiplies_no_rows_and_keeps_to_the_tenant(
     store: Store, keys: list[UUID], read: Any
 ) -> None:
     async with store.read(tenant="one") as unit:
-        rows = await read(unit[Shelf], keys)
-        names = [f"shelf {n}" for n in range(3)]
+        rows = await read(unit[Rack], keys)
+        names = [f"rack {n}" for n in range(3)]
         assert [row.name for row in rows] == names[: len(rows)]
         assert len(rows) == (1 if read in (_get, _find, _first) else 3)
         for row in rows:
-            assert [book.title for book in row.books] == [f"{row.name} a", f"{row.name} b"]
+            assert [bottle.title for bottle in row.bottles] == [f"{row.name} a", f"{row.name} b"]
             assert [drawer.name for drawer in row.desk.drawers] == ["left", "middle"]
     async with store.read(tenant="other") as unit:
-        assert {drawer.name for row in await read(unit[Shelf], keys) for drawer in row.desk.drawers} == {"right"}
+        assert {drawer.name for row in await read(unit[Rack], keys) for drawer in row.desk.drawers} == {"right"}
