@@ -1,5 +1,6 @@
 """Holdfast: declare a model once, with its policy; every committed write lands in one ordered journal."""
 
+from holdfast.cache import Cache, Cold, Hot, Load, Warm, cached
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.model import (
@@ -33,12 +34,16 @@ __all__ = [
     "Amount",
     "Aspect",
     "Attributed",
+    "Cache",
+    "Cold",
     "Count",
     "Encrypted",
     "Expose",
     "Holdfast",
     "HoldfastError",
+    "Hot",
     "KeyedModel",
+    "Load",
     "Model",
     "Monthly",
     "Page",
@@ -59,6 +64,8 @@ __all__ = [
     "Unit",
     "UtcTime",
     "Versioned",
+    "Warm",
+    "cached",
     "exact_sum",
     "live_unique",
     "scheduled",

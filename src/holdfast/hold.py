@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import MetaData
 
 from holdfast.blocking import BlockingHoldfast
+from holdfast.cache import Cache
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.index import rejected
 from holdfast.journal import Journal, verify
@@ -43,6 +44,7 @@ class Holdfast:
         settings: what it was opened with.
         store: the engines and units of work.
         journal: what changed, in order.
+        cache: what is kept near, and follows the journal.
         rollups: what is added up.
         counters: how often rows are used, written once a second.
         schedules: how what is done again and again fares: states, history, pause, resume, forget.
@@ -63,6 +65,7 @@ class Holdfast:
         self.store = Store(settings)
         self.journal = Journal(self.store)
         self.rollups = Rollups(self.store, self.journal, self.models)
+        self.cache = Cache(self.store, self.journal, self.models, capacity=settings.cache_capacity)
         self._metadatas = metadatas
         self.counters = Counters(self.store)
         self.schedules = ScheduleTable(self.store)
@@ -153,6 +156,7 @@ class Holdfast:
                 await self.migrate()
             await self.journal.start()
             self.counters.start()
+            self.cache.start()
             if follow:
                 await self.follow()
         except BaseException:
@@ -319,6 +323,7 @@ class Holdfast:
     async def close(self) -> None:
         """Stop the followers, let open units finish, drop the connections."""
         await self.counters.close()
+        await self.cache.close()
         await self.rollups.close()
         await self.journal.close()
         await self.store.close()

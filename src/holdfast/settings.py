@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     migration_lock_timeout: float = 1.0  # how long a migration may wait for locks, and so make others wait
     migration_statement_timeout: float = 30.0  # how long one of its statements may take that holds locks; 0: for ever
     migration_give_up: float = 300.0  # how long locks that are not had are tried for again
+    cache_capacity: int = 100_000  # what the cache keeps in memory, by weight; a value weighs 1 unless it says so
     poll_interval: float = 0.25  # how often the journal is looked at for changes by other programs
 
     def __post_init__(self) -> None:
@@ -124,6 +125,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "migration_lock_timeout": (("HOLDFAST_MIGRATION_LOCK_TIMEOUT",), float),
     "migration_statement_timeout": (("HOLDFAST_MIGRATION_STATEMENT_TIMEOUT",), float),
     "migration_give_up": (("HOLDFAST_MIGRATION_GIVE_UP",), float),
+    "cache_capacity": (("HOLDFAST_CACHE_CAPACITY",), int),
     "poll_interval": (("HOLDFAST_POLL_INTERVAL",), float),
 }
 
@@ -140,6 +142,7 @@ _LOWEST: dict[str, float] = {
     "migration_lock_timeout": 0.001,
     "migration_statement_timeout": 0,
     "migration_give_up": 0,
+    "cache_capacity": 0,
     "poll_interval": 0.001,
     "replica_wait": 0,
 }

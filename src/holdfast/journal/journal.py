@@ -22,7 +22,7 @@ from holdfast.journal.followers import PAGE, Follower
 from holdfast.journal.leases import Leases
 from holdfast.journal.pruning import Maintenance, prune
 from holdfast.journal.status import JournalStatus, last_position, status
-from holdfast.journal.wakeups import Wakeups
+from holdfast.journal.wakeups import Waiter, Wakeups
 from holdfast.shared import Coalesced
 from holdfast.store import Store, Unit
 
@@ -146,6 +146,14 @@ class Journal:
                 await waiter.wait()
         finally:
             self._wakeups.forget(waiter)
+
+    def listen(self) -> Waiter:
+        """An ear for commits: woken soon after one, in whatever process it was. Give it back with `stop_listening`."""
+        return self._wakeups.waiter()
+
+    def stop_listening(self, waiter: Waiter) -> None:
+        """Take back what `listen` gave."""
+        self._wakeups.forget(waiter)
 
     async def subscribe(
         self,

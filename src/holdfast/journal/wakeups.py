@@ -39,10 +39,11 @@ class Waiter:
     def wake(self) -> None:
         self._event.set()
 
-    async def wait(self) -> None:
-        """Return when woken; else when it is time to look for what nobody told of."""
+    async def wait(self, at_most: float | None = None) -> None:
+        """Return when woken; else when it is time to look for what nobody told of, or after `at_most` seconds."""
+        pause = self._pause * random.uniform(0.8, 1.0)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._pause * random.uniform(0.8, 1.0)):
+            async with asyncio.timeout(pause if at_most is None else min(pause, at_most)):
                 await self._event.wait()
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Integer, Uuid, false, inspect
-from sqlalchemy.orm import LoaderCriteriaOption, Mapper, Session
+from sqlalchemy import Integer, Uuid, event, false, inspect
+from sqlalchemy.orm import LoaderCriteriaOption, Mapper, ORMExecuteState, Session
 
 from holdfast.errors import InvalidValue, WrongTenant
 from holdfast.model import SoftDeleted
@@ -132,7 +132,13 @@ def tenant_column(model: type[Any]) -> Any:
 
 
 class ScopedSession(Session):
-    """A session that confines its ORM statements to the scope of its unit."""
+    """A session that confines its ORM statements to the scope of its unit.
+
+    Attributes:
+        has_written: whether it may have written something.
+    """
+
+    has_written = False
 
     def set_scope(self, scope: Scope) -> None:
         """Confine what follows."""
@@ -144,6 +150,17 @@ class ScopedSession(Session):
         if scope is not None and scope.tenant_of(model) is not None:
             raise WrongTenant(f"the session's bulk methods know no tenants; use unit[{model.__name__}].add_many")
         super()._bulk_save_mappings(mapper, *args, **options)
+
+
+@event.listens_for(ScopedSession, "do_orm_execute")
+def _note_statement(state: ORMExecuteState) -> None:
+    if not state.is_select:  # what is text may do anything
+        cast(ScopedSession, state.session).has_written = True
+
+
+@event.listens_for(ScopedSession, "after_flush")
+def _note_flush(session: Session, context: Any) -> None:
+    cast(ScopedSession, session).has_written = True
 
 
 def scope_of(session: Session | None) -> Scope | None:

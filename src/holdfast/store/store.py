@@ -20,7 +20,7 @@ from holdfast.logs import get_logger
 from holdfast.model.encrypted import set_ring
 from holdfast.secrets import SecretKeys
 from holdfast.settings import Settings, hide_password
-from holdfast.store import libsql, postgres, slow_queries, sqlite
+from holdfast.store import current, libsql, postgres, slow_queries, sqlite
 from holdfast.store.cancellation import to_the_end
 from holdfast.store.failures import Translated, is_connection_loss, is_of_the_driver, is_retryable
 from holdfast.store.hooks import Hooks
@@ -175,22 +175,29 @@ class Store:
             )
             unit = Unit(self, session, actor=actor, tenant=confined, request_id=request_id)
             options = {"isolation_level": isolation.upper()} if isolation and self.dialect != "sqlite" else None
+            current.opened(unit)
             try:
                 with self._translated:
                     await session.connection(execution_options=options)
                 for hook in self.hooks.after_begin:
                     await hook(unit)
+                unit.begins(is_snapshot=isolation is not None)
                 yield unit
                 with self._translated:
                     await session.flush()
                 for hook in self.hooks.before_commit:
                     await hook(unit)
-                await to_the_end(self._commit(unit))
+                try:
+                    await to_the_end(self._commit(unit))
+                finally:
+                    current.committed()
             except BaseException as error:
                 await to_the_end(self._abandon(session))
                 if isinstance(error, Exception) and is_of_the_driver(error):
                     self._translated.raise_for(error)
                 raise
+            finally:
+                current.closed(unit)
 
     @asynccontextmanager
     async def read(
@@ -236,6 +243,8 @@ class Store:
                 close_resets_only=False,
             )
             unit = Unit(self, session, tenant=confined, read_only=True)
+            unit.begins(is_snapshot=self.dialect == "sqlite" or source is not self.read_engine)
+            current.opened(unit)
             try:
                 yield unit
                 known = session.sync_session
@@ -249,6 +258,8 @@ class Store:
                 if isinstance(error, Exception) and is_of_the_driver(error):
                     unit.translated().raise_for(error)
                 raise
+            finally:
+                current.closed(unit)
 
     async def position(self) -> str:
         """A position behind everything that is committed now, for `read(replica=True, at_least=…)` anywhere.

@@ -30,12 +30,16 @@ class Unit:
         scope: what its statements are confined to.
         read_only: whether writes are refused (they would go to a reading connection).
         session: the SQLAlchemy session, for what the repository does not cover.
+        is_open: whether it has not ended yet.
+        is_snapshot: whether it goes on seeing what was there when it began.
     """
 
     __slots__ = (
         "_after_commit",
         "_translated",
         "actor",
+        "is_open",
+        "is_snapshot",
         "read_only",
         "request_id",
         "scope",
@@ -62,8 +66,20 @@ class Unit:
         cast(ScopedSession, session.sync_session).set_scope(self.scope)
         self.request_id = request_id
         self.read_only = read_only
+        self.is_open = True
+        self.is_snapshot = False
         self._after_commit: list[Callable[[], Awaitable[None] | None]] = []
         self._translated = Translated(store.place, read_only=read_only)
+
+    def begins(self, *, is_snapshot: bool) -> None:
+        """What the store does before it gives the unit out; nothing is written yet."""
+        self.is_snapshot = is_snapshot
+        cast(ScopedSession, self.session.sync_session).has_written = False
+
+    @property
+    def has_written(self) -> bool:
+        """Whether it may have written something: it has run more than queries on models."""
+        return cast(ScopedSession, self.session.sync_session).has_written
 
     def __getitem__(self, model: type[M]) -> Repository[M]:
         """The repository of `model` in this unit: `await unit[Agent].get(id)`."""
@@ -108,6 +124,7 @@ class Unit:
         """
         if getattr(self.session.sync_session, "is_on_replica", False):
             raise StoreError("raw SQL does not go to a replica; open the unit without replica=True")
+        cast(ScopedSession, self.session.sync_session).has_written = True
         with self._translated:
             return await self.session.connection()
 
@@ -161,3 +178,4 @@ class Unit:
         """Raise `StoreError` when this unit only reads."""
         if self.read_only:
             raise StoreError(f"{verb} in a read-only unit; open it with hold.unit(…), not hold.read()")
+        cast(ScopedSession, self.session.sync_session).has_written = True

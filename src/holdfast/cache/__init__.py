@@ -1,0 +1,25 @@
+"""What is kept near: values that were loaded once, and end when what they were made of changes."""
+
+from holdfast.cache.aspect import Cold, Hot, Tier, Warm
+from holdfast.cache.cache import MISSING, Cache, Found
+from holdfast.cache.decorator import CachedFunction, cached
+from holdfast.cache.loader import Load, LoadFailed
+from holdfast.cache.options import COLD, HOT, WARM, Options
+
+__all__ = [
+    "COLD",
+    "HOT",
+    "MISSING",
+    "WARM",
+    "Cache",
+    "CachedFunction",
+    "Cold",
+    "Found",
+    "Hot",
+    "Load",
+    "LoadFailed",
+    "Options",
+    "Tier",
+    "Warm",
+    "cached",
+]

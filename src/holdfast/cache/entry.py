@@ -1,0 +1,74 @@
+"""What is kept for a key: the value, and what decides whether it may be served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Entry:
+    """A cached value. Never changed once it is made, except for what `__slots__` names last.
+
+    Attributes:
+        value: what was loaded.
+        epoch, as_of: the life of the database, and the last tick before the load began: all up to it was seen.
+        buckets: of its key and tags, in this node's marks.
+        hashes: the same tags for other nodes.
+        began: when loading it began, on this node's clock.
+        max_staleness: seconds.
+        refresh_from: when refreshing ahead may begin, on this node's clock.
+        expires: when it ends.
+        kept: until when it may be served after its end, marked as stale.
+        cost: seconds that loading it took.
+        weight: in memory.
+        note: what the loader wants to see again with the next load, such as an ETag.
+        retry_from: when a load may be tried again after one that failed.
+    """
+
+    __slots__ = (
+        "as_of",
+        "began",
+        "buckets",
+        "cost",
+        "epoch",
+        "expires",
+        "hashes",
+        "kept",
+        "max_staleness",
+        "note",
+        "refresh_from",
+        "retry_from",
+        "value",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        value: Any,
+        *,
+        epoch: int,
+        as_of: int,
+        buckets: tuple[int, ...],
+        hashes: tuple[int, ...],
+        began: float,
+        max_staleness: float,
+        refresh_from: float,
+        expires: float,
+        kept: float,
+        cost: float,
+        weight: int,
+        note: Any = None,
+    ) -> None:
+        self.value = value
+        self.epoch = epoch
+        self.as_of = as_of
+        self.buckets = buckets
+        self.hashes = hashes
+        self.began = began
+        self.max_staleness = max_staleness
+        self.refresh_from = refresh_from
+        self.expires = expires
+        self.kept = kept
+        self.cost = cost
+        self.weight = weight
+        self.note = note
+        self.retry_from = 0.0

@@ -1,0 +1,23 @@
+"""Keys of cached values."""
+
+from __future__ import annotations
+
+from holdfast.errors import InvalidValue
+
+LONGEST = 250  # characters
+
+
+def checked_key(key: str) -> str:
+    """The key.
+
+    Raises:
+        InvalidValue: it is no text, empty, too long, or has characters that cannot be seen.
+    """
+    if not isinstance(key, str):
+        raise InvalidValue(f"a key of the cache is text, not {type(key).__name__}")
+    if not 0 < len(key) <= LONGEST or not key.isprintable():
+        shown = repr(key if len(key) <= 60 else f"{key[:57]}…")
+        raise InvalidValue(
+            f"{shown} is no key of the cache: it takes 1 to {LONGEST} characters that can be seen; hash what is longer"
+        )
+    return key

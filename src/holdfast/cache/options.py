@@ -1,0 +1,114 @@
+"""How a value is cached: one flat object, with tiers as presets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import msgspec
+
+from holdfast.cache.durations import Duration, seconds
+from holdfast.errors import ConfigurationError
+
+_DURATIONS = {  # with the least that makes sense, and whether None is a value
+    "ttl": (0.001, False),
+    "fail_safe": (0.0, False),
+    "fail_safe_pause": (0.0, False),
+    "negative_ttl": (0.0, False),
+    "max_staleness": (0.01, False),
+    "soft_timeout": (0.0, True),
+    "hard_timeout": (0.001, True),
+    "lease": (0.1, False),
+}
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a value is kept and served, and what happens when loading it fails or takes long. Times are seconds.
+
+    Made with `Options.of(ttl="5m", …)`, or from a tier with `WARM.but(fail_safe="1d")`.
+
+    Attributes:
+        ttl: how long a value may be served.
+        jitter: the share of `ttl` by which each value's is shortened at random, so that not all end at once.
+        negative_ttl: how long None is kept, as `ttl`; 0 keeps no None.
+        max_staleness: how long after a commit the value from before it may still be served, on any node.
+        fail_safe: for how long after its end a value is served, marked as stale, when loading anew fails.
+        fail_safe_pause: for how long after such a failure no other load is tried.
+        soft_timeout: how long a caller waits for a load when there is an older value; the load goes on by itself.
+        hard_timeout: how long a caller waits for a load at most.
+        refresh_ahead: how eagerly values in use are loaded anew before they end (XFetch's beta); 0 never.
+        weight: of the value in memory, whose capacity is the sum of weights.
+        skip_l1, skip_l2: leave memory, or Redis, alone.
+        lease: how long other processes wait for one that loads, before one of them loads too.
+    """
+
+    ttl: float = 300.0
+    jitter: float = 0.0
+    negative_ttl: float = 0.0
+    max_staleness: float = 1.0
+    fail_safe: float = 0.0
+    fail_safe_pause: float = 1.0
+    soft_timeout: float | None = None
+    hard_timeout: float | None = None
+    refresh_ahead: float = 0.0
+    weight: int = 1
+    skip_l1: bool = False
+    skip_l2: bool = False
+    lease: float = 5.0
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """Options, the rest as they are unless said.
+
+        Raises:
+            ConfigurationError: there is no such option, or a value makes no sense; the message names it.
+        """
+        return cls(**_checked(given))
+
+    def but(self, **given: Any) -> Self:
+        """These options with some of them replaced; see `of` for what it raises."""
+        return msgspec.structs.replace(self, **_checked(given)) if given else self
+
+
+HOT = Options(ttl=300.0)
+WARM = Options(ttl=1_800.0)
+COLD = Options(ttl=86_400.0)
+TIERS: Mapping[str, Options] = {"hot": HOT, "warm": WARM, "cold": COLD}
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in Options.__struct_fields__:
+            raise ConfigurationError(f"the cache has no option {name!r}; it has {', '.join(Options.__struct_fields__)}")
+        if name in _DURATIONS:
+            least, may_be_none = _DURATIONS[name]
+            found[name] = None if value is None and may_be_none else _duration(value, name, least)
+        elif name == "weight":
+            found[name] = _weight(value)
+        elif name in ("skip_l1", "skip_l2"):
+            if not isinstance(value, bool):
+                raise ConfigurationError(f"{name}={value!r} must be True or False")
+            found[name] = value
+        else:
+            found[name] = _number(name, value, most=1.0 if name == "jitter" else 100.0)
+    return found
+
+
+def _duration(value: Duration, name: str, least: float) -> float:
+    return seconds(value, name, least=least)
+
+
+def _weight(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**32:
+        raise ConfigurationError(f"weight={value!r} must be a whole number from 0, under 2**32")
+    return value
+
+
+def _number(name: str, value: object, *, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigurationError(f"{name}={value!r} must be a number")
+    if not 0 <= value <= most:
+        raise ConfigurationError(f"{name}={value!r} must be from 0 to {most:g}")
+    return float(value)

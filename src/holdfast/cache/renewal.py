@@ -1,0 +1,98 @@
+"""Keeping a node's freshness up to date: by the journal, when woken and at the latest every quarter of the bound."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from holdfast.cache.changes import ChangedTags
+from holdfast.cache.clock import boottime
+from holdfast.cache.freshness import Freshness
+from holdfast.journal import Journal, Position
+from holdfast.logs import get_logger
+from holdfast.shared import Coalesced
+from holdfast.store.current import newest_commit
+
+log = get_logger("holdfast.cache")
+
+_LONGEST_PAUSE = 1.0  # seconds between attempts while the database cannot be reached
+
+
+class Renewal:
+    """Follows the journal for the cache of one node, four times as often as the least `max_staleness` in use."""
+
+    def __init__(self, freshness: Freshness, journal: Journal, tags: ChangedTags) -> None:
+        self._freshness = freshness
+        self._journal = journal
+        self._tags = tags
+        self._every = 60.0  # seconds
+        self._now = Coalesced(self._renew)
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def start(self, *, at_least: float) -> None:
+        """Follow from now on, in the background, so often that a bound of `at_least` seconds can be kept."""
+        self._every = min(self._every, at_least / 4)
+        if self._task is None and not self._closed:
+            self._task = asyncio.create_task(self._follow(), name="cache renewal")
+
+    async def close(self) -> None:
+        """Stop."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def now(self) -> None:
+        """Learn of everything that was committed before this call.
+
+        Raises:
+            Unavailable: the database cannot be reached. JournalError: it has no journal.
+        """
+        await self._now.get()
+
+    async def _follow(self) -> None:
+        waiter = self._journal.listen()
+        failures = 0
+        try:
+            while True:
+                waiter.clear()
+                try:
+                    await self.now()
+                    failures = 0
+                except Exception as error:  # noqa: BLE001  readers go to the database meanwhile, and it may come back
+                    if failures in (0, 10) or failures % 100 == 0:
+                        log.warning("cache_not_renewed", reason=str(error), again=failures)
+                    failures += 1
+                    await asyncio.sleep(min(_LONGEST_PAUSE, self._every * 2 ** min(failures, 6)))
+                    continue
+                await waiter.wait(at_most=self._every)
+        finally:
+            self._journal.stop_listening(waiter)
+
+    async def _renew(self) -> None:
+        began, commit = boottime(), newest_commit()
+        upto = await self._journal.make_tick()
+        freshness = self._freshness
+        if upto.epoch != freshness.epoch:
+            freshness.begin(upto.epoch, upto.tick)
+        elif upto.tick > freshness.tick:
+            await self._note(Position(upto.epoch, freshness.tick), upto)
+        freshness.renewed(upto.tick, began, commit)
+
+    async def _note(self, after: Position, upto: Position) -> None:
+        freshness = self._freshness
+        async for page in self._journal.read(after, upto):
+            if (
+                page.lost
+            ):  # pruned away while this node slept; or another life of the database, which the next tick tells
+                freshness.everything_changed(upto.tick)
+                return
+            for change in page.changes:
+                touched = self._tags.of(change)
+                if touched is None:
+                    freshness.everything_changed(change.tick)
+                else:
+                    freshness.changed(touched, change.tick)

@@ -1,0 +1,49 @@
+"""Which cache serves functions that name none: that of the one Holdfast that is open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from holdfast.cache.cache import Cache
+
+
+class Running:
+    """The caches of this process that are open."""
+
+    __slots__ = ("_caches", "_only")
+
+    def __init__(self) -> None:
+        self._caches: list[Cache] = []
+        self._only: Cache | None = None
+
+    @property
+    def cache(self) -> Cache | None:
+        """The cache that is open; None where none is.
+
+        Raises:
+            ConfigurationError: several are.
+        """
+        if self._only is None and self._caches:
+            raise ConfigurationError(
+                f"{len(self._caches)} caches are open in this process; say which: @cached(…, cache=hold.cache)"
+            )
+        return self._only
+
+    def add(self, cache: Cache) -> None:
+        """`cache` is open."""
+        self._caches.append(cache)
+        self._settle()
+
+    def remove(self, cache: Cache) -> None:
+        """`cache` is closed."""
+        self._caches = [one for one in self._caches if one is not cache]
+        self._settle()
+
+    def _settle(self) -> None:
+        self._only = self._caches[0] if len(self._caches) == 1 else None
+
+
+running = Running()

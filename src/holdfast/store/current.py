@@ -1,0 +1,65 @@
+"""What the current task has to do with units of work: those that it has open, and its last commit.
+
+Who keeps what was read (a cache) asks here what this task must see: its own writes, and nothing older than its commits.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from holdfast.store.unit import Unit
+
+
+class Current(NamedTuple):
+    """What one task has open, and has committed.
+
+    Attributes:
+        units: those that this task has open, or had open where it was started.
+        commit: the number of its last commit; of those of this process each has a higher one than those before it.
+    """
+
+    units: tuple[Unit, ...]
+    commit: int
+
+
+_NOTHING = Current((), 0)
+_numbers = count(1)
+_newest = 0
+current: ContextVar[Current | None] = ContextVar("holdfast_current", default=None)
+"""None where the task has neither opened a unit nor committed one."""
+
+
+def opened(unit: Unit) -> None:
+    """The current task has opened `unit`."""
+    now = current.get() or _NOTHING
+    current.set(now._replace(units=(*now.units, unit)))
+
+
+def closed(unit: Unit) -> None:
+    """The current task has closed `unit`."""
+    unit.is_open = False
+    now = current.get() or _NOTHING
+    left = tuple(one for one in now.units if one.is_open)
+    current.set(now._replace(units=left) if left or now.commit else None)
+
+
+def committed() -> None:
+    """The current task has committed something, or may have."""
+    global _newest
+    _newest = next(_numbers)
+    current.set((current.get() or _NOTHING)._replace(commit=_newest))
+
+
+def must_see(commit: int) -> None:
+    """Let the current task see what the commit of this number, which was made for it elsewhere, has written."""
+    now = current.get() or _NOTHING
+    if commit > now.commit:
+        current.set(now._replace(commit=commit))
+
+
+def newest_commit() -> int:
+    """The number of the last commit of this process."""
+    return _newest
