@@ -28,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_replica_file: str | None = None  # libSQL: where a local copy is kept, for reads that ask for it
     redis_url: str | None = None
     redis_prefix: str = "holdfast"
+    redis_timeout: float = 0.25  # how long one call waits for Redis; then it is done without
     environment: Literal["development", "production"] = "development"
     secret_key: str | None = None  # signs page cursors: `current,previous`
     models: str = "holdfast.apps.agents"  # modules of the models that the command line keeps, between commas
@@ -106,6 +107,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "database_replica_file": (("HOLDFAST_DATABASE_REPLICA_FILE",), str),
     "redis_url": (("HOLDFAST_REDIS_URL", "REDIS_URL"), str),
     "redis_prefix": (("HOLDFAST_REDIS_PREFIX", "REDIS_PREFIX"), str),
+    "redis_timeout": (("HOLDFAST_REDIS_TIMEOUT",), float),
     "environment": (("HOLDFAST_ENV",), str),
     "secret_key": (("HOLDFAST_SECRET_KEY",), str),
     "database_replica_urls": (("HOLDFAST_DATABASE_REPLICA_URLS", "DATABASE_REPLICA_URLS"), str),
@@ -142,6 +144,7 @@ _LOWEST: dict[str, float] = {
     "migration_lock_timeout": 0.001,
     "migration_statement_timeout": 0,
     "migration_give_up": 0,
+    "redis_timeout": 0.001,
     "cache_capacity": 0,
     "poll_interval": 0.001,
     "replica_wait": 0,

@@ -1,4 +1,4 @@
-"""A data layer for each test of the cache, and a second one on the same database."""
+"""A data layer for each test of the cache, and a second one on the same database and the same Redis."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from tests.backends import settings_for
 from tests.cache.library import Base, Loans
 
 
-@pytest.fixture
-async def hold(database_url: str) -> AsyncIterator[Holdfast]:
-    async with await Holdfast.open(settings=settings_for(database_url), metadata=Base.metadata) as hold:
+@pytest.fixture(params=("sqlite", "postgres", "postgres+redis"))
+async def hold(request: pytest.FixtureRequest) -> AsyncIterator[Holdfast]:
+    database, _, redis = request.param.partition("+")
+    url = request.getfixturevalue(f"{database}_url")
+    redis_url = request.getfixturevalue("redis_url") if redis else None
+    settings = settings_for(url, redis_url=redis_url)
+    async with await Holdfast.open(settings=settings, metadata=Base.metadata) as hold:
         yield hold
 
 

@@ -6,13 +6,15 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
 
+from holdfast.cache.keys import LONGEST, shortened
 from holdfast.cache.loader import Load
 from holdfast.cache.options import TIERS, Options
 from holdfast.cache.running import running
 from holdfast.cache.templates import compiled, default_template
-from holdfast.errors import ConfigurationError
+from holdfast.cache.wire import codec_of
+from holdfast.errors import ConfigurationError, InvalidValue
 
 if TYPE_CHECKING:
     from holdfast.cache.cache import Cache, Found
@@ -45,6 +47,7 @@ class CachedFunction(Generic[P, T]):
         name = self._name = f"{function.__module__}.{function.__qualname__}"
         if key is None:
             key = default_template(name, _parts(function, signature))
+        self._kind = Any if options.skip_l2 else _kind(function, name)
         self._key_of = compiled(key, signature, f"{name}: key")
         self._tags_of = tuple(compiled(tag, signature, f"{name}: tag") for tag in tags)
 
@@ -53,6 +56,8 @@ class CachedFunction(Generic[P, T]):
         if cache is None:
             return await self._load(None, args, kwargs)
         key = self._key_of(*args, **kwargs)
+        if len(key) > LONGEST:
+            key = shortened(key)
         value = cache.peek(key, cache)
         if value is not cache:
             return cast(T, value)
@@ -64,15 +69,15 @@ class CachedFunction(Generic[P, T]):
     async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Found[T]:
         """The value, and how it was had."""
         cache = self._bound()
-        return await self._lookup(cache, self._key_of(*args, **kwargs), args, kwargs)
+        return await self._lookup(cache, self.key(*args, **kwargs), args, kwargs)
 
     async def delete(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """End the value for these arguments, on every node."""
-        await self._bound().delete(self._key_of(*args, **kwargs))
+        await self._bound().delete(self.key(*args, **kwargs))
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key under which the value for these arguments is kept."""
-        return self._key_of(*args, **kwargs)
+        return shortened(self._key_of(*args, **kwargs))
 
     def _bound(self) -> Cache:
         cache = self._cache or running.cache
@@ -82,7 +87,9 @@ class CachedFunction(Generic[P, T]):
 
     async def _lookup(self, cache: Cache, key: str, args: Any, kwargs: Any) -> Found[T]:
         tags = tuple(tag(*args, **kwargs) for tag in self._tags_of)
-        return await cache.lookup(key, lambda load: self._load(load, args, kwargs), options=self.options, tags=tags)
+        return await cache.lookup(
+            key, lambda load: self._load(load, args, kwargs), options=self.options, tags=tags, kind=self._kind
+        )
 
     async def _load(self, load: Load | None, args: Any, kwargs: Any) -> T:
         if self._asks is not None:
@@ -140,6 +147,21 @@ def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, str | N
             asks = name
     kept = [parameter for name, parameter in signature.parameters.items() if name != asks]
     return signature.replace(parameters=kept), asks
+
+
+def _kind(function: Callable[..., Any], name: str) -> Any:
+    """The type of the values, as the function is annotated; `Any` where that cannot be told."""
+    try:
+        kind = get_type_hints(function).get("return", Any)
+    except (NameError, TypeError):  # what is named is not there at run time
+        return Any
+    if kind is object:
+        return Any
+    try:
+        codec_of(kind)
+    except InvalidValue as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+    return kind
 
 
 def _parts(function: Callable[..., Any], signature: inspect.Signature) -> list[str]:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from holdfast.errors import InvalidValue
 
 LONGEST = 250  # characters
+_SHOWN = 160
+
+
+def shortened(key: str) -> str:
+    """A key that is long enough for its end to be a hash of all of it; a shorter one as it is."""
+    if len(key) <= LONGEST:
+        return key
+    return f"{key[:_SHOWN]}:{blake2b(key.encode(), digest_size=16).hexdigest()}"
 
 
 def checked_key(key: str) -> str:

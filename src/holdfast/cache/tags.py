@@ -32,6 +32,11 @@ def checked(tags: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
+def of_key(key: str) -> str:
+    """The tag by which a key alone is ended; no table's begins so."""
+    return f"={key}"
+
+
 def of_row(table: str, key: str | None) -> tuple[str, ...]:
     """The tags that every captured row has: its table's, and its own."""
     return (table,) if key is None else (table, f"{table}:{key}")

@@ -1,0 +1,118 @@
+"""What nodes share: entries in Redis, which nobody trusts: whether one may be served each node decides by its marks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from holdfast.cache.clock import boottime
+from holdfast.cache.entry import Entry
+from holdfast.cache.marks import Marks
+from holdfast.cache.wire import Codec, Head
+from holdfast.store.redis import Away, Redis
+
+
+class Remote:
+    """Entries in Redis, by key and by the version of their codec."""
+
+    def __init__(self, redis: Redis, marks: Marks) -> None:
+        self._redis: Any = redis  # whose answers the client types as text too
+        self._marks = marks
+        self._prefix = f"{redis.prefix}:cache:"
+
+    def key(self, key: str, codec: Codec) -> str:
+        """Where in Redis the entry of `key` lies."""
+        return f"{self._prefix}{codec.version}:{key}"
+
+    async def get(self, key: str, codec: Codec) -> Entry | None:
+        """The entry of `key`; None where there is none, or Redis does not answer."""
+        name = self.key(key, codec)
+        try:
+            data = await self._redis.ask(lambda client: client.get(name))
+        except Away:
+            return None
+        return None if data is None else self._entry(data, codec)
+
+    async def get_many(self, keys: Sequence[str], codec: Codec) -> list[Entry | None]:
+        """The entries of `keys`, in their order."""
+        names = [self.key(key, codec) for key in keys]
+        try:
+            found = await self._redis.ask(lambda client: client.mget(names))
+        except Away:
+            return [None] * len(keys)
+        return [None if data is None else self._entry(data, codec) for data in found]
+
+    async def put(self, entries: Mapping[str, Entry], codec: Codec) -> None:
+        """Keep entries by key.
+
+        Raises:
+            InvalidValue: a value cannot be written.
+        """
+        now = boottime()
+        written = [
+            (self.key(key, codec), codec.encode(_heading(entry, now), entry.value), _lives(entry, now))
+            for key, entry in entries.items()
+        ]
+
+        async def store(client: Any) -> None:
+            if len(written) == 1:
+                [(name, data, lives)] = written
+                await client.set(name, data, px=lives)
+                return
+            pipeline = client.pipeline(transaction=False)
+            for name, data, lives in written:
+                pipeline.set(name, data, px=lives)
+            await pipeline.execute()
+
+        try:
+            await self._redis.ask(store)
+        except Away:
+            return
+
+    def _entry(self, data: bytes, codec: Codec) -> Entry | None:
+        decoded = codec.decode(data)
+        if decoded is None:
+            return None
+        head, value = decoded
+        now = boottime()
+        # A clock that was set lets it live longer by no more than its own time.
+        age = min(max(0.0, time.time() - head.at), head.ttl + head.fail_safe)
+        expires = now + head.ttl - age
+        return Entry(
+            value,
+            epoch=head.epoch,
+            as_of=head.as_of,
+            buckets=self._marks.buckets(head.hashes),
+            hashes=head.hashes,
+            began=now - age,
+            max_staleness=head.max_staleness,
+            refresh_from=expires - head.ahead,
+            expires=expires,
+            kept=expires + head.fail_safe,
+            cost=head.cost,
+            weight=head.weight,
+            note=head.note,
+        )
+
+
+def _lives(entry: Entry, now: float) -> int:
+    """Milliseconds."""
+    return max(1, round((entry.kept - now) * 1_000))
+
+
+def _heading(entry: Entry, now: float) -> Callable[[int], Head]:
+    return lambda form: Head(
+        epoch=entry.epoch,
+        as_of=entry.as_of,
+        hashes=entry.hashes,
+        at=time.time(),
+        ttl=entry.expires - now,
+        fail_safe=entry.kept - entry.expires,
+        ahead=entry.expires - entry.refresh_from,
+        max_staleness=entry.max_staleness,
+        cost=entry.cost,
+        weight=entry.weight,
+        note=entry.note,
+        form=form,
+    )

@@ -1,0 +1,118 @@
+"""Whose turn it is to load a key, over all processes: a lease in Redis, and a word to those who wait when it is done.
+
+Only a courtesy to the database: that two load is no error, since what is served is decided by freshness. So where Redis
+is away everybody loads, and a lease that ends while its holder still loads lets the next one begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import Any
+
+from holdfast.logs import get_logger
+from holdfast.store.redis import Away, Redis
+
+log = get_logger("holdfast.cache")
+
+_LEAST = 0.001  # seconds
+
+# Only the holder gives a lease back, and tells those who wait.
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('DEL', KEYS[1])
+    redis.call('PUBLISH', KEYS[1], '')
+    return 1
+end
+return 0
+"""
+
+
+class _Ear:
+    """Who waits for one lease: whether Redis knows that we listen, and whether it was given back."""
+
+    __slots__ = ("given_back", "is_open")
+
+    def __init__(self) -> None:
+        self.is_open = asyncio.Event()
+        self.given_back = asyncio.Event()
+
+
+class Turns:
+    """The leases of one process, and its ears for those of others; one at a time waits for a name."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._ears: dict[str, _Ear] = {}
+        self._pubsub: Any = None
+        self._hearing: asyncio.Task[None] | None = None
+
+    async def take(self, name: str, lease: float) -> str | None:
+        """The token of a lease on `name` for so many seconds; None when somebody else has one.
+
+        Raises:
+            Away: Redis does not answer.
+        """
+        token = secrets.token_hex(8)
+        lives = max(1, round(lease * 1_000))
+        taken = await self._redis.ask(lambda client: client.set(name, token, nx=True, px=lives))
+        return token if taken else None
+
+    async def give_back(self, name: str, token: str) -> None:
+        """End the lease, if it still is ours, and wake those who wait for it."""
+        with contextlib.suppress(Away):
+            await self._redis.ask(lambda client: client.eval(_RELEASE, 1, name, token))
+
+    async def wait(self, name: str, lease: float) -> None:
+        """Return when whoever has `name` gives it back, or when its lease ends.
+
+        Raises:
+            Away: Redis does not answer.
+        """
+        ear = self._ears[name] = _Ear()
+        try:
+            await self._redis.ask(lambda client: self._listen(name, ear))
+            left = await self._redis.ask(lambda client: client.pttl(name))
+            if left < 0:  # it was given back before we listened
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(lease, left / 1_000) + _LEAST):
+                    await ear.given_back.wait()
+        finally:
+            del self._ears[name]
+            with contextlib.suppress(Away):
+                await self._redis.ask(lambda client: self._pubsub.unsubscribe(name))
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._hearing is not None:
+            self._hearing.cancel()
+            await asyncio.gather(self._hearing, return_exceptions=True)
+        if self._pubsub is not None:
+            await self._pubsub.aclose()
+
+    async def _listen(self, name: str, ear: _Ear) -> None:
+        """Return when Redis will tell `ear`."""
+        if self._hearing is None or self._hearing.done():
+            self._pubsub = self._redis.client.pubsub()
+            await self._pubsub.subscribe(name)
+            self._hearing = asyncio.create_task(self._hear(self._pubsub), name="cache turns")
+        else:
+            await self._pubsub.subscribe(name)
+        await ear.is_open.wait()
+
+    async def _hear(self, pubsub: Any) -> None:
+        try:
+            async for message in pubsub.listen():
+                ear = self._ears.get(message["channel"].decode())
+                if ear is not None and message["type"] == "subscribe":
+                    ear.is_open.set()
+                elif ear is not None and message["type"] == "message":
+                    ear.given_back.set()
+        except Exception as error:  # noqa: BLE001  whoever waits looks again by himself when the lease ends
+            log.info("cache_turns_unheard", reason=str(error))
+        finally:
+            for ear in self._ears.values():
+                ear.given_back.set()
+            await pubsub.aclose()

@@ -1,0 +1,253 @@
+"""What nodes share by Redis: values, turns, and that none of it is trusted or needed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from devservers import RedisServer, start_redis
+from devservers.relay import relay
+from holdfast import Holdfast, Load
+from holdfast.cache.wire import Head, codec_of
+from holdfast.errors import InvalidValue
+from tests.backends import settings_for
+from tests.cache.library import Base, Loans, lend
+
+
+@asynccontextmanager
+async def nodes(url: str, redis_url: str, count: int = 2, **settings: Any) -> AsyncIterator[list[Holdfast]]:
+    """Nodes on one database and one Redis."""
+    opened: list[Holdfast] = []
+    try:
+        for number in range(count):
+            given = settings_for(url, redis_url=redis_url, **settings)
+            hold = await Holdfast.open(settings=given, metadata=Base.metadata, migrate=number == 0)
+            opened.append(hold)
+            if not number:
+                await hold.cache.renew()
+        yield opened
+    finally:
+        for hold in opened:
+            await hold.close()
+
+
+async def value(load: Load) -> dict[str, Any]:
+    return {"of": load.key}
+
+
+async def never(load: Load) -> Any:
+    raise AssertionError(f"{load.key} was loaded")
+
+
+async def shared(hold: Holdfast, key: str) -> bytes:
+    """The bytes in Redis, once they are there."""
+    assert hold.cache._redis is not None
+    client: Any = hold.cache._redis.client
+    async with asyncio.timeout(2):
+        while True:
+            for name in await client.keys(f"*:{key}"):
+                return bytes(await client.get(name))
+            await asyncio.sleep(0.005)
+
+
+async def test_what_one_node_has_loaded_the_others_need_not(postgres_url: str, redis_url: str) -> None:
+    async with nodes(postgres_url, redis_url) as (a, b):
+        assert await a.cache.get_or_load("k", value, tags=("t",)) == {"of": "k"}
+        await shared(a, "k")
+        assert await b.cache.get_or_load("k", never, tags=("t",)) == {"of": "k"}
+        assert b.cache.peek("k") == {"of": "k"}
+        await b.cache.invalidate("t")
+        await a.cache.renew()
+        assert await a.cache.get("k") is None
+
+
+async def test_many_callers_on_many_nodes_make_one_load(postgres_url: str, redis_url: str) -> None:
+    loads = 0
+
+    async def slow(load: Load) -> int:
+        nonlocal loads
+        loads += 1
+        await asyncio.sleep(0.3)
+        return loads
+
+    async with nodes(postgres_url, redis_url, 4) as every:
+        began = time.perf_counter()
+        values = await asyncio.gather(*(hold.cache.get_or_load("k", slow) for hold in every for _ in range(50)))
+        took = time.perf_counter() - began
+    assert (loads, set(values)) == (1, {1})
+    assert took < 1.5  # far from the lease of five seconds: who waited was woken
+
+
+async def test_a_holder_that_is_gone_costs_its_lease_and_no_more(postgres_url: str, redis_url: str) -> None:
+    async with nodes(postgres_url, redis_url) as (a, b):
+        assert a.cache._turns is not None
+        asked = f"{a.cache._loads._remote.key('k', codec_of(Any))}:turn"  # type: ignore[union-attr]
+        assert await a.cache._turns.take(asked, 0.5) is not None  # and a says no more
+        began = time.perf_counter()
+        assert await b.cache.get_or_load("k", value) == {"of": "k"}
+        assert 0.3 < time.perf_counter() - began < 1.5
+
+
+async def test_a_load_that_fails_lets_the_next_one_begin_at_once(postgres_url: str, redis_url: str) -> None:
+    async def fails(load: Load) -> None:
+        await asyncio.sleep(0.2)
+        raise ZeroDivisionError
+
+    async with nodes(postgres_url, redis_url) as (a, b):
+        first = asyncio.create_task(a.cache.get_or_load("k", fails))
+        await asyncio.sleep(0.1)
+        began = time.perf_counter()
+        assert await b.cache.get_or_load("k", value) == {"of": "k"}
+        assert time.perf_counter() - began < 1.5
+        with pytest.raises(ZeroDivisionError):
+            await first
+
+
+async def test_an_old_value_that_comes_back_to_redis_is_not_served(postgres_url: str, redis_url: str) -> None:
+    async with nodes(postgres_url, redis_url) as (a, b):
+        loans = Loans(a)
+        assert await a.cache.get_or_load("loans:ada", loans) == []
+        old = await shared(a, "loans:ada")
+        client: Any = a.cache._redis.client  # type: ignore[union-attr]
+        [name] = await client.keys("*:loans:ada")
+        await lend(a, "ada", "Dune")
+        await b.cache.renew()
+        await client.set(name, old)
+        assert await b.cache.get_or_load("loans:ada", Loans(b)) == ["Dune"]
+        await client.set(name, old)
+        assert await a.cache.get_or_load("loans:ada", loans) == ["Dune"]
+
+
+async def test_what_is_no_entry_is_missed(postgres_url: str, redis_url: str) -> None:
+    async with nodes(postgres_url, redis_url) as (a, b):
+        assert await a.cache.get_or_load("k", value) == {"of": "k"}
+        good = await shared(a, "k")
+        client: Any = a.cache._redis.client  # type: ignore[union-attr]
+        [name] = await client.keys("*:k")
+        for bad in (b"", b"\0", b"nonsense", good[:-1], good[1:], b"\xff" * 100, b"\0\x01\x90", good[:40]):
+            await client.set(name, bad)
+            assert await b.cache.get("k") is None
+
+
+@dataclass
+class Before:
+    name: str
+
+
+@dataclass
+class After:
+    name: str
+    age: int = 0
+
+
+async def test_a_deploy_with_another_type_of_value_misses(postgres_url: str, redis_url: str) -> None:
+    async def before(load: Load) -> Before:
+        return Before("ada")
+
+    async def after(load: Load) -> After:
+        return After("ada", 36)
+
+    async with nodes(postgres_url, redis_url) as (a, b):
+        assert await a.cache.get_or_load("k", before, kind=Before) == Before("ada")
+        await shared(a, "k")
+        assert await b.cache.get_or_load("k", after, kind=After) == After("ada", 36)
+        assert await b.cache.get("k", kind=Before, default=0) == After("ada", 36)  # in its memory, where types are lent
+        assert await a.cache.get("k", kind=Before) == Before("ada")
+
+
+async def test_a_value_that_others_could_not_have_is_refused(postgres_url: str, redis_url: str) -> None:
+    async def unknown(load: Load) -> Any:
+        return {"id": uuid.uuid4()}
+
+    async def strange(load: Load) -> Any:
+        return object()
+
+    async with nodes(postgres_url, redis_url, 1) as (a,):
+        for loader in (unknown, strange):
+            with pytest.raises(InvalidValue, match=r"cannot be kept for other nodes.*skip_l2=True"):
+                await a.cache.get_or_load("k", loader)
+            assert await a.cache.get_or_load(loader.__name__, loader, skip_l2=True)
+
+
+HEAD = Head(
+    epoch=1_763_712_345_678,
+    as_of=42,
+    hashes=(204_094_391, 1),
+    at=1_763_712_768.0,
+    ttl=300.0,
+    fail_safe=0.0,
+    ahead=0.0,
+    max_staleness=1.0,
+    cost=0.25,
+    weight=1,
+    note=None,
+    form=0,
+)
+# As the first version wrote it. Another form needs another `wire.VERSION`, and a test of its own beside this one.
+WRITTEN = bytes.fromhex(
+    "004b9ccf0000019aa572a64e2a92ce0c2a3bb701cb41da4807c0000000cb4072c00000000000cb0000000000000000cb0000"
+    "000000000000cb3ff0000000000000cb3fd000000000000001c00081a1619401a162c0cb4004000000000000"
+)
+
+
+def test_what_the_first_version_wrote_is_read_and_written_the_same() -> None:
+    value = {"a": [1, "b", None, 2.5]}
+    assert codec_of(Any).encode(lambda form: msgspec.structs.replace(HEAD, form=form), value) == WRITTEN
+    assert codec_of(Any).decode(WRITTEN) == (HEAD, value)
+
+
+async def test_reads_go_on_while_redis_swallows_everything_and_it_is_used_again_when_it_is_back(
+    postgres_url: str, redis_server: RedisServer
+) -> None:
+    async with relay(redis_server.host, redis_server.port) as line:
+        url = f"redis://127.0.0.1:{line.port}/0"
+        async with nodes(postgres_url, url, 1, redis_timeout=0.1) as (a,):
+            assert await a.cache.get_or_load("warm", value) == {"of": "warm"}
+            assert a.cache._redis is not None
+            line.drops = True
+            took = []
+            for number in range(40):
+                began = time.perf_counter()
+                assert await a.cache.get_or_load(f"k{number}", value) == {"of": f"k{number}"}
+                took.append(time.perf_counter() - began)
+            assert a.cache._redis.is_away
+            assert sum(one > 0.2 for one in took) <= 3
+            assert max(took) < 1.0
+            line.drops = False
+            async with asyncio.timeout(2):
+                while a.cache._redis.is_away:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            await a.cache.get_or_load("again", value)
+            await shared(a, "again")
+
+
+async def test_a_line_that_is_cut_is_mended(postgres_url: str, redis_server: RedisServer) -> None:
+    async with (
+        relay(redis_server.host, redis_server.port) as line,
+        nodes(postgres_url, f"redis://127.0.0.1:{line.port}/0") as (a, b),
+    ):
+        for number in range(5):
+            await a.cache.get_or_load(f"k{number}", value)
+            line.cut()
+            assert await b.cache.get_or_load(f"k{number}", value) == {"of": f"k{number}"}
+
+
+async def test_a_redis_that_restarts_empty_is_only_a_miss(postgres_url: str) -> None:
+    with start_redis() as server:
+        async with nodes(postgres_url, server.url) as (a, b):
+            await a.cache.get_or_load("k", value)
+            await shared(a, "k")
+            server.clear()
+            assert await b.cache.get("k") is None
+            assert await a.cache.get("k") == {"of": "k"}
+        async with nodes(postgres_url, server.url, 1) as (a,):
+            server.stop()
+            assert await a.cache.get_or_load("gone", value) == {"of": "gone"}
