@@ -14,12 +14,14 @@ class Relay:
 
     Attributes:
         port: where clients connect, on 127.0.0.1.
+        target: the server's port, for connections that come.
         drops: whether everything is swallowed, as by a firewall that drops packets.
         delay: seconds by which everything is held up.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self._host, self._target = host, port
+        self._host = host
+        self.target = port
         self._lines: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -39,7 +41,7 @@ class Relay:
         self._lines.add(writer)
         far: asyncio.StreamWriter | None = None
         try:
-            answers, far = await asyncio.open_connection(self._host, self._target)
+            answers, far = await asyncio.open_connection(self._host, self.target)
             self._lines.add(far)
             both = {asyncio.create_task(self._pump(reader, far)), asyncio.create_task(self._pump(answers, writer))}
             try:

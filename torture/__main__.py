@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None, package: str = "torture") -> in
     parser.add_argument("--seed", type=int, help="what random choices follow from (a new one each time)")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     parser.add_argument("--plant", metavar="FAULT", help="plant a fault that the checker must catch")
-    chosen = parser.parse_args(arguments)
+    chosen, own = parser.parse_known_args(arguments)
     if chosen.seconds <= 0:
         parser.error(f"--seconds must be above 0, not {chosen.seconds:g}")
     if chosen.name is None:
@@ -41,8 +41,10 @@ def main(arguments: Sequence[str] | None = None, package: str = "torture") -> in
     if chosen.plant is not None and chosen.plant not in plants:
         print(f"fault {chosen.plant!r} is not one of: {', '.join(plants) or '(none)'}", file=sys.stderr)
         return 2
+    given = argparse.ArgumentParser(prog=f"python -m {package} {chosen.name}")
+    getattr(module, "add_arguments", lambda parser: None)(given)
     seed = secrets.randbelow(2**31) if chosen.seed is None else chosen.seed
-    options = Options(seconds=chosen.seconds, seed=seed, plant=chosen.plant)
+    options = Options(seconds=chosen.seconds, seed=seed, plant=chosen.plant, given=vars(given.parse_args(own)))
     options.say(
         f"{chosen.name}: {chosen.seconds:g} s, seed {seed}" + (f", planted {chosen.plant}" if chosen.plant else "")
     )

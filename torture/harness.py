@@ -5,6 +5,9 @@ A torture run is a module `torture/<name>.py`:
     PLANTS = {"cursor-by-seq": "followers bound their reading by seq"}   # faults the checker must catch
     VIOLATIONS = ("lost", "delivered_twice")                             # what it looks for
 
+    def add_arguments(parser):  # optional: arguments of its own, which come as `options.given`
+        parser.add_argument("--nodes", type=int, default=4)
+
     async def run(options: Options) -> Result:
         result = Result("journal", options, VIOLATIONS)
         ...
@@ -17,8 +20,9 @@ It works hard for `options.seconds`, then checks; whatever it draws at random co
 
 import random
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -40,6 +44,9 @@ class Options:
 
     plant: str | None = None
     """The fault to plant, one of the module's `PLANTS`; None for the real thing."""
+
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What the module's own arguments say, by name."""
 
     say: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
     """Told about progress; never writes to standard output."""
