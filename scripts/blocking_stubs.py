@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STUB = ROOT / "src/holdfast/blocking/faces.pyi"
 CLASSES = {
     "Repository": ("src/holdfast/store/repository.py", "BlockingRepository"),
+    "Cache": ("src/holdfast/cache/cache.py", "BlockingCache"),
     "Unit": ("src/holdfast/store/unit.py", "BlockingUnit"),
     "Holdfast": ("src/holdfast/hold.py", "BlockingHoldfast"),
 }
@@ -31,10 +32,11 @@ RENAMED = {name: blocking for name, (_, blocking) in CLASSES.items()} | {
     "Migrations": "Any",
     "Worker": "Any",
 }
-LEFT_OUT = {"open", "start", "blocking", "translated", "must_write", "after_commit_callbacks"}
+LEFT_OUT = {"open", "start", "blocking", "translated", "must_write", "after_commit_callbacks", "begins", "has_written"}
 # What a face gives beside its methods: attributes, as the docstrings of the classes say.
 ATTRIBUTES = {
     "BlockingRepository": {"model": "type[M]"},
+    "BlockingCache": {"options": "Options", "peek": "Peek"},
     "BlockingUnit": {
         "actor": "str | None",
         "tenant": "str | None",
@@ -51,6 +53,7 @@ ATTRIBUTES = {
         "rollups": "Any",
         "schedules": "Any",
         "counters": "Any",
+        "cache": "BlockingCache",
     },
 }
 WITH = """

@@ -8,6 +8,12 @@ from holdfast.blocking.facade import Facade as BlockingHoldfast
 from holdfast.blocking.proxy import Blocking as BlockingUnit
 
 
+class BlockingCache(BlockingUnit):
+    """For annotations."""
+
+    __slots__ = ()
+
+
 class BlockingRepository(BlockingUnit):
     """For annotations: `BlockingRepository[Note]`."""
 
@@ -17,4 +23,4 @@ class BlockingRepository(BlockingUnit):
         return cls
 
 
-__all__ = ["BlockingHoldfast", "BlockingRepository", "BlockingUnit"]
+__all__ = ["BlockingCache", "BlockingHoldfast", "BlockingRepository", "BlockingUnit"]

@@ -9,6 +9,10 @@ from typing import Any, Generic, Self, TypeVar
 
 from sqlalchemy import Executable, Result
 
+from holdfast.cache.found import Found
+from holdfast.cache.loader import Load
+from holdfast.cache.options import Options
+from holdfast.cache.peeking import Peek
 from holdfast.migrate import Difference, MigrationFile
 from holdfast.model import Model
 from holdfast.operate import CatchUp, PastRun, Work
@@ -54,6 +58,46 @@ class BlockingRepository(Generic[M]):
     def restore(self, key: Any, *, expect: int | None = ...) -> M: ...
     def purge(self, key: Any, *, expect: int | None = ...) -> None: ...
 
+class BlockingCache:
+    options: Options
+    peek: Peek
+    def close(self) -> None: ...
+    def get(self, key: str, default: Any = ..., *, kind: Any = ...) -> Any: ...
+    def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[Load], Any],
+        *,
+        options: Options | None = ...,
+        tags: Iterable[str] = ...,
+        kind: Any = ...,
+        **given: Any,
+    ) -> Any: ...
+    def lookup(
+        self,
+        key: str,
+        loader: Callable[[Load], Any],
+        *,
+        options: Options | None = ...,
+        tags: Iterable[str] = ...,
+        kind: Any = ...,
+        **given: Any,
+    ) -> Found[Any]: ...
+    def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        options: Options | None = ...,
+        tags: Iterable[str] = ...,
+        kind: Any = ...,
+        **given: Any,
+    ) -> None: ...
+    def delete(self, *keys: str) -> None: ...
+    def invalidate(self, *tags: str) -> None: ...
+    def clear(self) -> None: ...
+    def renew(self) -> None: ...
+
 class BlockingUnit:
     actor: str | None
     tenant: str | None
@@ -80,6 +124,7 @@ class BlockingHoldfast:
     rollups: Any
     schedules: Any
     counters: Any
+    cache: BlockingCache
     def unit(
         self,
         *,

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from holdfast.errors import StoreError
+from holdfast.store.current import Current, current
 
 T = TypeVar("T")
 
@@ -24,14 +25,15 @@ _INTERRUPTED = 15.0  # seconds that an interrupted call has to end: a COMMIT und
 
 
 class _Request:
-    """One call, and how it ended."""
+    """One call, how it ended, and which units the thread has open then."""
 
-    __slots__ = ("error", "result", "work")
+    __slots__ = ("current", "error", "result", "work")
 
     def __init__(self, work: Callable[[], Awaitable[Any]]) -> None:
         self.work = work
         self.result: Any = None
         self.error: BaseException | None = None
+        self.current: Current | None = None
 
 
 class _Back:
@@ -81,6 +83,7 @@ class _Line:
                 while isinstance(error, asyncio.CancelledError) and self.task.cancelling():
                     self.task.uncancel()
             self.current.pop()
+            message.current = current.get()
             self.out.put(message)
 
     def interrupt(self, request: _Request) -> None:
@@ -148,6 +151,10 @@ class Portal:
             line.loop.call_soon_threadsafe(line.interrupt, request)
             self._settle(line, request)
             raise
+        finally:
+            # What the thread may take without asking the loop depends on the units that it has.
+            if request.current is not current.get():
+                current.set(request.current)
         if request.error is not None:
             try:
                 raise request.error

@@ -1,8 +1,9 @@
 """What is kept near: values that were loaded once, and end when what they were made of changes."""
 
 from holdfast.cache.aspect import Cold, Hot, Tier, Warm
-from holdfast.cache.cache import MISSING, Cache, Found
+from holdfast.cache.cache import Cache
 from holdfast.cache.decorator import CachedFunction, cached
+from holdfast.cache.found import MISSING, Found
 from holdfast.cache.loader import Load, LoadFailed
 from holdfast.cache.options import COLD, HOT, WARM, Options
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar
-
-import msgspec
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 from holdfast.cache import tags as tagging
 from holdfast.cache.changes import ALL, EVENT, ChangedTags
 from holdfast.cache.entry import Entry
+from holdfast.cache.found import MISSING, Found
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.keys import checked_key
-from holdfast.cache.loader import Load, Loader
+from holdfast.cache.loader import Load
 from holdfast.cache.loads import SURE, Asked, Kept, Loads
 from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory
 from holdfast.cache.options import Options
 from holdfast.cache.own_writes import verdict
-from holdfast.cache.peeking import peeking
+from holdfast.cache.peeking import Peek, peeking
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.running import running
@@ -34,32 +33,7 @@ from holdfast.store import Store
 from holdfast.store.current import current
 from holdfast.store.redis import Redis
 
-T = TypeVar("T")
-
 _RENEWAL = 0.25  # the share of `max_staleness` for which a read waits for the journal before it loads
-
-
-class _Missing:
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = _Missing()
-"""What a look-up gives where nothing fresh is kept."""
-
-
-class Found(msgspec.Struct, Generic[T], frozen=True):
-    """A value, and how it was had.
-
-    Attributes:
-        value: what was asked for.
-        stale: whether it may be older than `max_staleness` allows: loading anew failed or took too long.
-        loaded: whether it was loaded for this call.
-    """
-
-    value: T
-    stale: bool = False
-    loaded: bool = False
 
 
 class Cache:
@@ -91,7 +65,7 @@ class Cache:
         self._journal = journal
         self._freshness = Freshness(Marks())
         self._memory = Memory(capacity)
-        self.peek = peeking(self._memory, self._freshness)
+        self.peek: Peek = peeking(self._memory, self._freshness)
         self._renewal = Renewal(self._freshness, journal, ChangedTags(models))
         redis = Redis.of(store.settings)
         self._redis = redis
@@ -128,7 +102,7 @@ class Cache:
     async def get_or_load(
         self,
         key: str,
-        loader: Loader,
+        loader: Callable[[Load], Awaitable[Any]],
         *,
         options: Options | None = None,
         tags: Iterable[str] = (),
@@ -154,7 +128,7 @@ class Cache:
     async def lookup(
         self,
         key: str,
-        loader: Loader,
+        loader: Callable[[Load], Awaitable[Any]],
         *,
         options: Options | None = None,
         tags: Iterable[str] = (),

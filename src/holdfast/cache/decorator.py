@@ -17,7 +17,8 @@ from holdfast.cache.wire import codec_of
 from holdfast.errors import ConfigurationError, InvalidValue
 
 if TYPE_CHECKING:
-    from holdfast.cache.cache import Cache, Found
+    from holdfast.cache.cache import Cache
+    from holdfast.cache.found import Found
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -53,13 +53,6 @@ def committed() -> None:
     current.set((current.get() or _NOTHING)._replace(commit=_newest))
 
 
-def must_see(commit: int) -> None:
-    """Let the current task see what the commit of this number, which was made for it elsewhere, has written."""
-    now = current.get() or _NOTHING
-    if commit > now.commit:
-        current.set(now._replace(commit=commit))
-
-
 def newest_commit() -> int:
     """The number of the last commit of this process."""
     return _newest

@@ -1,0 +1,61 @@
+"""The cache without `await`: a hit is a plain call in the caller's thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from holdfast import Holdfast
+from tests.backends import settings_for
+from tests.cache.library import Base, Loan
+
+
+@pytest.fixture(params=("sqlite", "postgres"))
+def hold(request: pytest.FixtureRequest) -> Any:
+    settings = settings_for(request.getfixturevalue(f"{request.param}_url"))
+    with Holdfast.blocking(settings=settings, metadata=Base.metadata) as hold:
+        yield hold
+
+
+def test_values_are_loaded_kept_and_ended(hold: Any) -> None:
+    def load(load: Any) -> str:
+        load.tags("loans")
+        with hold.read() as unit:
+            return f"loaded {load.key}, {unit[Loan].count()}"
+
+    assert hold.cache.get_or_load("k", load) == "loaded k, 0"
+    assert hold.cache.peek("k") == "loaded k, 0"
+    hold.cache.invalidate("loans")
+    assert hold.cache.peek("k") is None
+    hold.cache.set("j", 5)
+    assert hold.cache.get("j") == 5
+    assert hold.cache.lookup("j", load).value == 5
+
+
+def test_a_hit_needs_no_event_loop(hold: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold.cache.set("k", 5)
+    peek = hold.cache.peek
+    monkeypatch.setattr(type(hold.cache._portal), "call", None)
+    assert peek("k") == 5
+
+
+def test_a_thread_sees_what_it_has_committed_and_leaves_the_cache_alone_while_it_writes(hold: Any) -> None:
+    def load(load: Any) -> str:
+        load.tags("loans")
+        return "loaded"
+
+    assert hold.cache.get_or_load("k", load) == "loaded"
+    peek = hold.cache.peek
+    with hold.unit() as unit:
+        assert peek("k") == "loaded"
+        unit[Loan].add(Loan(reader="ada", title="Dune"))
+        assert peek("k") is None
+        seen: list[Any] = []
+        thread = threading.Thread(target=lambda: seen.append(peek("k")))
+        thread.start()
+        thread.join()
+        assert seen == ["loaded"]
+    assert peek("k") is None
+    assert hold.cache.get("k") is None
