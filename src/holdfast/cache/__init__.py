@@ -4,7 +4,7 @@ from holdfast.cache.aspect import Cold, Hot, Tier, Warm
 from holdfast.cache.cache import Cache
 from holdfast.cache.decorator import CachedFunction, cached
 from holdfast.cache.found import MISSING, Found
-from holdfast.cache.loader import Load, LoadFailed
+from holdfast.cache.loader import Load, LoadFailed, LoadMany
 from holdfast.cache.options import COLD, HOT, WARM, Options
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Hot",
     "Load",
     "LoadFailed",
+    "LoadMany",
     "Options",
     "Tier",
     "Warm",

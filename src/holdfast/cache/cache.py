@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from holdfast.cache import tags as tagging
 from holdfast.cache.changes import ALL, EVENT, ChangedTags
+from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
 from holdfast.cache.found import MISSING, Found
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.keys import checked_key
-from holdfast.cache.loader import Load
+from holdfast.cache.loader import Load, LoadMany, ManyLoader
 from holdfast.cache.loads import SURE, Asked, Kept, Loads
 from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory
@@ -172,6 +173,82 @@ class Cache:
             await self._try_to_renew(options)
         await self._loads.put(asked, value)
 
+    async def get_many(self, keys: Iterable[str], *, kind: Any = Any) -> dict[str, Any]:
+        """The fresh values that are kept among `keys`, by key, in their order; one question to Redis for all."""
+        order = list(dict.fromkeys(keys))
+        found, asked = self._peeked(order, self.options, (), kind)
+        if asked and (await self._ready(self.options)) == "use":
+            kept = await self._loads.find_many(asked)
+            found |= {key: one.fresh.value for key, one in kept.items() if one.fresh is not None}
+        return {key: found[key] for key in order if key in found}
+
+    async def set_many(
+        self,
+        values: Mapping[str, Any],
+        *,
+        options: Options | None = None,
+        tags: Iterable[str] = (),
+        kind: Any = Any,
+        **given: Any,
+    ) -> None:
+        """Keep values by key; see `set`."""
+        for key, value in values.items():
+            await self.set(key, value, options=options, tags=tags, kind=kind, **given)
+
+    async def get_or_load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[LoadMany], Awaitable[Mapping[str, Any]]],
+        *,
+        options: Options | None = None,
+        tags: Iterable[str] = (),
+        kind: Any = Any,
+        **given: Any,
+    ) -> dict[str, Any]:
+        """The fresh values of `keys`, in their order; those that are not kept are loaded by one call of the loader.
+
+        Args:
+            loader: `await loader(load)` returns the values of `load.keys` by key; one that it leaves out is None.
+            options, tags, kind, given: as `get_or_load` has them.
+
+        Raises:
+            As `get_or_load`.
+        """
+        options = (options or self.options).but(**given)
+        order = list(dict.fromkeys(keys))
+        found, asked = self._peeked(order, options, tagging.checked(tags), kind)
+        if asked:
+            found |= await self._rest(asked, loader, options)
+        return {key: found[key] for key in order} if asked else found
+
+    async def _rest(self, asked: dict[str, Asked], loader: ManyLoader, options: Options) -> dict[str, Any]:
+        ready = await self._ready(options)
+        if ready == "bypass":  # what is loaded now is for this unit alone
+            loads = {key: Load(key, options, one.tags, None, None, False) for key, one in asked.items()}
+            values = await loader(LoadMany(loads))
+            return {key: values.get(key) for key in asked}
+        kept = await self._loads.find_many(asked) if ready == "use" else dict.fromkeys(asked, Kept(None))
+        found = {key: one.fresh.value for key, one in kept.items() if one.fresh is not None}
+        missing = {asked[key]: one.older for key, one in kept.items() if one.fresh is None}
+        if missing:
+            loaded = await self._loads.load_many(missing, loader, self._sees_own)
+            found |= {key: entry.value for key, (entry, _) in loaded.items()}
+        return found
+
+    def _peeked(
+        self, keys: Iterable[str], options: Options, tags: tuple[str, ...], kind: Any
+    ) -> tuple[dict[str, Any], dict[str, Asked]]:
+        """What this node holds for `keys`, and what is to be asked for the others."""
+        found: dict[str, Any] = {}
+        asked: dict[str, Asked] = {}
+        for key in keys:
+            value = self.peek(key, MISSING)
+            if value is MISSING:
+                asked[key] = Asked(checked_key(key), _nothing, options, tags, codec_of(kind))
+            else:
+                found[key] = value
+        return found, asked
+
     async def delete(self, *keys: str) -> None:
         """End what is kept for these keys, on every node: by an event in the journal."""
         await self._clear([tagging.of_key(checked_key(key)) for key in keys])
@@ -201,15 +278,20 @@ class Cache:
 
     async def _found(self, asked: Asked) -> Kept | None:
         """What is kept for a key, by what is known of the journal now; None where the cache is to be left alone."""
-        state, options = current.get(), asked.options
-        if state is not None and verdict(state, self._freshness.covers) == "bypass":
+        ready = await self._ready(asked.options)
+        if ready == "bypass":
             return None
+        return await self._loads.find(asked) if ready == "use" else Kept(None)
+
+    async def _ready(self, options: Options) -> Literal["use", "load", "bypass"]:
+        """What may be done with the cache now, by what is known of the journal and what this task writes."""
+        state = current.get()
+        if state is not None and verdict(state, self._freshness.covers) == "bypass":
+            return "bypass"
         self._renewal.start(at_least=options.max_staleness)
-        if not self._freshness.is_known(asked.began, options.max_staleness) or not self._sees_own():
+        if not self._freshness.is_known(boottime(), options.max_staleness) or not self._sees_own():
             await self._try_to_renew(options)
-            if not self._sees_own():
-                return Kept(None)
-        return await self._loads.find(asked)
+        return "use" if self._sees_own() else "load"
 
     def _sees_own(self) -> bool:
         """Whether what this task has committed is known here."""

@@ -15,6 +15,9 @@ class Flights(Generic[T]):
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[T]] = {}
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._tasks
+
     def joined(self, key: str, load: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T], bool]:
         """The load of `key` that is under way, or a new one; and whether it is new. It outlives those who wait."""
         task = self._tasks.get(key)

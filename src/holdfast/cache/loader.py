@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
 from holdfast.cache import tags
@@ -11,6 +11,9 @@ from holdfast.cache.options import Options
 from holdfast.errors import HoldfastError
 
 Loader = Callable[["Load"], Awaitable[Any]]
+
+
+ManyLoader = Callable[["LoadMany"], Awaitable[Mapping[str, Any]]]
 
 
 class LoadFailed(HoldfastError):
@@ -79,3 +82,26 @@ class Load:
             LoadFailed: always.
         """
         raise LoadFailed(f"{self.key!r} could not be loaded: {reason}")
+
+
+class LoadMany:
+    """One load of several keys.
+
+    Attributes:
+        keys: what is to be loaded: those of the keys asked for that are not kept.
+    """
+
+    __slots__ = ("_loads", "keys")
+
+    def __init__(self, loads: Mapping[str, Load]) -> None:
+        self.keys = tuple(loads)
+        self._loads = loads
+
+    def __getitem__(self, key: str) -> Load:
+        """What may be said of the value of one key."""
+        return self._loads[key]
+
+    def tags(self, *names: str) -> None:
+        """Let all of the values carry these tags too."""
+        for load in self._loads.values():
+            load.tags(*names)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from holdfast.cache import tags as tagging
@@ -13,7 +15,7 @@ from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
 from holdfast.cache.flights import Flights
 from holdfast.cache.freshness import Freshness
-from holdfast.cache.loader import Load, Loader, NotModified
+from holdfast.cache.loader import Load, Loader, LoadMany, ManyLoader, NotModified
 from holdfast.cache.memory import Memory
 from holdfast.cache.options import Options
 from holdfast.cache.remote import Remote
@@ -94,9 +96,13 @@ class Loads:
                 return Kept(entry)
             if older is None or (entry is not None and entry.as_of > older.as_of):
                 older = entry
-        if older is not None and (older.epoch != self._freshness.epoch or boottime() >= older.kept):
-            older = None
-        return Kept(None, older)
+        return Kept(None, self._still(older))
+
+    def _still(self, entry: Entry | None) -> Entry | None:
+        """An older entry, if it may be served in place of a new one."""
+        if entry is None or entry.epoch != self._freshness.epoch or boottime() >= entry.kept:
+            return None
+        return entry
 
     def refresh(self, asked: Asked, entry: Entry) -> None:
         """Load anew what is served meanwhile."""
@@ -104,21 +110,31 @@ class Loads:
         if is_new:
             task.add_done_callback(lambda done: _log_failure(asked.key, done))
 
-    async def load(self, asked: Asked, older: Entry | None, must_see: Callable[[], bool]) -> tuple[Entry, bool]:
+    async def load(
+        self,
+        asked: Asked,
+        older: Entry | None,
+        must_see: Callable[[], bool],
+        begun: asyncio.Task[Entry] | None = None,
+    ) -> tuple[Entry, bool]:
         """A value that is loaded, and whether it is the older one in place of it.
 
         Args:
             must_see: whether this node knows of what the caller has committed.
+            begun: a load that was begun for the caller.
 
         Raises:
             TimeoutError: it took longer than `hard_timeout`. Whatever the loader raises.
         """
-        if older is not None and asked.began < older.retry_from:
+        if older is not None and _is_put_off(asked, older):
             return older, True
         options = asked.options
         limit = options.hard_timeout if older is None or options.soft_timeout is None else options.soft_timeout
         while True:
-            task, is_mine = self._flights.joined(asked.key, lambda: self._fly(asked, older, shared=True))
+            if begun is not None:
+                (task, is_mine), begun = (begun, True), None
+            else:
+                task, is_mine = self._flights.joined(asked.key, lambda: self._fly(asked, older, shared=True))
             try:
                 async with asyncio.timeout(limit):
                     entry = await asyncio.shield(task)
@@ -145,7 +161,7 @@ class Loads:
         remote, turns = self._remote, self._turns
         if remote is None or turns is None or asked.options.skip_l2:
             return await self._load(asked, older)
-        turn = f"{remote.key(asked.key, asked.codec)}:turn"
+        turn = _turn(remote, asked)
         token: str | None = None
         try:
             while token is None:
@@ -169,6 +185,91 @@ class Loads:
             raise
         self._later(self._share(asked, entry, turn, token))
         return entry
+
+    async def find_many(self, asked: Mapping[str, Asked]) -> dict[str, Kept]:
+        """What is kept for keys that are all asked for with the same options; one question to Redis."""
+        found: dict[str, Kept] = {}
+        for key, one in asked.items():
+            entry = None if one.options.skip_l1 else self._memory.get(key)
+            fresh = entry is not None and self.may_serve(entry, one.began)
+            found[key] = Kept(entry) if fresh else Kept(None, self._still(entry))
+        missing = [key for key, kept in found.items() if kept.fresh is None]
+        if self._remote is not None and missing and not asked[missing[0]].options.skip_l2:
+            entries = await self._remote.get_many(missing, asked[missing[0]].codec)
+            for key, entry in zip(missing, entries, strict=True):
+                if entry is not None and self.may_serve(entry, asked[key].began):
+                    self._remember(asked[key], entry)
+                    found[key] = Kept(entry)
+        return found
+
+    async def load_many(
+        self, missing: Mapping[Asked, Entry | None], loader: ManyLoader, must_see: Callable[[], bool]
+    ) -> dict[str, tuple[Entry, bool]]:
+        """Values that are loaded by one call of the loader, but for those of which a load is under way already.
+
+        Args:
+            missing: what is asked for, and the older entry of each.
+        """
+        mine = {one.key: one for one in missing if one.key not in self._flights and not _is_put_off(one, missing[one])}
+        begun: dict[str, asyncio.Task[Entry]] = {}
+        if mine:
+            batch = asyncio.create_task(self._fly_many(mine, loader), name=f"cache load of {len(mine)}")
+            begun = {key: self._flights.joined(key, partial(_part, batch, key))[0] for key in mine}
+        # Each waits, and fails, as if it were alone.
+        alone = [(replace(one, loader=_one_of(loader)), older) for one, older in missing.items()]
+        waits = (self.load(one, older, must_see, begun.get(one.key)) for one, older in alone)
+        return dict(zip((one.key for one, _ in alone), await asyncio.gather(*waits), strict=True))
+
+    async def _fly_many(self, asked: Mapping[str, Asked], loader: ManyLoader) -> dict[str, Entry]:
+        """One load of several keys; of those that other processes load, what they have loaded."""
+        options = next(iter(asked.values())).options
+        tokens: dict[str, str | None] = dict.fromkeys(asked)
+        turns, remote = self._turns, self._remote
+        others: set[str] = set()
+        if turns is not None and remote is not None and not options.skip_l2:
+            names = {key: _turn(remote, one) for key, one in asked.items()}
+            with contextlib.suppress(Away):
+                taken = await turns.take_many(list(names.values()), options.lease)
+                tokens = {key: taken[name] for key, name in names.items()}
+                others = {key for key, token in tokens.items() if token is None}
+        mine = {key: one for key, one in asked.items() if key not in others}
+        entries: dict[str, Entry] = {}
+        try:
+            if mine:
+                entries = await self._load_many(mine, loader)
+        finally:
+            if turns is not None and remote is not None and not options.skip_l2:
+                self._later(self._share_many(mine, entries, tokens))
+        waiting = {key: replace(asked[key], loader=_one_of(loader)) for key in others}
+        found = await asyncio.gather(*(self._fly(one, None, shared=True) for one in waiting.values()))
+        return entries | dict(zip(waiting, found, strict=True))
+
+    async def _load_many(self, asked: Mapping[str, Asked], loader: ManyLoader) -> dict[str, Entry]:
+        seen = (self._freshness.epoch, self._freshness.tick)  # before the loader begins to read
+        loads = {key: Load(key, one.options, one.tags, None, None, False) for key, one in asked.items()}
+        began = boottime()
+        values = await loader(LoadMany(loads))
+        entries: dict[str, Entry] = {}
+        for key, one in asked.items():
+            load, value = loads[key], values.get(key)
+            if not load.options.skip_l2:
+                value = one.codec.checked(value)
+            entries[key] = self.entry(key, value, load.options, load.found_tags, seen, began)
+            self._remember(one, entries[key])
+        return entries
+
+    async def _share_many(
+        self, asked: Mapping[str, Asked], entries: Mapping[str, Entry], tokens: Mapping[str, str | None]
+    ) -> None:
+        assert self._remote is not None
+        assert self._turns is not None
+        now = boottime()
+        kept = {key: entry for key, entry in entries.items() if entry.kept > now and entry.epoch}
+        if kept:
+            await self._remote.put(kept, asked[next(iter(kept))].codec)
+        for key, token in tokens.items():
+            if token is not None:
+                await self._turns.give_back(_turn(self._remote, asked[key]), token)
 
     async def _from_remote(self, asked: Asked) -> Entry | None:
         """The entry in Redis, if it may be served; it is kept in memory too."""
@@ -262,6 +363,29 @@ class Loads:
         task = asyncio.create_task(work)
         self._shares.add(task)
         task.add_done_callback(self._shares.discard)
+
+
+def _is_put_off(asked: Asked, older: Entry | None) -> bool:
+    """Whether loading failed a moment ago, and the older value must do."""
+    return older is not None and asked.began < older.retry_from
+
+
+def _turn(remote: Remote, asked: Asked) -> str:
+    """The name of the lease for loading a key."""
+    return f"{remote.key(asked.key, asked.codec)}:turn"
+
+
+def _one_of(loader: ManyLoader) -> Loader:
+    """A loader of many keys as one of a single key."""
+
+    async def load_one(load: Load) -> Any:
+        return (await loader(LoadMany({load.key: load}))).get(load.key)
+
+    return load_one
+
+
+async def _part(batch: asyncio.Task[dict[str, Entry]], key: str) -> Entry:
+    return (await asyncio.shield(batch))[key]
 
 
 def _log_failure(key: str, task: asyncio.Task[Entry]) -> None:
