@@ -224,6 +224,10 @@ async def test_memory_is_left_alone_where_it_is_asked_for(hold: Holdfast, loader
         await hold.cache.get_or_load("k", loader, skip_l1=True)
     assert loader.count == 2
     assert hold.cache.peek("k") is None
+    await hold.cache.get_or_load("k", loader)
+    assert hold.cache.peek("k") == 3
+    assert await hold.cache.get_or_load("k", loader, skip_l1=True) == 4
+    assert hold.cache.peek("k") == 3
 
 
 @pytest.mark.parametrize("key", ["", " \n", "a\0b", "x" * 251, 5, None, "zero\u200bwidth"])

@@ -86,7 +86,7 @@ async def test_nodes_share_what_they_loaded(hold: Holdfast, other: Holdfast, num
     await asyncio.gather(hold.cache.renew(), other.cache.renew())
     await hold.cache.get_or_load_many(keys, numbers)
     async with asyncio.timeout(2):
-        while len(await other.cache.get_many(keys)) < 50:
+        while len(await other.cache.get_many(keys)) < 50:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert len(numbers.asked) == 1
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
+from holdfast.blocking.cache import BlockingCache
 from holdfast.blocking.portal import Portal, portal
 from holdfast.blocking.proxy import Blocking, faced, method
 from holdfast.errors import StoreError
@@ -28,6 +29,7 @@ class Facade:
         self._closed = False
         self._inherited: list[Any] = []
         self._portal: Portal = portal()
+        self._cache: BlockingCache | None = None
         self._hold: Any = self._portal.call(lambda: opening(False))
         _open.add(self)
 
@@ -41,6 +43,14 @@ class Facade:
             if callable(value) and hasattr(value, "__self__")
             else faced(self._portal, value)
         )
+
+    @property
+    def cache(self) -> BlockingCache:
+        """The cache; a hit in it is a plain call."""
+        hold = self._mine()
+        if self._cache is None or self._cache._target is not hold.cache:
+            self._cache = BlockingCache(self._portal, hold.cache)
+        return self._cache
 
     def close(self) -> None:
         """Write what waits, let open units finish, drop the connections. Safe to call twice."""

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from holdfast.blocking.cache import BlockingCache
 from holdfast.blocking.facade import Facade as BlockingHoldfast
 from holdfast.blocking.proxy import Blocking as BlockingUnit
-
-
-class BlockingCache(BlockingUnit):
-    """For annotations."""
-
-    __slots__ = ()
 
 
 class BlockingRepository(BlockingUnit):

@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 from sqlalchemy import Executable, Result
 
 from holdfast.cache.found import Found
-from holdfast.cache.loader import Load
+from holdfast.cache.loader import Load, LoadMany
 from holdfast.cache.options import Options
 from holdfast.cache.peeking import Peek
 from holdfast.migrate import Difference, MigrationFile
@@ -93,6 +93,26 @@ class BlockingCache:
         kind: Any = ...,
         **given: Any,
     ) -> None: ...
+    def get_many(self, keys: Iterable[str], *, kind: Any = ...) -> dict[str, Any]: ...
+    def set_many(
+        self,
+        values: Mapping[str, Any],
+        *,
+        options: Options | None = ...,
+        tags: Iterable[str] = ...,
+        kind: Any = ...,
+        **given: Any,
+    ) -> None: ...
+    def get_or_load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[LoadMany], Mapping[str, Any]],
+        *,
+        options: Options | None = ...,
+        tags: Iterable[str] = ...,
+        kind: Any = ...,
+        **given: Any,
+    ) -> dict[str, Any]: ...
     def delete(self, *keys: str) -> None: ...
     def invalidate(self, *tags: str) -> None: ...
     def clear(self) -> None: ...

@@ -96,7 +96,7 @@ class Cache:
         value = self.peek(key, MISSING)
         if value is not MISSING:
             return value
-        asked = Asked(checked_key(key), _nothing, self.options, (), codec_of(kind))
+        asked = Asked(checked_key(key), _nothing, self.options, (), codec_of(kind), boottime())
         kept = await self._found(asked)
         return default if kept is None or kept.fresh is None else kept.fresh.value
 
@@ -121,10 +121,11 @@ class Cache:
             Whatever the loader raises, where no older value may be served. TimeoutError: it took longer than
             `hard_timeout`. InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
-        value = self.peek(key, MISSING)
-        if value is not MISSING:
+        options = (options or self.options).but(**given)
+        if not options.skip_l1 and (value := self.peek(key, MISSING)) is not MISSING:
             return value
-        return (await self.lookup(key, loader, options=options, tags=tags, kind=kind, **given)).value
+        asked = Asked(checked_key(key), loader, options, tagging.checked(tags), codec_of(kind), boottime())
+        return (await self._lookup(asked)).value
 
     async def lookup(
         self,
@@ -138,10 +139,14 @@ class Cache:
     ) -> Found[Any]:
         """What `get_or_load` does, and how the value was had."""
         options = (options or self.options).but(**given)
-        asked = Asked(checked_key(key), loader, options, tagging.checked(tags), codec_of(kind))
+        asked = Asked(checked_key(key), loader, options, tagging.checked(tags), codec_of(kind), boottime())
+        return await self._lookup(asked)
+
+    async def _lookup(self, asked: Asked) -> Found[Any]:
         kept = await self._found(asked)
         if kept is None:  # what is loaded now is for this unit alone
-            return Found(await loader(Load(key, options, asked.tags, None, None, False)), loaded=True)
+            load = Load(asked.key, asked.options, asked.tags, None, None, False)
+            return Found(await asked.loader(load), loaded=True)
         if kept.fresh is not None:
             if _is_due(kept.fresh, asked.began):
                 self._loads.refresh(asked, kept.fresh)
@@ -167,7 +172,7 @@ class Cache:
             InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
         options = (options or self.options).but(**given)
-        asked = Asked(checked_key(key), _nothing, options, tagging.checked(tags), codec_of(kind))
+        asked = Asked(checked_key(key), _nothing, options, tagging.checked(tags), codec_of(kind), boottime())
         self._renewal.start(at_least=options.max_staleness)
         if not self._freshness.epoch or not self._sees_own():
             await self._try_to_renew(options)
@@ -241,10 +246,11 @@ class Cache:
         """What this node holds for `keys`, and what is to be asked for the others."""
         found: dict[str, Any] = {}
         asked: dict[str, Asked] = {}
+        codec, began = codec_of(kind), boottime()
+        peek, skips = self.peek, options.skip_l1
         for key in keys:
-            value = self.peek(key, MISSING)
-            if value is MISSING:
-                asked[key] = Asked(checked_key(key), _nothing, options, tags, codec_of(kind))
+            if skips or (value := peek(key, MISSING)) is MISSING:
+                asked[key] = Asked(checked_key(key), _nothing, options, tags, codec, began)
             else:
                 found[key] = value
         return found, asked
@@ -274,10 +280,17 @@ class Cache:
             return
         async with self._store.unit() as unit:
             await unit.emit(EVENT, tags=tags)
-        await self._renewal.now()
+        # Here it holds at once; the tick that it gets is a later one than the last.
+        freshness = self._freshness
+        if ALL in tags:
+            freshness.everything_changed(freshness.tick + 1)
+        else:
+            freshness.changed(tags, freshness.tick + 1)
 
     async def _found(self, asked: Asked) -> Kept | None:
         """What is kept for a key, by what is known of the journal now; None where the cache is to be left alone."""
+        if current.get() is None and self._freshness.is_known(asked.began, asked.options.max_staleness):
+            return await self._loads.find(asked)  # which is how it mostly is
         ready = await self._ready(asked.options)
         if ready == "bypass":
             return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
-from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_type_hints
 
+from holdfast.cache.found import MISSING
 from holdfast.cache.keys import LONGEST, shortened
 from holdfast.cache.loader import Load
 from holdfast.cache.options import TIERS, Options
@@ -22,80 +22,31 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R", covariant=True)
 
 
-class CachedFunction(Generic[P, T]):
+class CachedFunction(Protocol[P, R]):
     """A function whose values are kept; it is called as before.
 
     Attributes:
         options: how its values are kept.
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Awaitable[T]],
-        *,
-        key: str | None,
-        tags: Iterable[str],
-        options: Options,
-        cache: Cache | None,
-    ) -> None:
-        functools.update_wrapper(self, function)
-        self.options = options
-        self._function = function
-        self._cache = cache
-        signature, self._asks = _signature(function)
-        name = self._name = f"{function.__module__}.{function.__qualname__}"
-        if key is None:
-            key = default_template(name, _parts(function, signature))
-        self._kind = Any if options.skip_l2 else _kind(function, name)
-        self._key_of = compiled(key, signature, f"{name}: key")
-        self._tags_of = tuple(compiled(tag, signature, f"{name}: tag") for tag in tags)
+    options: Options
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        cache = self._cache or running.cache
-        if cache is None:
-            return await self._load(None, args, kwargs)
-        key = self._key_of(*args, **kwargs)
-        if len(key) > LONGEST:
-            key = shortened(key)
-        value = cache.peek(key, cache)
-        if value is not cache:
-            return cast(T, value)
-        return (await self._lookup(cache, key, args, kwargs)).value
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
 
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else MethodType(self, instance)
-
-    async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Found[T]:
+    async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Found[Any]:
         """The value, and how it was had."""
-        cache = self._bound()
-        return await self._lookup(cache, self.key(*args, **kwargs), args, kwargs)
+        ...
 
     async def delete(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """End the value for these arguments, on every node."""
-        await self._bound().delete(self.key(*args, **kwargs))
+        ...
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key under which the value for these arguments is kept."""
-        return shortened(self._key_of(*args, **kwargs))
-
-    def _bound(self) -> Cache:
-        cache = self._cache or running.cache
-        if cache is None:
-            raise ConfigurationError(f"{self._name} is cached by no open Holdfast; open one before")
-        return cache
-
-    async def _lookup(self, cache: Cache, key: str, args: Any, kwargs: Any) -> Found[T]:
-        tags = tuple(tag(*args, **kwargs) for tag in self._tags_of)
-        return await cache.lookup(
-            key, lambda load: self._load(load, args, kwargs), options=self.options, tags=tags, kind=self._kind
-        )
-
-    async def _load(self, load: Load | None, args: Any, kwargs: Any) -> T:
-        if self._asks is not None:
-            kwargs = {**kwargs, self._asks: load or Load("", self.options, (), None, None, False)}
-        return await self._function(*args, **kwargs)
+        ...
 
 
 def cached(
@@ -130,13 +81,77 @@ def cached(
     options = (TIERS[tier] if isinstance(tier, str) else tier or Options()).but(**given)
     if isinstance(tags, str):
         raise ConfigurationError(f"tags must be several templates, not the text {tags!r}; write ({tags!r},)")
+    tags = tuple(tags)
 
     def decorate(function: Callable[P, Awaitable[T]]) -> CachedFunction[P, T]:
         if not inspect.iscoroutinefunction(function):
             raise ConfigurationError(f"@cached takes async functions, which {function!r} is not")
-        return CachedFunction(function, key=key, tags=tuple(tags), options=options, cache=cache)
+        return _decorated(_Declared(function, key, tags, options), cache)
 
     return decorate
+
+
+class _Declared:
+    """A function, and how its calls become keys, tags and loads."""
+
+    def __init__(
+        self, function: Callable[..., Awaitable[Any]], key: str | None, tags: tuple[str, ...], options: Options
+    ) -> None:
+        self.function = function
+        self.options = options
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        signature, self._asks = _signature(function)
+        if key is None:
+            key = default_template(self.name, _parts(function, signature))
+        self.key_of = compiled(key, signature, f"{self.name}: key")
+        self._tags_of = tuple(compiled(tag, signature, f"{self.name}: tag") for tag in tags)
+        self._kind = Any if options.skip_l2 else _kind(function, self.name)
+
+    async def lookup(self, cache: Cache, key: str, args: Any, kwargs: Any) -> Found[Any]:
+        """The value of a call, from `cache` or loaded."""
+        tags = tuple(tag(*args, **kwargs) for tag in self._tags_of)
+        return await cache.lookup(
+            key, lambda load: self.load(load, args, kwargs), options=self.options, tags=tags, kind=self._kind
+        )
+
+    async def load(self, load: Load | None, args: Any, kwargs: Any) -> Any:
+        """Call the function."""
+        if self._asks is not None:
+            kwargs = {**kwargs, self._asks: load or Load("", self.options, (), None, None, False)}
+        return await self.function(*args, **kwargs)
+
+
+def _decorated(declared: _Declared, cache: Cache | None) -> CachedFunction[Any, Any]:
+    key_of, may_peek = declared.key_of, not declared.options.skip_l1
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        mine = cache or running.only or running.cache()
+        if mine is None:
+            return await declared.load(None, args, kwargs)
+        key = key_of(*args, **kwargs)
+        if len(key) > LONGEST:
+            key = shortened(key)
+        if may_peek and (value := mine.peek(key, MISSING)) is not MISSING:
+            return value
+        return (await declared.lookup(mine, key, args, kwargs)).value
+
+    def bound() -> Cache:
+        mine = cache or running.cache()
+        if mine is None:
+            raise ConfigurationError(f"{declared.name} is cached by no open Holdfast; open one before")
+        return mine
+
+    async def lookup(*args: Any, **kwargs: Any) -> Found[Any]:
+        return await declared.lookup(bound(), shortened(key_of(*args, **kwargs)), args, kwargs)
+
+    async def delete(*args: Any, **kwargs: Any) -> None:
+        await bound().delete(shortened(key_of(*args, **kwargs)))
+
+    made: Any = functools.wraps(declared.function)(call)
+    made.options = declared.options
+    made.lookup, made.delete = lookup, delete
+    made.key = lambda *args, **kwargs: shortened(key_of(*args, **kwargs))
+    return cast(CachedFunction[Any, Any], made)
 
 
 def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, str | None]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 
-class Entry:
-    """A cached value. Never changed once it is made, except for what `__slots__` names last.
+
+class Entry(msgspec.Struct, kw_only=True, gc=False):
+    """A cached value. Never changed once it is made, but for `retry_from`.
 
     Attributes:
         value: what was loaded.
@@ -24,51 +26,17 @@ class Entry:
         retry_from: when a load may be tried again after one that failed.
     """
 
-    __slots__ = (
-        "as_of",
-        "began",
-        "buckets",
-        "cost",
-        "epoch",
-        "expires",
-        "hashes",
-        "kept",
-        "max_staleness",
-        "note",
-        "refresh_from",
-        "retry_from",
-        "value",
-        "weight",
-    )
-
-    def __init__(
-        self,
-        value: Any,
-        *,
-        epoch: int,
-        as_of: int,
-        buckets: tuple[int, ...],
-        hashes: tuple[int, ...],
-        began: float,
-        max_staleness: float,
-        refresh_from: float,
-        expires: float,
-        kept: float,
-        cost: float,
-        weight: int,
-        note: Any = None,
-    ) -> None:
-        self.value = value
-        self.epoch = epoch
-        self.as_of = as_of
-        self.buckets = buckets
-        self.hashes = hashes
-        self.began = began
-        self.max_staleness = max_staleness
-        self.refresh_from = refresh_from
-        self.expires = expires
-        self.kept = kept
-        self.cost = cost
-        self.weight = weight
-        self.note = note
-        self.retry_from = 0.0
+    value: Any
+    epoch: int
+    as_of: int
+    buckets: tuple[int, ...]
+    hashes: tuple[int, ...]
+    began: float
+    max_staleness: float
+    refresh_from: float
+    expires: float
+    kept: float
+    cost: float
+    weight: int
+    note: Any = None
+    retry_from: float = 0.0

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from holdfast.cache import tags as tagging
 from holdfast.cache.clock import boottime
@@ -30,8 +31,7 @@ _SHARING = 1.0  # seconds that closing waits for what is being shared
 SURE = 20.0  # -ln of a chance of two in a billion: before that many loads' time is left, no read refreshes ahead
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, gc=False, eq=False):
     """What somebody wants of one key.
 
     Attributes:
@@ -43,11 +43,10 @@ class Asked:
     options: Options
     tags: tuple[str, ...]
     codec: Codec
-    began: float = field(default_factory=boottime)
+    began: float
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True, gc=False):
     """What is kept for a key: a fresh entry, or else an older one that may do until it is loaded anew."""
 
     fresh: Entry | None
@@ -67,6 +66,7 @@ class Loads:
         self._remote = remote
         self._turns = turns
         self._flights: Flights[Entry] = Flights()
+        self._looking: dict[str, asyncio.Future[Entry | None]] = {}
         self._shares: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -90,13 +90,27 @@ class Loads:
             return Kept(entry)
         older = entry
         if self._remote is not None and not options.skip_l2:
-            entry = await self._remote.get(asked.key, asked.codec)
+            entry = await self._look(self._remote, asked)
             if entry is not None and self.may_serve(entry, asked.began):
                 self._remember(asked, entry)
                 return Kept(entry)
             if older is None or (entry is not None and entry.as_of > older.as_of):
                 older = entry
         return Kept(None, self._still(older))
+
+    async def _look(self, remote: Remote, asked: Asked) -> Entry | None:
+        """The entry in Redis, by one question for all who ask for it at the same time."""
+        looking = self._looking.get(asked.key)
+        if looking is not None:
+            return await asyncio.shield(looking)
+        looking = self._looking[asked.key] = asyncio.get_running_loop().create_future()
+        entry = None
+        try:
+            entry = await remote.get(asked.key, asked.codec)
+        finally:
+            del self._looking[asked.key]
+            looking.set_result(entry)
+        return entry
 
     def _still(self, entry: Entry | None) -> Entry | None:
         """An older entry, if it may be served in place of a new one."""
@@ -216,7 +230,7 @@ class Loads:
             batch = asyncio.create_task(self._fly_many(mine, loader), name=f"cache load of {len(mine)}")
             begun = {key: self._flights.joined(key, partial(_part, batch, key))[0] for key in mine}
         # Each waits, and fails, as if it were alone.
-        alone = [(replace(one, loader=_one_of(loader)), older) for one, older in missing.items()]
+        alone = [(msgspec.structs.replace(one, loader=_one_of(loader)), older) for one, older in missing.items()]
         waits = (self.load(one, older, must_see, begun.get(one.key)) for one, older in alone)
         return dict(zip((one.key for one, _ in alone), await asyncio.gather(*waits), strict=True))
 
@@ -240,7 +254,7 @@ class Loads:
         finally:
             if turns is not None and remote is not None and not options.skip_l2:
                 self._later(self._share_many(mine, entries, tokens))
-        waiting = {key: replace(asked[key], loader=_one_of(loader)) for key in others}
+        waiting = {key: msgspec.structs.replace(asked[key], loader=_one_of(loader)) for key in others}
         found = await asyncio.gather(*(self._fly(one, None, shared=True) for one in waiting.values()))
         return entries | dict(zip(waiting, found, strict=True))
 
@@ -320,7 +334,7 @@ class Loads:
         ahead = options.refresh_ahead * (now - began)
         hashes = tuple(tagging.hashed(tag) for tag in (tagging.of_key(key), *tags))
         return Entry(
-            value,
+            value=value,
             epoch=seen[0],
             as_of=seen[1],
             buckets=self._freshness.marks.buckets(hashes),

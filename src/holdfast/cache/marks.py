@@ -24,8 +24,9 @@ class Marks:
         self._mask = (1 << bits) - 1
 
     def buckets(self, hashes: Iterable[int]) -> tuple[int, ...]:
-        """The buckets of hashed tags, each once."""
-        return tuple({number & self._mask for number in hashes})
+        """The buckets of hashed tags."""
+        mask = self._mask
+        return tuple([number & mask for number in hashes])
 
     def mark(self, tag: str, tick: int) -> None:
         """Note that `tag` changed at `tick`."""

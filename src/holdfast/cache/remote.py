@@ -32,16 +32,18 @@ class Remote:
             data = await self._redis.ask(lambda client: client.get(name))
         except Away:
             return None
-        return None if data is None else self._entry(data, codec)
+        return None if data is None else self._entry(data, codec, boottime(), time.time())
 
     async def get_many(self, keys: Sequence[str], codec: Codec) -> list[Entry | None]:
         """The entries of `keys`, in their order."""
-        names = [self.key(key, codec) for key in keys]
+        start = self.key("", codec)
+        names = [start + key for key in keys]
         try:
             found = await self._redis.ask(lambda client: client.mget(names))
         except Away:
             return [None] * len(keys)
-        return [None if data is None else self._entry(data, codec) for data in found]
+        now, clock = boottime(), time.time()
+        return [None if data is None else self._entry(data, codec, now, clock) for data in found]
 
     async def put(self, entries: Mapping[str, Entry], codec: Codec) -> None:
         """Keep entries by key.
@@ -70,17 +72,16 @@ class Remote:
         except Away:
             return
 
-    def _entry(self, data: bytes, codec: Codec) -> Entry | None:
+    def _entry(self, data: bytes, codec: Codec, now: float, clock: float) -> Entry | None:
         decoded = codec.decode(data)
         if decoded is None:
             return None
         head, value = decoded
-        now = boottime()
         # A clock that was set lets it live longer by no more than its own time.
-        age = min(max(0.0, time.time() - head.at), head.ttl + head.fail_safe)
+        age = min(max(0.0, clock - head.at), head.ttl + head.fail_safe)
         expires = now + head.ttl - age
         return Entry(
-            value,
+            value=value,
             epoch=head.epoch,
             as_of=head.as_of,
             buckets=self._marks.buckets(head.hashes),

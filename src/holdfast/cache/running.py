@@ -11,26 +11,29 @@ if TYPE_CHECKING:
 
 
 class Running:
-    """The caches of this process that are open."""
+    """The caches of this process that are open.
 
-    __slots__ = ("_caches", "_only")
+    Attributes:
+        only: the cache, while exactly one is open.
+    """
+
+    __slots__ = ("_caches", "only")
 
     def __init__(self) -> None:
         self._caches: list[Cache] = []
-        self._only: Cache | None = None
+        self.only: Cache | None = None
 
-    @property
     def cache(self) -> Cache | None:
         """The cache that is open; None where none is.
 
         Raises:
             ConfigurationError: several are.
         """
-        if self._only is None and self._caches:
+        if len(self._caches) > 1:
             raise ConfigurationError(
                 f"{len(self._caches)} caches are open in this process; say which: @cached(…, cache=hold.cache)"
             )
-        return self._only
+        return self.only
 
     def add(self, cache: Cache) -> None:
         """`cache` is open."""
@@ -43,7 +46,7 @@ class Running:
         self._settle()
 
     def _settle(self) -> None:
-        self._only = self._caches[0] if len(self._caches) == 1 else None
+        self.only = self._caches[0] if len(self._caches) == 1 else None
 
 
 running = Running()

@@ -48,6 +48,7 @@ class Turns:
         self._ears: dict[str, _Ear] = {}
         self._pubsub: Any = None
         self._hearing: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
 
     async def take(self, name: str, lease: float) -> str | None:
         """The token of a lease on `name` for so many seconds; None when somebody else has one.
@@ -87,7 +88,7 @@ class Turns:
         """
         ear = self._ears[name] = _Ear()
         try:
-            await self._redis.ask(lambda client: self._listen(name, ear))
+            await self._redis.ask(lambda client: self._redis.in_time(self._listen(name, ear)))
             left = await self._redis.ask(lambda client: client.pttl(name))
             if left < 0:  # it was given back before we listened
                 return
@@ -108,13 +109,14 @@ class Turns:
             await self._pubsub.aclose()
 
     async def _listen(self, name: str, ear: _Ear) -> None:
-        """Return when Redis will tell `ear`."""
-        if self._hearing is None or self._hearing.done():
-            self._pubsub = self._redis.client.pubsub()
-            await self._pubsub.subscribe(name)
-            self._hearing = asyncio.create_task(self._hear(self._pubsub), name="cache turns")
-        else:
-            await self._pubsub.subscribe(name)
+        """Return when Redis will tell `ear`, or when nobody can."""
+        async with self._opening:
+            if self._hearing is None or self._hearing.done():
+                self._pubsub = self._redis.client.pubsub()
+                # Always one more, for without any the hearing would end.
+                await self._pubsub.subscribe(f"{self._redis.prefix}:cache:turns")
+                self._hearing = asyncio.create_task(self._hear(self._pubsub), name="cache turns")
+        await self._pubsub.subscribe(name)
         await ear.is_open.wait()
 
     async def _hear(self, pubsub: Any) -> None:
@@ -129,5 +131,6 @@ class Turns:
             log.info("cache_turns_unheard", reason=str(error))
         finally:
             for ear in self._ears.values():
+                ear.is_open.set()
                 ear.given_back.set()
             await pubsub.aclose()

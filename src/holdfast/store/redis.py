@@ -21,6 +21,7 @@ log = get_logger("holdfast.redis")
 
 T = TypeVar("T")
 
+_AT_A_TIME = 48  # questions, each of which takes a connection
 _FAILURES = 3  # in a row, and it is left alone
 _PAUSE = 0.5  # seconds between questions whether it is back
 
@@ -52,13 +53,14 @@ class Redis:
         self.place = hide_password(url)
         self._timeout = timeout
         self._failures = 0
+        self._line = asyncio.Semaphore(_AT_A_TIME)
         self.is_away = False
         self._probing: asyncio.Task[None] | None = None
         self._lost = (exceptions.RedisError, OSError, TimeoutError)
         make: Any = redis.Redis.from_url
         self.client: Client = make(
             url,
-            socket_timeout=None,  # each call has a limit of its own, which also covers waiting for a connection
+            socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
@@ -80,13 +82,20 @@ class Redis:
         if self.is_away:
             raise Away
         try:
-            async with asyncio.timeout(self._timeout):
+            async with self._line:
+                if self.is_away:  # since we queued
+                    raise Away
                 answer = await question(self.client)
         except self._lost as error:
             self._failed(error)
             raise Away from error
         self._failures = 0
         return answer
+
+    async def in_time(self, work: Awaitable[T]) -> T:
+        """What `work` gives, which waits for more than answers of Redis. TimeoutError: not in the time of a call."""
+        async with asyncio.timeout(self._timeout):
+            return await work
 
     def _failed(self, error: BaseException) -> None:
         self._failures += 1
