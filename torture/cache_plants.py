@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from holdfast.cache.asked import Kept
 from holdfast.cache.clock import boottime
-from holdfast.cache.loads import Kept
 from holdfast.cache.marks import Marks
 from torture.cache_models import Order
 
@@ -36,7 +36,7 @@ def plant_in_node(plant: str | None, node: Node) -> None:
 
 def _read_lease_late(node: Node) -> None:
     cache: Any = node.hold.cache
-    find = cache._loads.find
+    find = cache._finder.find
 
     async def found(asked: Any) -> Any:
         cache._renewal.start(at_least=asked.options.max_staleness)

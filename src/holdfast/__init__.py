@@ -1,6 +1,6 @@
 """Holdfast: declare a model once, with its policy; every committed write lands in one ordered journal."""
 
-from holdfast.cache import Cache, Cold, Hot, Load, Warm, cached
+from holdfast.cache import LOAD, Cache, Cold, Hot, Load, Warm, cached
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.model import (
@@ -30,6 +30,7 @@ from holdfast.store import ALL, Monthly, Page, Query, Repository, Searchable, St
 
 __all__ = [
     "ALL",
+    "LOAD",
     "NAMING",
     "Amount",
     "Aspect",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import Holdfast, Load, cached
+from holdfast import LOAD, Holdfast, Load, cached
 from holdfast.cache.templates import compiled, part
 from holdfast.errors import ConfigurationError, InvalidValue
 from tests.backends import settings_for
@@ -34,7 +34,7 @@ def _forget_calls() -> None:
 
 
 @cached(key="double:{number}", tags=("numbers:{number}",), ttl="1m")
-async def double(number: int, load: Load, *, times: int = 2) -> int:
+async def double(number: int, load: Load = LOAD, *, times: int = 2) -> int:
     """Twice the number."""
     calls.append(number)
     if number > 100:

@@ -105,7 +105,7 @@ async def test_none_is_not_kept_unless_it_is_asked_for(hold: Holdfast) -> None:
 async def test_an_older_value_is_served_as_stale_while_loading_fails_and_not_tried_all_the_time(
     hold: Holdfast, loader: Counted
 ) -> None:
-    given = {"ttl": 0.05, "fail_safe": 60, "fail_safe_pause": 0.3}
+    given: dict[str, Any] = {"ttl": 0.05, "fail_safe": 60, "fail_safe_pause": 0.3}
     found = await hold.cache.lookup("k", loader, **given)
     assert (found.value, found.stale, found.loaded) == (1, False, True)
     await asyncio.sleep(0.06)
@@ -145,7 +145,7 @@ async def test_a_loader_may_say_that_there_is_no_value(hold: Holdfast) -> None:
 
 
 async def test_a_slow_load_goes_on_by_itself_while_the_older_value_is_served(hold: Holdfast, loader: Counted) -> None:
-    given = {"ttl": 0.05, "fail_safe": 60, "soft_timeout": 0.03}
+    given: dict[str, Any] = {"ttl": 0.05, "fail_safe": 60, "soft_timeout": 0.03}
     assert await hold.cache.get_or_load("k", loader, **given) == 1
     await asyncio.sleep(0.06)
     loader.seconds = 0.2
@@ -169,7 +169,7 @@ async def test_a_load_that_takes_too_long_is_given_up_by_the_caller_alone(hold: 
 
 async def test_what_is_in_use_is_loaded_before_it_ends_and_nobody_waits(hold: Holdfast, loader: Counted) -> None:
     loader.seconds = 0.05
-    given = {"ttl": 0.5, "refresh_ahead": 1.0}
+    given: dict[str, Any] = {"ttl": 0.5, "refresh_ahead": 1.0}
     assert await hold.cache.get_or_load("k", loader, **given) == 1
     slowest, until = 0.0, time.monotonic() + 2.5
     while time.monotonic() < until:

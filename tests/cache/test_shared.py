@@ -89,7 +89,7 @@ async def test_many_callers_on_many_nodes_make_one_load(postgres_url: str, redis
 async def test_a_holder_that_is_gone_costs_its_lease_and_no_more(postgres_url: str, redis_url: str) -> None:
     async with nodes(postgres_url, redis_url) as (a, b):
         assert a.cache._turns is not None
-        asked = f"{a.cache._loads._remote.key('k', codec_of(Any))}:turn"  # type: ignore[union-attr]
+        asked = f"{a.cache._loads.remote.key('k', codec_of(Any))}:turn"  # type: ignore[union-attr]
         assert await a.cache._turns.take(asked, 0.5) is not None  # and a says no more
         began = time.perf_counter()
         assert await b.cache.get_or_load("k", value) == {"of": "k"}

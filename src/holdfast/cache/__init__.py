@@ -4,12 +4,13 @@ from holdfast.cache.aspect import Cold, Hot, Tier, Warm
 from holdfast.cache.cache import Cache
 from holdfast.cache.decorator import CachedFunction, cached
 from holdfast.cache.found import MISSING, Found
-from holdfast.cache.loader import Load, LoadFailed, LoadMany
+from holdfast.cache.loader import LOAD, Load, LoadFailed, LoadMany
 from holdfast.cache.options import COLD, HOT, WARM, Options
 
 __all__ = [
     "COLD",
     "HOT",
+    "LOAD",
     "MISSING",
     "WARM",
     "Cache",

@@ -9,14 +9,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from holdfast.cache import tags as tagging
+from holdfast.cache.asked import Asked, Kept
+from holdfast.cache.batches import Batches
 from holdfast.cache.changes import ALL, EVENT, ChangedTags
 from holdfast.cache.clock import boottime
-from holdfast.cache.entry import Entry
+from holdfast.cache.entry import SURE, Entry
+from holdfast.cache.finding import Finder
 from holdfast.cache.found import MISSING, Found
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.keys import checked_key
 from holdfast.cache.loader import Load, LoadMany, ManyLoader
-from holdfast.cache.loads import SURE, Asked, Kept, Loads
+from holdfast.cache.loads import Loads
 from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory
 from holdfast.cache.options import Options
@@ -72,7 +75,9 @@ class Cache:
         self._redis = redis
         self._turns = None if redis is None else Turns(redis)
         remote = None if redis is None else Remote(redis, self._freshness.marks)
-        self._loads = Loads(self._freshness, self._memory, remote, self._turns)
+        self._finder = Finder(self._freshness, self._memory, remote)
+        self._loads = Loads(self._finder, self._memory, remote, self._turns)
+        self._batches = Batches(self._loads)
 
     def start(self) -> None:
         """Be the cache of functions that name none. The journal is followed from the first use on."""
@@ -183,7 +188,7 @@ class Cache:
         order = list(dict.fromkeys(keys))
         found, asked = self._peeked(order, self.options, (), kind)
         if asked and (await self._ready(self.options)) == "use":
-            kept = await self._loads.find_many(asked)
+            kept = await self._finder.find_many(asked)
             found |= {key: one.fresh.value for key, one in kept.items() if one.fresh is not None}
         return {key: found[key] for key in order if key in found}
 
@@ -232,11 +237,11 @@ class Cache:
             loads = {key: Load(key, options, one.tags, None, None, False) for key, one in asked.items()}
             values = await loader(LoadMany(loads))
             return {key: values.get(key) for key in asked}
-        kept = await self._loads.find_many(asked) if ready == "use" else dict.fromkeys(asked, Kept(None))
+        kept = await self._finder.find_many(asked) if ready == "use" else dict.fromkeys(asked, Kept(None))
         found = {key: one.fresh.value for key, one in kept.items() if one.fresh is not None}
         missing = {asked[key]: one.older for key, one in kept.items() if one.fresh is None}
         if missing:
-            loaded = await self._loads.load_many(missing, loader, self._sees_own)
+            loaded = await self._batches.load(missing, loader, self._sees_own)
             found |= {key: entry.value for key, (entry, _) in loaded.items()}
         return found
 
@@ -290,11 +295,11 @@ class Cache:
     async def _found(self, asked: Asked) -> Kept | None:
         """What is kept for a key, by what is known of the journal now; None where the cache is to be left alone."""
         if current.get() is None and self._freshness.is_known(asked.began, asked.options.max_staleness):
-            return await self._loads.find(asked)  # which is how it mostly is
+            return await self._finder.find(asked)  # which is how it mostly is
         ready = await self._ready(asked.options)
         if ready == "bypass":
             return None
-        return await self._loads.find(asked) if ready == "use" else Kept(None)
+        return await self._finder.find(asked) if ready == "use" else Kept(None)
 
     async def _ready(self, options: Options) -> Literal["use", "load", "bypass"]:
         """What may be done with the cache now, by what is known of the journal and what this task writes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast, get_type_hints, overload
 
 from holdfast.cache.found import MISSING
 from holdfast.cache.keys import LONGEST, shortened
@@ -32,7 +32,13 @@ class CachedFunction(Protocol[P, R]):
         options: how its values are kept.
     """
 
+    __name__: str
     options: Options
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Coroutine[Any, Any, R]]: ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
 
@@ -66,7 +72,7 @@ def cached(
         tier: "hot", "warm", "cold" or `Options`; `given` replaces single ones: `ttl="5m"`, `fail_safe="1d"`.
         cache: which one; that of the Holdfast that is open by default. While none is open, nothing is kept.
 
-    A parameter of the type `Load` is not part of the call: the function gets there what it may say of the value.
+    A parameter `load: Load = LOAD` is not part of the call: the function gets there what it may say of the value.
 
     Raises:
         ConfigurationError: an option or a template makes no sense; told where the function is defined.

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import msgspec
+
+from holdfast.cache import tags as tagging
+from holdfast.cache.clock import boottime
+from holdfast.cache.marks import Marks
+from holdfast.cache.options import Options
+
+SURE = 20.0  # -ln of a chance of two in a billion: before that many loads' time is left, no read refreshes ahead
 
 
 class Entry(msgspec.Struct, kw_only=True, gc=False):
@@ -40,3 +48,36 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
     weight: int
     note: Any = None
     retry_from: float = 0.0
+
+
+def made_entry(
+    marks: Marks,
+    key: str,
+    value: Any,
+    options: Options,
+    tags: tuple[str, ...],
+    seen: tuple[int, int],
+    began: float,
+    note: Any = None,
+) -> Entry:
+    """The entry of a value that was loaded from `began` on, when everything up to `seen` was committed."""
+    now = boottime()
+    ttl = options.negative_ttl if value is None else options.ttl
+    ttl *= 1.0 - options.jitter * random.random()
+    ahead = options.refresh_ahead * (now - began)
+    hashes = tuple(tagging.hashed(tag) for tag in (tagging.of_key(key), *tags))
+    return Entry(
+        value=value,
+        epoch=seen[0],
+        as_of=seen[1],
+        buckets=marks.buckets(hashes),
+        hashes=hashes,
+        began=began,
+        max_staleness=options.max_staleness,
+        refresh_from=now + max(0.0, ttl - SURE * ahead),
+        expires=now + ttl,
+        kept=now + ttl + options.fail_safe,
+        cost=now - began,
+        weight=options.weight,
+        note=note,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from holdfast.cache import tags
 from holdfast.cache.durations import Duration, seconds
@@ -82,6 +82,10 @@ class Load:
             LoadFailed: always.
         """
         raise LoadFailed(f"{self.key!r} could not be loaded: {reason}")
+
+
+LOAD: Load = cast(Load, None)
+"""The default of a cached function's parameter that takes its `Load`."""
 
 
 class LoadMany:

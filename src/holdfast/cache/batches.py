@@ -1,0 +1,110 @@
+"""Loading several values by one call of the loader."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from holdfast.cache.asked import Asked
+from holdfast.cache.clock import boottime
+from holdfast.cache.entry import Entry, made_entry
+from holdfast.cache.loader import Load, Loader, LoadMany, ManyLoader
+from holdfast.cache.loads import Loads, is_put_off, turn_of
+from holdfast.store.redis import Away
+
+
+class Batches:
+    """Loads several entries of one node at a time."""
+
+    def __init__(self, loads: Loads) -> None:
+        self._loads = loads
+
+    async def load(
+        self, missing: Mapping[Asked, Entry | None], loader: ManyLoader, must_see: Callable[[], bool]
+    ) -> dict[str, tuple[Entry, bool]]:
+        """Values that are loaded by one call of the loader, but for those of which a load is under way already.
+
+        Args:
+            missing: what is asked for, and the older entry of each.
+        """
+        begin = (one for one, older in missing.items() if not is_put_off(one, older))
+        mine = {one.key: one for one in begin if one.key not in self._loads.flights}
+        begun: dict[str, asyncio.Task[Entry]] = {}
+        if mine:
+            batch = asyncio.create_task(self._fly(mine, loader), name=f"cache load of {len(mine)}")
+            begun = {key: self._loads.flights.joined(key, partial(_part, batch, key))[0] for key in mine}
+        # Each waits, and fails, as if it were alone.
+        alone = [(msgspec.structs.replace(one, loader=_one_of(loader)), older) for one, older in missing.items()]
+        waits = (self._loads.load(one, older, must_see, begun.get(one.key)) for one, older in alone)
+        return dict(zip((one.key for one, _ in alone), await asyncio.gather(*waits), strict=True))
+
+    async def _fly(self, asked: Mapping[str, Asked], loader: ManyLoader) -> dict[str, Entry]:
+        """One load of several keys; of those that other processes load, what they have loaded."""
+        options = next(iter(asked.values())).options
+        tokens: dict[str, str | None] = dict.fromkeys(asked)
+        turns, remote = self._loads.turns, self._loads.remote
+        others: set[str] = set()
+        if turns is not None and remote is not None and not options.skip_l2:
+            names = {key: turn_of(remote, one) for key, one in asked.items()}
+            with contextlib.suppress(Away):
+                taken = await turns.take_many(list(names.values()), options.lease)
+                tokens = {key: taken[name] for key, name in names.items()}
+                others = {key for key, token in tokens.items() if token is None}
+        mine = {key: one for key, one in asked.items() if key not in others}
+        entries: dict[str, Entry] = {}
+        try:
+            if mine:
+                entries = await self._load(mine, loader)
+        finally:
+            if turns is not None and remote is not None and not options.skip_l2:
+                self._loads.later(self._share(mine, entries, tokens))
+        waiting = {key: msgspec.structs.replace(asked[key], loader=_one_of(loader)) for key in others}
+        found = await asyncio.gather(*(self._loads.fly(one, None, shared=True) for one in waiting.values()))
+        return entries | dict(zip(waiting, found, strict=True))
+
+    async def _load(self, asked: Mapping[str, Asked], loader: ManyLoader) -> dict[str, Entry]:
+        freshness = self._loads.freshness
+        seen = (freshness.epoch, freshness.tick)  # before the loader begins to read
+        loads = {key: Load(key, one.options, one.tags, None, None, False) for key, one in asked.items()}
+        began = boottime()
+        values = await loader(LoadMany(loads))
+        entries: dict[str, Entry] = {}
+        for key, one in asked.items():
+            load, value = loads[key], values.get(key)
+            if not load.options.skip_l2:
+                value = one.codec.checked(value)
+            entries[key] = made_entry(freshness.marks, key, value, load.options, load.found_tags, seen, began)
+            self._loads.finder.remember(one, entries[key])
+        return entries
+
+    async def _share(
+        self, asked: Mapping[str, Asked], entries: Mapping[str, Entry], tokens: Mapping[str, str | None]
+    ) -> None:
+        remote, turns = self._loads.remote, self._loads.turns
+        assert remote is not None
+        assert turns is not None
+        now = boottime()
+        kept = {key: entry for key, entry in entries.items() if entry.kept > now and entry.epoch}
+        if kept:
+            await remote.put(kept, asked[next(iter(kept))].codec)
+        for key, token in tokens.items():
+            if token is not None:
+                await turns.give_back(turn_of(remote, asked[key]), token)
+
+
+def _one_of(loader: ManyLoader) -> Loader:
+    """A loader of many keys as one of a single key."""
+
+    async def load_one(load: Load) -> Any:
+        return (await loader(LoadMany({load.key: load}))).get(load.key)
+
+    return load_one
+
+
+async def _part(batch: asyncio.Task[dict[str, Entry]], key: str) -> Entry:
+    return (await asyncio.shield(batch))[key]

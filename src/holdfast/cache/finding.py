@@ -1,0 +1,102 @@
+"""Finding what is kept: in memory, then in Redis; and whether it may be served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from holdfast.cache.asked import Asked, Kept
+from holdfast.cache.clock import boottime
+from holdfast.cache.entry import Entry
+from holdfast.cache.freshness import Freshness
+from holdfast.cache.memory import Memory
+from holdfast.cache.remote import Remote
+
+
+class Finder:
+    """Finds the entries of one node.
+
+    Args:
+        remote: what nodes share; None without Redis.
+
+    Attributes:
+        freshness: what this node knows of the journal.
+    """
+
+    def __init__(self, freshness: Freshness, memory: Memory, remote: Remote | None) -> None:
+        self.freshness = freshness
+        self._memory = memory
+        self._remote = remote
+        self._looking: dict[str, asyncio.Future[Entry | None]] = {}
+
+    def may_serve(self, entry: Entry, began: float) -> bool:
+        """Whether `entry` may be given to who asked at `began`."""
+        freshness = self.freshness
+        return began < entry.expires and freshness.is_known(began, entry.max_staleness) and freshness.is_fresh(entry)
+
+    async def find(self, asked: Asked) -> Kept:
+        """What is kept for a key, in memory or in Redis; what is found there is kept in memory too."""
+        options = asked.options
+        entry = None if options.skip_l1 else self._memory.get(asked.key)
+        if entry is not None and self.may_serve(entry, asked.began):
+            return Kept(entry)
+        older = entry
+        if self._remote is not None and not options.skip_l2:
+            entry = await self._look(self._remote, asked)
+            if entry is not None and self.may_serve(entry, asked.began):
+                self.remember(asked, entry)
+                return Kept(entry)
+            if older is None or (entry is not None and entry.as_of > older.as_of):
+                older = entry
+        return Kept(None, self._still(older))
+
+    async def _look(self, remote: Remote, asked: Asked) -> Entry | None:
+        """The entry in Redis, by one question for all who ask for it at the same time."""
+        looking = self._looking.get(asked.key)
+        if looking is not None:
+            return await asyncio.shield(looking)
+        looking = self._looking[asked.key] = asyncio.get_running_loop().create_future()
+        entry = None
+        try:
+            entry = await remote.get(asked.key, asked.codec)
+        finally:
+            del self._looking[asked.key]
+            looking.set_result(entry)
+        return entry
+
+    def _still(self, entry: Entry | None) -> Entry | None:
+        """An older entry, if it may be served in place of a new one."""
+        if entry is None or entry.epoch != self.freshness.epoch or boottime() >= entry.kept:
+            return None
+        return entry
+
+    async def find_many(self, asked: Mapping[str, Asked]) -> dict[str, Kept]:
+        """What is kept for keys that are all asked for with the same options; one question to Redis."""
+        found: dict[str, Kept] = {}
+        for key, one in asked.items():
+            entry = None if one.options.skip_l1 else self._memory.get(key)
+            fresh = entry is not None and self.may_serve(entry, one.began)
+            found[key] = Kept(entry) if fresh else Kept(None, self._still(entry))
+        missing = [key for key, kept in found.items() if kept.fresh is None]
+        if self._remote is not None and missing and not asked[missing[0]].options.skip_l2:
+            entries = await self._remote.get_many(missing, asked[missing[0]].codec)
+            for key, entry in zip(missing, entries, strict=True):
+                if entry is not None and self.may_serve(entry, asked[key].began):
+                    self.remember(asked[key], entry)
+                    found[key] = Kept(entry)
+        return found
+
+    async def in_remote(self, asked: Asked) -> Entry | None:
+        """The entry in Redis, if it may be served; it is kept in memory too."""
+        assert self._remote is not None
+        entry = await self._remote.get(asked.key, asked.codec)
+        if entry is None or not self.may_serve(entry, asked.began):
+            return None
+        self.remember(asked, entry)
+        return entry
+
+    def remember(self, asked: Asked, entry: Entry) -> None:
+        """Keep `entry` in this node's memory, unless it is to be left alone."""
+        now = boottime()
+        if not asked.options.skip_l1 and entry.kept > now and entry.epoch:
+            self._memory.put(asked.key, entry, now)
