@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from holdfast.cache import tags
 from holdfast.cache.durations import Duration, seconds
@@ -84,7 +84,7 @@ class Load:
         raise LoadFailed(f"{self.key!r} could not be loaded: {reason}")
 
 
-LOAD: Load = cast(Load, None)
+LOAD = Load("", Options(), (), None, None, False)
 """The default of a cached function's parameter that takes its `Load`."""
 
 
