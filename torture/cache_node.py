@@ -39,6 +39,7 @@ class Node:
         self.loads = 0
         self.failures = 0
         self.decorates = True
+        self.arriving: asyncio.Task[None] | None = None
         self._draw = random.Random(f"{order.seed}/node/{order.number}")
         # Some documents are read much more often than others: Zipf's law.
         weights = itertools.accumulate(1 / (place + 1) for place in range(DOCUMENTS))
@@ -49,7 +50,7 @@ class Node:
         while not stop.is_set():
             try:
                 if self._draw.random() < 0.8:
-                    await self._read_one()
+                    await self.read_one()
                 else:
                     await self._read_group()
             except Exception as error:  # noqa: BLE001  counted: no fault may reach who reads
@@ -57,7 +58,8 @@ class Node:
                 print(repr(error), file=sys.stderr)
             await asyncio.sleep(self._draw.expovariate(1 / PAUSE))
 
-    async def _read_one(self) -> None:
+    async def read_one(self) -> None:
+        """Read one document, and note what the cache gave."""
         number = bisect.bisect(self._weights, self._draw.random() * self._weights[-1])
         number = min(number, DOCUMENTS - 1)
         began = boottime()
@@ -162,6 +164,8 @@ async def main(order: Order) -> None:
     readers = [asyncio.create_task(node.read(stop)) for _ in range(order.readers)]
     await node.listen(reader)
     stop.set()
+    if node.arriving is not None:
+        node.arriving.cancel()
     await asyncio.gather(*readers)
     await asyncio.to_thread(Path(order.file).write_bytes, b"".join(node.notes))
     await hold.close()

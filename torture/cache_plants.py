@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -48,6 +49,16 @@ def _read_lease_late(node: Node) -> None:
             return Kept(entry)
         return await find(asked)
 
+    async def arrive() -> None:
+        # Whoever reads here waits for the lease: only those who come meanwhile, one after the other, meet old values.
+        reads: set[asyncio.Task[None]] = set()
+        while True:
+            read = asyncio.create_task(node.read_one())
+            reads.add(read)
+            read.add_done_callback(reads.discard)
+            await asyncio.sleep(0.01)
+
+    node.arriving = asyncio.get_running_loop().create_task(arrive())
     cache._found = found
     cache.peek = lambda key, default=None: default
 

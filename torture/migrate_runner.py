@@ -43,7 +43,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 def migrations(store: Store, folder: Path, limits: Limits) -> Migrations:
     """The run's migrations and models, and a database."""
     return Migrations(
-        store, folder, metadatas=[METADATA], models=models_of(METADATA), limits=limits, before=(), wait=60
+        store, folder, metadatas=[METADATA], models=models_of(METADATA), limits=limits, before=(), wait=300
     )
 
 

@@ -16,7 +16,7 @@ async def hold(request: pytest.FixtureRequest) -> AsyncIterator[Holdfast]:
     database, _, redis = request.param.partition("+")
     url = request.getfixturevalue(f"{database}_url")
     redis_url = request.getfixturevalue("redis_url") if redis else None
-    settings = settings_for(url, redis_url=redis_url)
+    settings = settings_for(url, redis_url=redis_url, redis_timeout=5.0)  # a busy machine is no fault of Redis
     async with await Holdfast.open(settings=settings, metadata=Base.metadata) as hold:
         yield hold
 

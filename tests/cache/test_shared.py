@@ -28,7 +28,7 @@ async def nodes(url: str, redis_url: str, count: int = 2, **settings: Any) -> As
     opened: list[Holdfast] = []
     try:
         for number in range(count):
-            given = settings_for(url, redis_url=redis_url, **settings)
+            given = settings_for(url, redis_url=redis_url, **{"redis_timeout": 5.0, **settings})
             hold = await Holdfast.open(settings=given, metadata=Base.metadata, migrate=number == 0)
             opened.append(hold)
             if not number:

@@ -1,6 +1,7 @@
 """Connecting to what is not there, does not answer, or is something else: a clear error in bounded time."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,6 +29,8 @@ async def listener(answer: bytes | None) -> AsyncIterator[int]:
         else:
             writer.write(answer)
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:

@@ -22,6 +22,7 @@ from holdfast.cache.loader import Load, LoadMany, ManyLoader
 from holdfast.cache.loads import Loads
 from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory
+from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
 from holdfast.cache.own_writes import verdict
 from holdfast.cache.peeking import Peek, peeking
@@ -74,7 +75,7 @@ class Cache:
         redis = Redis.of(store.settings)
         self._redis = redis
         self._turns = None if redis is None else Turns(redis)
-        remote = None if redis is None else Remote(redis, self._freshness.marks)
+        self._remote = remote = None if redis is None else Remote(redis, self._freshness.marks)
         self._finder = Finder(self._freshness, self._memory, remote)
         self._loads = Loads(self._finder, self._memory, remote, self._turns)
         self._batches = Batches(self._loads)
@@ -271,6 +272,28 @@ class Cache:
     async def clear(self) -> None:
         """End everything, on every node."""
         await self._clear([ALL])
+
+    def namespace(
+        self, name: str, *, options: Options | None = None, tags: Iterable[str] = (), **given: Any
+    ) -> Namespace:
+        """Keys that begin with `name:`, which end together; `options` and `given` are those of its values.
+
+        Raises:
+            InvalidValue: the name or a tag is none. ConfigurationError: an option makes no sense.
+        """
+        checked_key(f"{name}:")
+        return Namespace(self, name, (options or self.options).but(**given), tagging.checked(tags))
+
+    async def remove_matching(self, pattern: str) -> int:
+        """Clean up: drop from Redis what has a key like `pattern` (`*`, `?`, `[…]`), and all of this node's memory.
+
+        It looks at every key in Redis, by SCAN, a thousand at a time, and returns how many it dropped. It is no
+        promise: other nodes keep what they have in memory, and what is being loaded is kept afterwards. To end values
+        for good give them a tag or a namespace.
+        """
+        checked_key(pattern)
+        self._memory.clear()
+        return 0 if self._remote is None else await self._remote.remove_matching(pattern)
 
     async def renew(self) -> None:
         """Learn of everything that was committed before this call.

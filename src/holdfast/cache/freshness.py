@@ -63,6 +63,11 @@ class Freshness:
         self.marks.clear()
         self.epoch, self.tick, self.floor = epoch, tick, tick
 
+    def replayed(self, floor: int, begun: int) -> None:
+        """What changed from `floor` on is noted too, where this node had known nothing before `begun`."""
+        if self.floor == begun:
+            self.floor = floor
+
     def renewed(self, tick: int, since: float, covers: int) -> None:
         """All changes up to `tick` are noted; it was made after `since`, and after commit number `covers`."""
         self.tick, self.since, self.covers = tick, since, covers

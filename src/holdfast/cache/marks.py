@@ -14,14 +14,14 @@ class Marks:
     """For each bucket of tags the tick of the last change.
 
     Attributes:
-        ticks: by bucket, read directly where every nanosecond counts.
+        ticks: by bucket, read directly where every nanosecond counts; of one bucket until `clear` is called first.
     """
 
     __slots__ = ("_mask", "ticks")
 
-    def __init__(self, bits: int = BITS) -> None:
-        self.ticks = array("q", bytes(8 << bits))
-        self._mask = (1 << bits) - 1
+    def __init__(self) -> None:
+        self.ticks = array("q", [0])
+        self._mask = 0
 
     def buckets(self, hashes: Iterable[int]) -> tuple[int, ...]:
         """The buckets of hashed tags."""
@@ -34,6 +34,7 @@ class Marks:
         if self.ticks[bucket] < tick:
             self.ticks[bucket] = tick
 
-    def clear(self) -> None:
-        """Forget everything: nothing in these marks may then be relied on for what was loaded before."""
-        self.ticks[:] = array("q", bytes(8 * len(self.ticks)))  # in place: readers hold on to it
+    def clear(self, bits: int = BITS) -> None:
+        """Forget everything, and take the memory: what was loaded before may not be relied on any more."""
+        self.ticks = array("q", [0]) * (1 << bits)
+        self._mask = (1 << bits) - 1

@@ -19,7 +19,7 @@ class Peek(Protocol):
 
 def peeking(memory: Memory, freshness: Freshness) -> Peek:
     """A function that looks for fresh values in `memory`; it is `Freshness.is_fresh` written out."""
-    look, clock, state_of, ticks = memory.get, boottime, current.get, freshness.marks.ticks
+    look, clock, state_of, marks = memory.get, boottime, current.get, freshness.marks
 
     def peek(key: str, default: Any = None) -> Any:
         now = clock()  # before looking: what is found is judged by what was known then
@@ -32,6 +32,7 @@ def peeking(memory: Memory, freshness: Freshness) -> Peek:
         as_of = entry.as_of
         if as_of < freshness.floor or entry.epoch != freshness.epoch:
             return default
+        ticks = marks.ticks
         for bucket in entry.buckets:
             if ticks[bucket] > as_of:
                 return default

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +13,9 @@ from holdfast.cache.entry import Entry
 from holdfast.cache.marks import Marks
 from holdfast.cache.wire import Codec, Head
 from holdfast.store.redis import Away, Redis
+
+_SCANNED = 1_000  # keys that Redis looks at for one answer
+_GLOB = re.compile(r"[\[\]*?\\]")
 
 
 class Remote:
@@ -72,6 +77,21 @@ class Remote:
         except Away:
             return
 
+    async def remove_matching(self, pattern: str) -> int:
+        """Drop the entries whose keys are like `pattern`; returns how many. Stops where Redis does not answer."""
+        like = f"{_GLOB.sub(_escape, self._prefix)}{'?' * len(Codec().version)}:{pattern}"
+        removed, cursor = 0, 0
+        with contextlib.suppress(Away):
+            while True:
+                cursor, names = await self._redis.ask(
+                    lambda client, at=cursor: client.scan(at, match=like, count=_SCANNED)
+                )
+                if names:
+                    removed += await self._redis.ask(lambda client, these=names: client.unlink(*these))
+                if not cursor:
+                    break
+        return removed
+
     def _entry(self, data: bytes, codec: Codec, now: float, clock: float) -> Entry | None:
         decoded = codec.decode(data)
         if decoded is None:
@@ -95,6 +115,10 @@ class Remote:
             weight=head.weight,
             note=head.note,
         )
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\{found[0]}"
 
 
 def _lives(entry: Entry, now: float) -> int:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from holdfast.cache.changes import ChangedTags
 from holdfast.cache.clock import boottime
 from holdfast.cache.freshness import Freshness
+from holdfast.errors import HoldfastError
 from holdfast.journal import Journal, Position
 from holdfast.logs import get_logger
 from holdfast.shared import Coalesced
@@ -15,6 +16,7 @@ from holdfast.store.current import newest_commit
 
 log = get_logger("holdfast.cache")
 
+_REPLAYED = 200_000  # changes of before its start that a node reads at most
 _LONGEST_PAUSE = 1.0  # seconds between attempts while the database cannot be reached
 
 
@@ -28,6 +30,7 @@ class Renewal:
         self._every = 60.0  # seconds
         self._now = Coalesced(self._renew)
         self._task: asyncio.Task[None] | None = None
+        self._replaying: asyncio.Task[None] | None = None
         self._closed = False
 
     def start(self, *, at_least: float) -> None:
@@ -39,6 +42,9 @@ class Renewal:
     async def close(self) -> None:
         """Stop."""
         self._closed = True
+        if self._replaying is not None:
+            self._replaying.cancel()
+            await asyncio.gather(self._replaying, return_exceptions=True)
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -78,9 +84,32 @@ class Renewal:
         freshness = self._freshness
         if upto.epoch != freshness.epoch:
             freshness.begin(upto.epoch, upto.tick)
+            self._replaying = asyncio.create_task(self._replay(upto), name="cache replay")
         elif upto.tick > freshness.tick:
             await self._note(Position(upto.epoch, freshness.tick), upto)
         freshness.renewed(upto.tick, began, commit)
+
+    async def _replay(self, upto: Position) -> None:
+        """Note what changed before this node began, so that what others have loaded by then may be served here."""
+        freshness = self._freshness
+        try:
+            oldest = await self._journal.oldest()
+            floor, count = oldest.tick, 0
+            async for page in self._journal.read(oldest, upto):
+                if page.lost or freshness.epoch != upto.epoch:
+                    return
+                for change in page.changes:
+                    touched = self._tags.of(change)
+                    if touched is None:
+                        floor = change.tick
+                    else:
+                        freshness.changed(touched, change.tick)
+                count += len(page.changes)
+                if count > _REPLAYED:
+                    return
+            freshness.replayed(floor, upto.tick)
+        except HoldfastError as error:
+            log.info("cache_not_replayed", reason=str(error))
 
     async def _note(self, after: Position, upto: Position) -> None:
         freshness = self._freshness

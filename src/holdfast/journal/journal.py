@@ -21,7 +21,7 @@ from holdfast.journal.feed_sqlite import SqliteFeed
 from holdfast.journal.followers import PAGE, Follower
 from holdfast.journal.leases import Leases
 from holdfast.journal.pruning import Maintenance, prune
-from holdfast.journal.status import JournalStatus, last_position, status
+from holdfast.journal.status import JournalStatus, first_position, last_position, status
 from holdfast.journal.wakeups import Waiter, Wakeups
 from holdfast.shared import Coalesced
 from holdfast.store import Store, Unit
@@ -101,6 +101,12 @@ class Journal:
         with self._needed():
             async with self.store.connect() as connection:
                 return await last_position(connection)
+
+    async def oldest(self) -> Position:
+        """The earliest position after which `read` still has everything."""
+        with self._needed():
+            async with self.store.connect() as connection:
+                return await first_position(connection)
 
     async def status(self) -> JournalStatus:
         """The position, and every durable follower with its lag and dead letters. JournalError: there is no journal."""

@@ -34,6 +34,10 @@ LAST = {
         FROM holdfast_epoch e
     """,
 }
+FIRST = {
+    "postgresql": "SELECT e.number AS epoch, (SELECT min(id) FROM holdfast_ticks) AS tick FROM holdfast_epoch e",
+    "sqlite": "SELECT e.number AS epoch, e.edge AS tick FROM holdfast_epoch e",
+}
 LAG = {
     "postgresql": "SELECT changes, seconds FROM holdfast_lag(:tick, :counted)",
     "sqlite": """
@@ -106,6 +110,12 @@ async def status(store: Store) -> JournalStatus:
             holder = row.holder if row.is_held else None
             followers.append(FollowerStatus(row.name, state, place, changes, seconds, row.parked, holder, row.reason))
         return JournalStatus(str(last), followers)
+
+
+async def first_position(connection: AsyncConnection) -> Position:
+    """The tick from which on everything is there."""
+    row = (await connection.execute(text(FIRST[connection.dialect.name]))).one()
+    return Position(row.epoch, row.tick or 0)
 
 
 async def last_position(connection: AsyncConnection) -> Position:
