@@ -45,8 +45,8 @@ def test_notes_that_lack_a_commit_are_no_ground_to_judge_by() -> None:
 async def test_whatever_goes_wrong_no_read_is_older_than_its_bound() -> None:
     result = await cache.run(options(faults=",".join(cache.cache_faults.KINDS)))
     assert not result.broken, result.details
-    assert result.figures["reads"] > 5_000  # type: ignore[operator]
-    assert result.figures["commits"] > 50  # type: ignore[operator]
+    assert result.figures["reads"] > 500  # type: ignore[operator]
+    assert result.figures["commits"] > 20  # type: ignore[operator]
     assert sum(count for name, count in result.figures.items() if name.startswith("faults ")) > 5  # type: ignore[misc]
 
 
