@@ -1,6 +1,6 @@
 """Holdfast: declare a model once, with its policy; every committed write lands in one ordered journal."""
 
-from holdfast.cache import LOAD, Cache, Cold, Hot, Load, Warm, cached
+from holdfast.cache import LOAD, Cache, Load, Warm, cached
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.model import (
@@ -36,13 +36,11 @@ __all__ = [
     "Aspect",
     "Attributed",
     "Cache",
-    "Cold",
     "Count",
     "Encrypted",
     "Expose",
     "Holdfast",
     "HoldfastError",
-    "Hot",
     "KeyedModel",
     "Load",
     "Model",

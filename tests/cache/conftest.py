@@ -8,7 +8,7 @@ import pytest
 
 from holdfast import Holdfast
 from tests.backends import settings_for
-from tests.cache.library import Base, Loans
+from tests.cache.loans import Base, Loans
 
 
 @pytest.fixture(params=("sqlite", "postgres", "postgres+redis"))

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast import Holdfast
 from tests.backends import settings_for
-from tests.cache.library import Base, Loan
+from tests.cache.loans import Base, Loan
 
 
 @pytest.fixture(params=("sqlite", "postgres"))

@@ -16,7 +16,7 @@ from holdfast import LOAD, Holdfast, Load, cached
 from holdfast.cache.templates import compiled, part
 from holdfast.errors import ConfigurationError, InvalidValue
 from tests.backends import settings_for
-from tests.cache.library import Base
+from tests.cache.loans import Base
 
 
 @pytest.fixture

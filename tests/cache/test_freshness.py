@@ -6,10 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import MetaData
+from sqlalchemy.orm import Mapped
 
-from holdfast import Holdfast
+from holdfast import Holdfast, Model, Policy, Warm
 from holdfast.cache.clock import boottime
-from tests.cache.library import Loan, Loans, lend
+from holdfast.errors import ModelError
+from tests.cache.loans import Loan, Loans, lend
 
 
 async def test_what_was_loaded_is_served_until_what_it_depends_on_changes(hold: Holdfast, loans: Loans) -> None:
@@ -195,3 +198,27 @@ async def test_values_end_by_key_by_tag_and_altogether_on_every_node(hold: Holdf
     await hold.cache.clear()
     await other.cache.renew()
     assert await kept() == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        ("user:{reader}", "takes several templates"),
+        (("user:{reader",), "is no template of a tag"),
+        (("user:{reader.id}",), "is no template of a tag"),
+        (("user:{nobody}",), "names the column 'nobody'"),
+    ],
+)
+def test_a_tag_that_is_no_template_of_columns_is_refused_when_the_class_is_made(tags: Any, told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        type(
+            "Mistaken",
+            (Model,),
+            {
+                "__module__": __name__,
+                "__tablename__": "mistaken",
+                "__annotations__": {"reader": Mapped[str]},
+                "metadata": MetaData(),
+                "__policy__": Policy(Warm(tags=tags)),
+            },
+        )

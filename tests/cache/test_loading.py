@@ -12,7 +12,7 @@ from holdfast import Holdfast, Load
 from holdfast.cache import LoadFailed
 from holdfast.errors import ConfigurationError, InvalidValue
 from tests.backends import settings_for
-from tests.cache.library import Base
+from tests.cache.loans import Base
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from holdfast import Holdfast, Load
 from holdfast.cache import LoadMany
 from holdfast.errors import ConfigurationError, InvalidValue
-from tests.cache.library import Loans, lend
+from tests.cache.loans import Loans, lend
 
 
 async def named(load: Load) -> str:
@@ -74,7 +74,7 @@ async def test_a_node_that_starts_serves_what_others_loaded_before_and_nothing_t
         await hold.cache.get_or_load(f"loans:{reader}", loans)
     await lend(hold, "bob", "Persuasion")
     await lend(hold, "eve", "Ulysses")
-    from tests.cache.library import Base
+    from tests.cache.loans import Base
 
     async with await Holdfast.open(settings=hold.settings, metadata=Base.metadata, migrate=False) as late:
         mine = Loans(late)

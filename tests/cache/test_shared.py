@@ -19,7 +19,7 @@ from holdfast import Holdfast, Load
 from holdfast.cache.wire import Head, codec_of
 from holdfast.errors import InvalidValue
 from tests.backends import settings_for
-from tests.cache.library import Base, Loans, lend
+from tests.cache.loans import Base, Loans, lend
 
 
 @asynccontextmanager

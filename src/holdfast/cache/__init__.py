@@ -1,6 +1,6 @@
 """What is kept near: values that were loaded once, and end when what they were made of changes."""
 
-from holdfast.cache.aspect import Cold, Hot, Tier, Warm
+from holdfast.cache.aspect import Warm
 from holdfast.cache.cache import Cache
 from holdfast.cache.decorator import CachedFunction, cached
 from holdfast.cache.found import MISSING, Found
@@ -15,14 +15,11 @@ __all__ = [
     "WARM",
     "Cache",
     "CachedFunction",
-    "Cold",
     "Found",
-    "Hot",
     "Load",
     "LoadFailed",
     "LoadMany",
     "Options",
-    "Tier",
     "Warm",
     "cached",
 ]

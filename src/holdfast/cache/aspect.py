@@ -1,23 +1,19 @@
-"""What a model declares for the cache: how long its rows are kept, and the tags that they touch."""
+"""What a model declares for the cache: the tags that its rows touch."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from holdfast.cache import tags as tagging
-from holdfast.cache.options import COLD, HOT, WARM, Options
-from holdfast.errors import ConfigurationError, ModelError
+from holdfast.errors import ModelError
 from holdfast.model import Aspect, Model
 
 
-class Tier(Aspect):
-    """Rows of the model are kept by `hold.cache[Model]`, and end what carries their tags when they change.
+class Warm(Aspect):
+    """Rows of the model end what carries their tags when they change.
 
     A row touches the tag of its table, `notes`, and its own, `notes:<key>`, whether the model declares anything or not.
 
     Args:
         tags: templates of columns, such as `"user:{user_id}"`; a row in which one is NULL has no such tag.
-        given: options that the tier has otherwise, such as `ttl="1m"`.
 
     Example::
 
@@ -28,22 +24,13 @@ class Tier(Aspect):
         async def titles(user_id: UUID) -> list[str]: ...
     """
 
-    preset: ClassVar[Options]
-
-    def __init__(self, *, tags: tuple[str, ...] = (), **given: Any) -> None:
-        name = type(self).__name__
+    def __init__(self, *, tags: tuple[str, ...]) -> None:
         if isinstance(tags, str):
-            raise ModelError(f"{name}(tags={tags!r}) takes several templates; write ({tags!r},)")
-        try:
-            self.options = self.preset.but(**given)
-        except ConfigurationError as error:
-            raise ModelError(f"{name}(…): {error}") from None
+            raise ModelError(f"Warm(tags={tags!r}) takes several templates; write ({tags!r},)")
         self.tags = tuple(tags)
 
     def check(self, model: type[Model]) -> None:
-        """Raise `ModelError` for a tag that is no template of columns, or a second tier."""
-        if len(model.__policy__.all(Tier)) > 1:
-            raise ModelError(f"{model.__name__}: a model is in one tier, Hot, Warm or Cold")
+        """Raise `ModelError` for a tag that is no template of columns."""
         for template in self.tags:
             try:
                 tagging.template_fields(template)
@@ -56,21 +43,3 @@ class Tier(Aspect):
     def needs(self, model: type[Model]) -> tuple[str, ...]:
         """The columns in the templates: capture carries them."""
         return tuple(dict.fromkeys(name for template in self.tags for name in tagging.template_fields(template)))
-
-
-class Hot(Tier):
-    """Kept for five minutes; see `Tier`."""
-
-    preset = HOT
-
-
-class Warm(Tier):
-    """Kept for half an hour; see `Tier`."""
-
-    preset = WARM
-
-
-class Cold(Tier):
-    """Kept for a day; see `Tier`."""
-
-    preset = COLD

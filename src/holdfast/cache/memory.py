@@ -29,10 +29,6 @@ class Memory:
         """Keep `entry` until it may not be served any more."""
         self._entries.set(key, entry, ttl=max(0.001, entry.kept - now))
 
-    def remove(self, key: str) -> None:
-        """Drop what is kept for `key`."""
-        self._entries.remove(key)
-
     def clear(self) -> None:
         """Drop everything."""
         self._entries.clear()
