@@ -222,3 +222,24 @@ def test_a_tag_that_is_no_template_of_columns_is_refused_when_the_class_is_made(
                 "__policy__": Policy(Warm(tags=tags)),
             },
         )
+
+
+async def test_what_was_ended_by_hand_is_kept_again_though_nothing_else_is_committed(
+    hold: Holdfast, loans: Loans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emit = hold.store.hooks.emit
+
+    async def heard_at_once(unit: Any, topic: str, **given: Any) -> None:
+        assert emit is not None
+        await emit(unit, topic, **given)
+        unit.after_commit(hold.cache.renew)  # before whoever ended it goes on
+
+    await hold.cache.get_or_load("loans:ada", loans)
+    monkeypatch.setattr(hold.store.hooks, "emit", heard_at_once)
+    for end in (lambda: hold.cache.invalidate("reader:ada"), lambda: hold.cache.delete("loans:ada"), hold.cache.clear):
+        await end()
+        assert hold.cache.peek("loans:ada") is None
+        await hold.cache.renew()
+        await hold.cache.get_or_load("loans:ada", loans)
+        assert hold.cache.peek("loans:ada") == []
+    assert loans.count == 4

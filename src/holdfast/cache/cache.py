@@ -306,14 +306,16 @@ class Cache:
     async def _clear(self, tags: Sequence[str]) -> None:
         if not tags:
             return
+        freshness = self._freshness
+        # Here it holds at once. The event's tick is a later one than the last, but no mark may be later than that:
+        # where nothing else is committed no other tick comes, and nothing with these tags would be fresh again.
+        tick = freshness.tick + 1
         async with self._store.unit() as unit:
             await unit.emit(EVENT, tags=tags)
-        # Here it holds at once; the tick that it gets is a later one than the last.
-        freshness = self._freshness
         if ALL in tags:
-            freshness.everything_changed(freshness.tick + 1)
+            freshness.everything_changed(tick)
         else:
-            freshness.changed(tags, freshness.tick + 1)
+            freshness.changed(tags, tick)
 
     async def _found(self, asked: Asked) -> Kept | None:
         """What is kept for a key, by what is known of the journal now; None where the cache is to be left alone."""
