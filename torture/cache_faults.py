@@ -51,9 +51,13 @@ class Faults:
             os.kill(self.server.pid, signal.SIGKILL)
             self.server.stop()
             await asyncio.sleep(self._draw.uniform(0, 1.0))
-            self.server = await asyncio.to_thread(start_redis)
-            self._line.target = self.server.port
-            self._line.cut()
+            starting = asyncio.create_task(asyncio.to_thread(start_redis))
+            try:
+                await asyncio.shield(starting)
+            finally:  # where this is cancelled meanwhile, too: a server that nobody knows would never be ended
+                self.server = await starting
+                self._line.target = self.server.port
+                self._line.cut()
 
     async def pause_redis(self) -> None:
         async with self._redis:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import threading
 from typing import Any
 
 import pytest
 
+from devservers import RedisServer, start_redis
+from devservers.relay import relay
 from torture import cache
 from torture.cache_check import check
 from torture.harness import Options
@@ -58,3 +63,25 @@ async def test_a_planted_fault_is_caught(plant: str, faults: str, monkeypatch: p
     monkeypatch.setattr(cache.cache_faults, "BETWEEN", (0.1, 0.3))
     result = await cache.run(options(plant=plant, faults=faults))
     assert result.violations["stale"] > 0, result.figures
+
+
+async def test_a_redis_that_is_being_started_when_the_run_ends_is_known_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    starting = threading.Event()
+
+    def start() -> RedisServer:
+        starting.set()
+        return start_redis()
+
+    monkeypatch.setattr(cache.cache_faults, "start_redis", start)
+    killed = start_redis()
+    async with relay("127.0.0.1", killed.port) as line:
+        faults = cache.cache_faults.Faults(killed, line, [], random.Random(1))
+        killing = asyncio.create_task(faults.kill_redis())
+        await asyncio.to_thread(starting.wait)
+        killing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await killing
+        assert line.target == faults.server.port
+    assert faults.server is not killed
+    assert faults.server.alive()
+    faults.server.stop()
