@@ -36,7 +36,7 @@ LEFT_OUT = {"open", "start", "blocking", "translated", "must_write", "after_comm
 # What a face gives beside its methods: attributes, as the docstrings of the classes say.
 ATTRIBUTES = {
     "BlockingRepository": {"model": "type[M]"},
-    "BlockingCache": {"options": "Options", "peek": "Peek"},
+    "BlockingCache": {"options": "Options", "peek": "Peek", "statistics": "Statistics"},
     "BlockingUnit": {
         "actor": "str | None",
         "tenant": "str | None",
@@ -132,7 +132,7 @@ def _face(node: ast.ClassDef, name: str) -> str:
 def _method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     made = Renaming().visit(ast.parse(ast.unparse(node)).body[0])
     returns = ast.unparse(made.returns)
-    if any(isinstance(d, ast.Name) and d.id == "asynccontextmanager" for d in node.decorator_list):
+    if any(isinstance(d, ast.Name) and d.id in ("asynccontextmanager", "contextmanager") for d in node.decorator_list):
         returns = f"AbstractContextManager[{returns.removeprefix('Iterator[').removesuffix(']')}]"
     for defaults in (made.args.defaults, made.args.kw_defaults):
         defaults[:] = [default and ast.Constant(...) for default in defaults]

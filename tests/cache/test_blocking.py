@@ -59,3 +59,12 @@ def test_a_thread_sees_what_it_has_committed_and_leaves_the_cache_alone_while_it
         assert seen == ["loaded"]
     assert peek("k") is None
     assert hold.cache.get("k") is None
+
+
+def test_reads_of_a_block_are_counted_for_its_endpoint_hits_and_misses(hold: Any) -> None:
+    with hold.cache.counted_as("GET /titles"):
+        for _ in range(3):
+            hold.cache.get_or_load("k", lambda load: "loaded")
+    hold.cache.get_or_load("k", lambda load: "loaded")
+    found = hold.cache.statistics.endpoints.total()["GET /titles"]
+    assert (found.hits, found.misses) == (2, 1)

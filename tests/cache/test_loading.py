@@ -215,8 +215,8 @@ async def test_what_weighs_more_than_there_is_room_for_goes(sqlite_url: str) -> 
     async with await Holdfast.open(settings=settings, metadata=Base.metadata) as hold:
         for number in range(300):
             await hold.cache.set(f"k{number}", number, weight=10)
-        assert hold.cache._memory.weight <= 100
-        assert len(hold.cache._memory) <= 10
+        assert hold.cache.size().weight <= 100
+        assert hold.cache.size().entries <= 10
 
 
 async def test_memory_is_left_alone_where_it_is_asked_for(hold: Holdfast, loader: Counted) -> None:

@@ -13,14 +13,15 @@ class BlockingCache(Blocking):
     """The blocking face of a cache.
 
     Attributes:
-        peek: as in `Cache`.
+        peek, counted_as: as in `Cache`.
     """
 
-    __slots__ = ("_get", "_get_or_load", "peek")
+    __slots__ = ("_get", "_get_or_load", "counted_as", "peek")
 
     def __init__(self, portal: Portal, target: Cache) -> None:
         super().__init__(portal, target)
         self.peek = target.peek
+        self.counted_as = target.counted_as
         self._get = method(portal, target.get)
         self._get_or_load = method(portal, target.get_or_load)
 

@@ -11,9 +11,11 @@ from sqlalchemy import Executable, Result
 
 from holdfast.cache.found import Found
 from holdfast.cache.loader import Load, LoadMany
+from holdfast.cache.memory import Size
 from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
 from holdfast.cache.peeking import Peek
+from holdfast.cache.statistics import Statistics
 from holdfast.migrate import Difference, MigrationFile
 from holdfast.model import Model
 from holdfast.operate import CatchUp, PastRun, Work
@@ -62,6 +64,7 @@ class BlockingRepository(Generic[M]):
 class BlockingCache:
     options: Options
     peek: Peek
+    statistics: Statistics
     def close(self) -> None: ...
     def get(self, key: str, default: Any = ..., *, kind: Any = ...) -> Any: ...
     def get_or_load(
@@ -120,6 +123,8 @@ class BlockingCache:
     def namespace(
         self, name: str, *, options: Options | None = ..., tags: Iterable[str] = ..., **given: Any
     ) -> Namespace: ...
+    def size(self) -> Size: ...
+    def counted_as(self, endpoint: str) -> AbstractContextManager[None]: ...
     def remove_matching(self, pattern: str) -> int: ...
     def renew(self) -> None: ...
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from holdfast.cache.statistics import endpoint
 from holdfast.errors import StoreError
 from holdfast.store.current import Current, current
 
@@ -25,12 +26,13 @@ _INTERRUPTED = 15.0  # seconds that an interrupted call has to end: a COMMIT und
 
 
 class _Request:
-    """One call, how it ended, and which units the thread has open then."""
+    """One call, where its reads of the cache are counted, how it ended, and which units the thread has open then."""
 
-    __slots__ = ("current", "error", "result", "work")
+    __slots__ = ("current", "error", "place", "result", "work")
 
     def __init__(self, work: Callable[[], Awaitable[Any]]) -> None:
         self.work = work
+        self.place = endpoint.get()
         self.result: Any = None
         self.error: BaseException | None = None
         self.current: Current | None = None
@@ -75,6 +77,7 @@ class _Line:
             if not isinstance(message, _Request):
                 return message
             self.current.append(message)
+            endpoint.set(message.place)
             try:
                 message.result = await message.work()
             except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's

@@ -7,6 +7,7 @@ import msgspec
 from holdfast.cache.entry import Entry
 from holdfast.cache.loader import Loader
 from holdfast.cache.options import Options
+from holdfast.cache.statistics import Tally
 from holdfast.cache.wire import Codec
 
 
@@ -15,6 +16,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False, eq=False):
 
     Attributes:
         began: when he asked: what was committed before that, he must see, but for `max_staleness`.
+        tally: counts what happens to it.
     """
 
     key: str
@@ -23,6 +25,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False, eq=False):
     tags: tuple[str, ...]
     codec: Codec
     began: float
+    tally: Tally
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):

@@ -72,13 +72,18 @@ class Batches:
         seen = (freshness.epoch, freshness.tick)  # before the loader begins to read
         loads = {key: Load(key, one.options, one.tags, None, None, False) for key, one in asked.items()}
         began = boottime()
-        values = await loader(LoadMany(loads))
+        try:
+            values = await loader(LoadMany(loads))
+        except BaseException:
+            next(iter(asked.values())).tally.failed(boottime() - began)
+            raise
         entries: dict[str, Entry] = {}
         for key, one in asked.items():
             load, value = loads[key], values.get(key)
             if not load.options.skip_l2:
                 value = one.codec.checked(value)
             entries[key] = made_entry(freshness.marks, key, value, load.options, load.found_tags, seen, began)
+            one.tally.loaded(entries[key].cost / len(asked), load.found_tags, partial(one.codec.size, value))
             self._loads.finder.remember(one, entries[key])
         return entries
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from holdfast.cache import tags as tagging
@@ -21,7 +22,7 @@ from holdfast.cache.keys import checked_key
 from holdfast.cache.loader import Load, LoadMany, ManyLoader
 from holdfast.cache.loads import Loads
 from holdfast.cache.marks import Marks
-from holdfast.cache.memory import Memory
+from holdfast.cache.memory import Memory, Size
 from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
 from holdfast.cache.own_writes import verdict
@@ -29,6 +30,7 @@ from holdfast.cache.peeking import Peek, peeking
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.running import running
+from holdfast.cache.statistics import Statistics
 from holdfast.cache.turns import Turns
 from holdfast.cache.wire import codec_of
 from holdfast.errors import HoldfastError
@@ -51,6 +53,7 @@ class Cache:
     Attributes:
         peek: `peek(key, default)` gives the fresh value that this node holds for `key`: a plain call, nothing is
             loaded and nothing waited for.
+        statistics: how it is used, since it was opened.
 
     A value served while loading anew fails or takes too long is told as `stale`; every other one is at most
     `max_staleness` behind the last commit that changed what its tags name.
@@ -71,7 +74,8 @@ class Cache:
         self._freshness = Freshness(Marks())
         self._memory = Memory(capacity)
         self.peek: Peek = peeking(self._memory, self._freshness)
-        self._renewal = Renewal(self._freshness, journal, ChangedTags(models))
+        self.statistics = Statistics()
+        self._renewal = Renewal(self._freshness, journal, ChangedTags(models), self.statistics)
         redis = Redis.of(store.settings)
         self._redis = redis
         self._turns = None if redis is None else Turns(redis)
@@ -102,7 +106,7 @@ class Cache:
         value = self.peek(key, MISSING)
         if value is not MISSING:
             return value
-        asked = Asked(checked_key(key), _nothing, self.options, (), codec_of(kind), boottime())
+        asked = self._asked(key, _nothing, self.options, (), kind)
         kept = await self._found(asked)
         return default if kept is None or kept.fresh is None else kept.fresh.value
 
@@ -130,7 +134,7 @@ class Cache:
         options = (options or self.options).but(**given)
         if not options.skip_l1 and (value := self.peek(key, MISSING)) is not MISSING:
             return value
-        asked = Asked(checked_key(key), loader, options, tagging.checked(tags), codec_of(kind), boottime())
+        asked = self._asked(key, loader, options, tags, kind)
         return (await self._lookup(asked)).value
 
     async def lookup(
@@ -145,12 +149,13 @@ class Cache:
     ) -> Found[Any]:
         """What `get_or_load` does, and how the value was had."""
         options = (options or self.options).but(**given)
-        asked = Asked(checked_key(key), loader, options, tagging.checked(tags), codec_of(kind), boottime())
+        asked = self._asked(key, loader, options, tags, kind)
         return await self._lookup(asked)
 
     async def _lookup(self, asked: Asked) -> Found[Any]:
         kept = await self._found(asked)
         if kept is None:  # what is loaded now is for this unit alone
+            asked.tally.bypassed()
             load = Load(asked.key, asked.options, asked.tags, None, None, False)
             return Found(await asked.loader(load), loaded=True)
         if kept.fresh is not None:
@@ -178,7 +183,7 @@ class Cache:
             InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
         options = (options or self.options).but(**given)
-        asked = Asked(checked_key(key), _nothing, options, tagging.checked(tags), codec_of(kind), boottime())
+        asked = self._asked(key, _nothing, options, tags, kind)
         self._renewal.start(at_least=options.max_staleness)
         if not self._freshness.epoch or not self._sees_own():
             await self._try_to_renew(options)
@@ -235,10 +240,17 @@ class Cache:
     async def _rest(self, asked: dict[str, Asked], loader: ManyLoader, options: Options) -> dict[str, Any]:
         ready = await self._ready(options)
         if ready == "bypass":  # what is loaded now is for this unit alone
+            for one in asked.values():
+                one.tally.bypassed()
             loads = {key: Load(key, options, one.tags, None, None, False) for key, one in asked.items()}
             values = await loader(LoadMany(loads))
             return {key: values.get(key) for key in asked}
-        kept = await self._finder.find_many(asked) if ready == "use" else dict.fromkeys(asked, Kept(None))
+        if ready == "use":
+            kept = await self._finder.find_many(asked)
+        else:
+            kept = dict.fromkeys(asked, Kept(None))
+            for one in asked.values():
+                one.tally.missed()
         found = {key: one.fresh.value for key, one in kept.items() if one.fresh is not None}
         missing = {asked[key]: one.older for key, one in kept.items() if one.fresh is None}
         if missing:
@@ -256,7 +268,8 @@ class Cache:
         peek, skips = self.peek, options.skip_l1
         for key in keys:
             if skips or (value := peek(key, MISSING)) is MISSING:
-                asked[key] = Asked(checked_key(key), _nothing, options, tags, codec, began)
+                tally = self.statistics.tally(checked_key(key), options)
+                asked[key] = Asked(key, _nothing, options, tags, codec, began, tally)
             else:
                 found[key] = value
         return found, asked
@@ -282,7 +295,24 @@ class Cache:
             InvalidValue: the name or a tag is none. ConfigurationError: an option makes no sense.
         """
         checked_key(f"{name}:")
-        return Namespace(self, name, (options or self.options).but(**given), tagging.checked(tags))
+        options = (options or self.options).but(**{"counted_as": f"{name}:*", **given})
+        return Namespace(self, name, options, tagging.checked(tags))
+
+    def size(self) -> Size:
+        """How much this node keeps in memory."""
+        return self._memory.size()
+
+    @contextmanager
+    def counted_as(self, endpoint: str) -> Iterator[None]:
+        """Count the reads of a block of code for `endpoint` too, such as `"GET /orders"`.
+
+        `holdfast.http` does so for its own routes.
+        """
+        with self.statistics.counting() as counts:
+            try:
+                yield
+            finally:
+                self.statistics.endpoints.add(endpoint, counts)
 
     async def remove_matching(self, pattern: str) -> int:
         """Clean up: drop from Redis what has a key like `pattern` (`*`, `?`, `[…]`), and all of this node's memory.
@@ -317,6 +347,18 @@ class Cache:
         else:
             freshness.changed(tags, tick)
 
+    def _asked(
+        self,
+        key: str,
+        loader: Callable[[Load], Awaitable[Any]],
+        options: Options,
+        tags: Iterable[str],
+        kind: Any,
+    ) -> Asked:
+        """What somebody wants; see there."""
+        tally = self.statistics.tally(checked_key(key), options)
+        return Asked(key, loader, options, tagging.checked(tags), codec_of(kind), boottime(), tally)
+
     async def _found(self, asked: Asked) -> Kept | None:
         """What is kept for a key, by what is known of the journal now; None where the cache is to be left alone."""
         if current.get() is None and self._freshness.is_known(asked.began, asked.options.max_staleness):
@@ -324,7 +366,10 @@ class Cache:
         ready = await self._ready(asked.options)
         if ready == "bypass":
             return None
-        return await self._finder.find(asked) if ready == "use" else Kept(None)
+        if ready == "use":
+            return await self._finder.find(asked)
+        asked.tally.missed()
+        return Kept(None)
 
     async def _ready(self, options: Options) -> Literal["use", "load", "bypass"]:
         """What may be done with the cache now, by what is known of the journal and what this task writes."""

@@ -104,11 +104,11 @@ class _Declared:
         self, function: Callable[..., Awaitable[Any]], key: str | None, tags: tuple[str, ...], options: Options
     ) -> None:
         self.function = function
-        self.options = options
         self.name = f"{function.__module__}.{function.__qualname__}"
         signature, self._asks = _signature(function)
         if key is None:
             key = default_template(self.name, _parts(function, signature))
+        self.options = options if options.counted_as else options.but(counted_as=shortened(key))
         self.key_of = compiled(key, signature, f"{self.name}: key")
         self._tags_of = tuple(compiled(tag, signature, f"{self.name}: tag") for tag in tags)
         self._kind = Any if options.skip_l2 else _kind(function, self.name)

@@ -9,6 +9,7 @@ import msgspec
 
 from holdfast.cache import tags as tagging
 from holdfast.cache.clock import boottime
+from holdfast.cache.counts import Counts
 from holdfast.cache.marks import Marks
 from holdfast.cache.options import Options
 
@@ -16,7 +17,7 @@ SURE = 20.0  # -ln of a chance of two in a billion: before that many loads' time
 
 
 class Entry(msgspec.Struct, kw_only=True, gc=False):
-    """A cached value. Never changed once it is made, but for `retry_from`.
+    """A cached value. Never changed once it is kept, but for `retry_from`.
 
     Attributes:
         value: what was loaded.
@@ -32,6 +33,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
         weight: in memory.
         note: what the loader wants to see again with the next load, such as an ETag.
         retry_from: when a load may be tried again after one that failed.
+        counts: where reads that it serves are counted.
     """
 
     value: Any
@@ -48,6 +50,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
     weight: int
     note: Any = None
     retry_from: float = 0.0
+    counts: Counts = msgspec.field(default_factory=Counts)
 
 
 def made_entry(

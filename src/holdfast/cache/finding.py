@@ -39,16 +39,23 @@ class Finder:
         options = asked.options
         entry = None if options.skip_l1 else self._memory.get(asked.key)
         if entry is not None and self.may_serve(entry, asked.began):
+            asked.tally.hit()
             return Kept(entry)
         older = entry
         if self._remote is not None and not options.skip_l2:
             entry = await self._look(self._remote, asked)
             if entry is not None and self.may_serve(entry, asked.began):
                 self.remember(asked, entry)
+                asked.tally.shared(boottime() - asked.began)
                 return Kept(entry)
             if older is None or (entry is not None and entry.as_of > older.as_of):
                 older = entry
+        self._missed(asked, older)
         return Kept(None, self._still(older))
+
+    def _missed(self, asked: Asked, older: Entry | None) -> None:
+        changed = older is not None and asked.began < older.expires and not self.freshness.is_fresh(older)
+        asked.tally.missed(changed=changed)
 
     async def _look(self, remote: Remote, asked: Asked) -> Entry | None:
         """The entry in Redis, by one question for all who ask for it at the same time."""
@@ -73,17 +80,27 @@ class Finder:
     async def find_many(self, asked: Mapping[str, Asked]) -> dict[str, Kept]:
         """What is kept for keys that are all asked for with the same options; one question to Redis."""
         found: dict[str, Kept] = {}
+        olders: dict[str, Entry | None] = {}
         for key, one in asked.items():
             entry = None if one.options.skip_l1 else self._memory.get(key)
-            fresh = entry is not None and self.may_serve(entry, one.began)
-            found[key] = Kept(entry) if fresh else Kept(None, self._still(entry))
-        missing = [key for key, kept in found.items() if kept.fresh is None]
+            if entry is not None and self.may_serve(entry, one.began):
+                one.tally.hit()
+                found[key] = Kept(entry)
+            else:
+                found[key], olders[key] = Kept(None, self._still(entry)), entry
+        missing = list(olders)
         if self._remote is not None and missing and not asked[missing[0]].options.skip_l2:
             entries = await self._remote.get_many(missing, asked[missing[0]].codec)
             for key, entry in zip(missing, entries, strict=True):
                 if entry is not None and self.may_serve(entry, asked[key].began):
                     self.remember(asked[key], entry)
+                    asked[key].tally.shared(boottime() - asked[key].began)
                     found[key] = Kept(entry)
+                elif entry is not None and olders[key] is None:
+                    olders[key] = entry
+        for key, older in olders.items():
+            if found[key].fresh is None:
+                self._missed(asked[key], older)
         return found
 
     async def in_remote(self, asked: Asked) -> Entry | None:
@@ -98,5 +115,6 @@ class Finder:
     def remember(self, asked: Asked, entry: Entry) -> None:
         """Keep `entry` in this node's memory, unless it is to be left alone."""
         now = boottime()
+        entry.counts = asked.tally.kind.counts
         if not asked.options.skip_l1 and entry.kept > now and entry.epoch:
             self._memory.put(asked.key, entry, now)

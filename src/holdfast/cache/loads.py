@@ -70,6 +70,7 @@ class Loads:
             TimeoutError: it took longer than `hard_timeout`. Whatever the loader raises.
         """
         if older is not None and is_put_off(asked, older):
+            asked.tally.stale()
             return older, True
         options = asked.options
         limit = options.hard_timeout if older is None or options.soft_timeout is None else options.soft_timeout
@@ -83,6 +84,7 @@ class Loads:
                     entry = await asyncio.shield(task)
             except TimeoutError as error:
                 if older is not None and (options.soft_timeout is not None or options.fail_safe):
+                    asked.tally.stale()
                     return older, True
                 if task.done() and task.exception() is error:
                     raise  # the loader's own
@@ -94,6 +96,7 @@ class Loads:
                 older.retry_from = now + options.fail_safe_pause
                 self._memory.put(asked.key, older, now)  # where the next one finds that it is not to be tried
                 log.warning("cache_load_failed", key=asked.key, error=repr(error))
+                asked.tally.stale()
                 return older, True
             # One that others began earlier may have read before what this caller must see.
             if is_mine or entry.began >= asked.began or (must_see() and self.finder.may_serve(entry, asked.began)):
@@ -148,7 +151,11 @@ class Loads:
         except NotModified:
             assert older is not None
             value, note = older.value, older.note if load.kept_note is None else load.kept_note
+        except BaseException:
+            asked.tally.failed(boottime() - began)
+            raise
         entry = made_entry(self.freshness.marks, asked.key, value, load.options, load.found_tags, seen, began, note)
+        asked.tally.loaded(entry.cost, load.found_tags, lambda: asked.codec.size(value))
         self.finder.remember(asked, entry)
         return entry
 

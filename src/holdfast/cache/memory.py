@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 from moka_py import Moka
 
+from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How much a node keeps in memory.
+
+    Attributes:
+        entries: how many values.
+        weight: the sum of their weights, and `capacity`, which it does not exceed for long.
+    """
+
+    entries: int
+    weight: int
+    capacity: int
 
 
 class Memory:
@@ -19,10 +34,13 @@ class Memory:
         get: the entry of a key, or None.
     """
 
-    __slots__ = ("_entries", "get")
+    __slots__ = ("_capacity", "_entries", "get")
 
     def __init__(self, capacity: int) -> None:
-        self._entries: Moka[str, Entry] = Moka(capacity, weigher=lambda key, entry: entry.weight)
+        self._capacity = capacity
+        self._entries: Moka[str, Entry] = Moka(
+            capacity, weigher=lambda key, entry: entry.weight, eviction_listener=_ended
+        )
         self.get: Callable[[str], Entry | None] = self._entries.get
 
     def put(self, key: str, entry: Entry, now: float) -> None:
@@ -33,12 +51,15 @@ class Memory:
         """Drop everything."""
         self._entries.clear()
 
-    def __len__(self) -> int:
+    def size(self) -> Size:
+        """How much is kept; what is due to go, goes before."""
         self._entries.run_pending_tasks()
-        return self._entries.count()
+        return Size(self._entries.count(), self._entries.weighted_size(), self._capacity)
 
-    @property
-    def weight(self) -> int:
-        """The sum of the weights of what is kept."""
-        self._entries.run_pending_tasks()
-        return self._entries.weighted_size()
+
+def _ended(key: str, entry: Entry, cause: str) -> None:
+    """Count why an entry is kept no more."""
+    if cause == "size":
+        entry.counts.evicted += 1
+    elif cause == "replaced" and boottime() >= entry.expires:
+        entry.counts.expired += 1

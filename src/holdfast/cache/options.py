@@ -41,6 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         weight: of the value in memory, whose capacity is the sum of weights.
         skip_l1, skip_l2: leave memory, or Redis, alone.
         lease: how long other processes wait for one that loads, before one of them loads too.
+        counted_as: the name under which reads are counted; without it the key, its last part left out: `user:*`.
     """
 
     ttl: float = 300.0
@@ -56,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     skip_l1: bool = False
     skip_l2: bool = False
     lease: float = 5.0
+    counted_as: str | None = None
 
     @classmethod
     def of(cls, **given: Any) -> Self:
@@ -77,6 +79,11 @@ COLD = Options(ttl=86_400.0)
 TIERS: Mapping[str, Options] = {"hot": HOT, "warm": WARM, "cold": COLD}
 
 
+def tier_of(options: Options) -> str:
+    """The first tier whose values are kept as long."""
+    return next((name for name, tier in TIERS.items() if options.ttl <= tier.ttl), "cold")
+
+
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in given.items():
@@ -91,6 +98,8 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(value, bool):
                 raise ConfigurationError(f"{name}={value!r} must be True or False")
             found[name] = value
+        elif name == "counted_as":
+            found[name] = _name(value)
         else:
             found[name] = _number(name, value, most=1.0 if name == "jitter" else 100.0)
     return found
@@ -103,6 +112,12 @@ def _duration(value: Duration, name: str, least: float) -> float:
 def _weight(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**32:
         raise ConfigurationError(f"weight={value!r} must be a whole number from 0, under 2**32")
+    return value
+
+
+def _name(value: object) -> str | None:
+    if value is not None and not (isinstance(value, str) and 0 < len(value) <= 250 and value.isprintable()):
+        raise ConfigurationError(f"counted_as={value!r} must be a text of 1 to 250 characters that can be seen")
     return value
 
 

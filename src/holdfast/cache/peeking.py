@@ -8,7 +8,10 @@ from holdfast.cache.clock import boottime
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.memory import Memory
 from holdfast.cache.own_writes import verdict
+from holdfast.cache.statistics import endpoint, timed
 from holdfast.store.current import current
+
+_TIMED = 63  # of so many hits and one more, one's time is taken
 
 
 class Peek(Protocol):
@@ -18,8 +21,9 @@ class Peek(Protocol):
 
 
 def peeking(memory: Memory, freshness: Freshness) -> Peek:
-    """A function that looks for fresh values in `memory`; it is `Freshness.is_fresh` written out."""
-    look, clock, state_of, marks = memory.get, boottime, current.get, freshness.marks
+    """A function that looks for fresh values in `memory`, and counts them. It is `Freshness.is_fresh` written out."""
+    look, clock, marks = memory.get, boottime, freshness.marks
+    state_of, place_of = current.get, endpoint.get
 
     def peek(key: str, default: Any = None) -> Any:
         now = clock()  # before looking: what is found is judged by what was known then
@@ -36,6 +40,13 @@ def peeking(memory: Memory, freshness: Freshness) -> Peek:
         for bucket in entry.buckets:
             if ticks[bucket] > as_of:
                 return default
+        counts = entry.counts
+        counts.hits = hits = counts.hits + 1
+        if not hits & _TIMED:
+            timed(counts, now)
+        place = place_of()
+        if place is not None:
+            place.hits += 1
         return entry.value
 
     return peek

@@ -8,6 +8,7 @@ from contextlib import suppress
 from holdfast.cache.changes import ChangedTags
 from holdfast.cache.clock import boottime
 from holdfast.cache.freshness import Freshness
+from holdfast.cache.statistics import Statistics
 from holdfast.errors import HoldfastError
 from holdfast.journal import Journal, Position
 from holdfast.logs import get_logger
@@ -23,10 +24,11 @@ _LONGEST_PAUSE = 1.0  # seconds between attempts while the database cannot be re
 class Renewal:
     """Follows the journal for the cache of one node, four times as often as the least `max_staleness` in use."""
 
-    def __init__(self, freshness: Freshness, journal: Journal, tags: ChangedTags) -> None:
+    def __init__(self, freshness: Freshness, journal: Journal, tags: ChangedTags, statistics: Statistics) -> None:
         self._freshness = freshness
         self._journal = journal
         self._tags = tags
+        self._statistics = statistics
         self._every = 60.0  # seconds
         self._now = Coalesced(self._renew)
         self._task: asyncio.Task[None] | None = None
@@ -65,6 +67,7 @@ class Renewal:
         try:
             while True:
                 waiter.clear()
+                self._statistics.turn()
                 try:
                     await self.now()
                     failures = 0
@@ -125,3 +128,4 @@ class Renewal:
                     freshness.everything_changed(change.tick)
                 else:
                     freshness.changed(touched, change.tick)
+                    self._statistics.changed(touched)

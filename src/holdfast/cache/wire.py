@@ -86,6 +86,13 @@ class Codec:
             raise InvalidValue(_told(value, "it would come back as something else"))
         return back
 
+    def size(self, value: Any) -> int | None:
+        """How many bytes the value takes, not compressed; None where it cannot be written."""
+        try:
+            return len(_encode(value))
+        except _REFUSALS:
+            return None
+
     def encode(self, head: Callable[[int], Head], value: Any) -> bytes:
         """The entry as bytes; `head` is called with the form of the value.
 
