@@ -128,8 +128,8 @@ async def test_a_function_is_counted_by_its_template_and_a_namespace_by_its_name
     await space.set("a:b:c", 1)
     assert await space.get("a:b:c") == 1
     assert counted(hold, "space:*") == {"hits": 1}
-    by_tier = hold.cache.statistics.by_tier()
-    assert {tier: counts.reads for tier, counts in by_tier.items()} == {"cold": 3, "warm": 1}
+    report = hold.cache.report()
+    assert {tier.name: tier.reads for tier in report.tiers} == {"cold": 3, "warm": 1}
 
 
 async def test_reads_are_counted_by_kind_of_tag_with_what_changed(hold: Holdfast, loans: Loans) -> None:
@@ -137,7 +137,7 @@ async def test_reads_are_counted_by_kind_of_tag_with_what_changed(hold: Holdfast
     await hold.cache.get_or_load("titles:ada", loans)
     await lend(hold, "ada", "Dune", "Emma")
     await hold.cache.renew()
-    found = hold.cache.statistics.by_tag()["reader:*"]
+    [found] = [tag for tag in hold.cache.report().tags if tag.name == "reader:*"]
     assert (found.hits, found.misses, found.changes) == (1, 1, 2)
 
 
@@ -188,15 +188,17 @@ def test_a_slice_has_what_happened_in_it_alone() -> None:
     now[0] = 661.0
     series.turn()
     series.of("b").misses += 2
-    now[0] = 60 * 75.0
+    now[0] = 60 * 60.0
     first, *_, last = series.minutes()
     assert (first.at, first.counts) == (600, {"a": Counts(hits=1)})
-    assert (last.at, last.counts) == (60 * 75, {})
+    assert (last.at, last.counts) == (60 * 60, {})
     assert sum(one.counts.get("b", Counts()).misses for one in series.minutes()) == 2
     for _ in range(80):
         now[0] += 60
         series.turn()
     assert len(series.minutes()) == 60
+    now[0] += 3_600
+    assert len(series.minutes()) == 1
 
 
 def test_what_comes_after_the_first_thousand_names_is_counted_together() -> None:

@@ -29,6 +29,7 @@ from holdfast.cache.own_writes import verdict
 from holdfast.cache.peeking import Peek, peeking
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
+from holdfast.cache.report import CacheReport, Span, reported
 from holdfast.cache.running import running
 from holdfast.cache.statistics import Statistics
 from holdfast.cache.turns import Turns
@@ -301,6 +302,13 @@ class Cache:
     def size(self) -> Size:
         """How much this node keeps in memory."""
         return self._memory.size()
+
+    def report(self, span: Span = "hour") -> CacheReport:
+        """How this node's cache is used: figures by template, tier, tag, endpoint and time, and what to look at."""
+        redis = self._redis
+        return reported(
+            self.statistics, self.size(), "none" if redis is None else "away" if redis.is_away else "ok", span
+        )
 
     @contextmanager
     def counted_as(self, endpoint: str) -> Iterator[None]:

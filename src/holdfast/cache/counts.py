@@ -151,13 +151,15 @@ class _Ring:
 
     def __init__(self, seconds: int, kept: int, now: float) -> None:
         self._seconds = seconds
+        self._kept = kept
         self._at = int(now // seconds)
         self._before: dict[str, Counts] = {}
         self._slices: deque[Slice] = deque(maxlen=kept - 1)
 
     def slices(self, counts: dict[str, Counts], now: float) -> list[Slice]:
         self.turn(counts, now)
-        return [*self._slices, self._current(counts)]
+        oldest = now - self._kept * self._seconds
+        return [*(one for one in self._slices if one.at > oldest), self._current(counts)]
 
     def turn(self, counts: dict[str, Counts], now: float) -> None:
         at = int(now // self._seconds)

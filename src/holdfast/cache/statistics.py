@@ -155,17 +155,6 @@ class Statistics:
         for series in (self.templates, self.endpoints, self.tags):
             series.turn()
 
-    def by_tier(self) -> dict[str, Counts]:
-        """Counts by tier."""
-        return _added((kind.tier, kind.counts) for kind in self.kinds())
-
-    def by_tag(self) -> dict[str, Counts]:
-        """Counts by kind of tag: of all templates whose values were seen to carry it."""
-        found = _added((tag, kind.counts) for kind in self.kinds() for tag in kind.tags)
-        for tag, counts in self.tags.total().items():
-            found[tag] = found.get(tag, Counts()).plus(counts)
-        return found
-
 
 def timed(counts: Counts, began: float) -> None:
     """Take the time of a hit that began then, on the clock of `boottime`."""
@@ -177,10 +166,3 @@ def template_of(key: str) -> str:
     """The template of a key or a tag for which none was said: what stands before its last part."""
     start, colon, _ = key.rpartition(":")
     return f"{start}:*" if colon else key
-
-
-def _added(pairs: Iterable[tuple[str, Counts]]) -> dict[str, Counts]:
-    found: dict[str, Counts] = {}
-    for name, counts in pairs:
-        found[name] = found.get(name, Counts()).plus(counts)
-    return found
