@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from holdfast import Holdfast, Settings
+from holdfast.cache.statistics import Statistics
 from holdfast.errors import StoreError, Unavailable
 from holdfast.http import create_app
 from tests.http.conftest import client_of
@@ -146,7 +147,7 @@ async def test_a_body_without_an_announced_length_is_bounded_too(hold: Holdfast)
         for _ in range(1_000):
             yield b"x" * 10_000
 
-    app = Edge(greedy, route_of=lambda scope: "", observe=lambda *given: None)  # type: ignore[arg-type]
+    app = Edge(greedy, route_of=lambda scope: "", observe=lambda *given: None, counted=Statistics())  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://holdfast.test") as client:
         answer = await client.post("/", content=endless())
     assert answer.status_code == 413

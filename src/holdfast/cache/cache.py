@@ -305,10 +305,11 @@ class Cache:
 
     def report(self, span: Span = "hour") -> CacheReport:
         """How this node's cache is used: figures by template, tier, tag, endpoint and time, and what to look at."""
-        redis = self._redis
-        return reported(
-            self.statistics, self.size(), "none" if redis is None else "away" if redis.is_away else "ok", span
-        )
+        return reported(self.statistics, self.size(), self.redis_state(), span)
+
+    def redis_state(self) -> Literal["none", "ok", "away"]:
+        """Whether there is a Redis, and whether it answers."""
+        return "none" if self._redis is None else "away" if self._redis.is_away else "ok"
 
     @contextmanager
     def counted_as(self, endpoint: str) -> Iterator[None]:

@@ -12,7 +12,7 @@ NAMES = 1_000  # that are told apart; what comes after is counted together
 _MINUTES = 60
 _HOURS = 48
 
-OTHERS = "(others)"
+OTHERS = "…"
 """The name under which everything is counted that comes after the first thousand names."""
 
 

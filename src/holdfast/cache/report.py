@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
 
 from holdfast.cache.advice import Advice, advise
+from holdfast.cache.changes import EVENT
 from holdfast.cache.counts import Counts, Series, Slice
 from holdfast.cache.memory import Size
-from holdfast.cache.statistics import Kind, Statistics
+from holdfast.cache.statistics import OWN, Kind, Statistics
 
 Span = Literal["hour", "days", "start"]
 """The last hour by the minute, the last two days by the hour, or everything since the start."""
@@ -93,6 +94,7 @@ def reported(
     templates, slices = _summed(statistics.templates, span)
     endpoints, _ = _summed(statistics.endpoints, span)
     changes, _ = _summed(statistics.tags, span)
+    changes.pop(EVENT, None)  # whatever is ended by hand
     kinds = [
         msgspec.structs.replace(kind, counts=templates[kind.template])
         for kind in statistics.kinds()
@@ -101,6 +103,8 @@ def reported(
     tags: dict[str, Counts] = {}
     tiers: dict[str, Counts] = {}
     for kind in kinds:
+        if kind.template == OWN:
+            continue
         tiers[kind.tier] = tiers.get(kind.tier, Counts()).plus(kind.counts)
         for tag in kind.tags:
             tags[tag] = tags.get(tag, Counts()).plus(kind.counts)
@@ -111,12 +115,12 @@ def reported(
         span=span,
         memory=size,
         redis=redis,
-        total=figures("total", _total(templates.values())),
+        total=figures("total", _total(templates)),
         templates=_ordered(_of_kind(kind) for kind in kinds),
         tiers=_ordered(figures(name, counts) for name, counts in tiers.items()),
         tags=_ordered(figures(name, counts) for name, counts in tags.items()),
         endpoints=_ordered(figures(name, counts) for name, counts in endpoints.items()),
-        moments=[Moment(one.at, figures("total", _total(one.counts.values()))) for one in slices],
+        moments=[Moment(one.at, figures("total", _total(one.counts))) for one in slices],
         advice=advise(kinds, size, redis_is_away=redis == "away"),
     )
 
@@ -155,10 +159,11 @@ def _summed(series: Series, span: Span) -> tuple[dict[str, Counts], list[Slice]]
     return found, slices
 
 
-def _total(counts: Iterable[Counts]) -> Counts:
+def _total(counts: Mapping[str, Counts]) -> Counts:
     total = Counts()
-    for one in counts:
-        total = total.plus(one)
+    for name, one in counts.items():
+        if name != OWN:
+            total = total.plus(one)
     return total
 
 

@@ -13,6 +13,9 @@ from holdfast.cache.clock import boottime
 from holdfast.cache.counts import NAMES, OTHERS, Counts, Series
 from holdfast.cache.options import Options, tier_of
 
+OWN = "(performance test)"
+"""The template of what the tests of the cache's performance read: it is no part of the sums."""
+
 _TAGS = 64  # kinds of tags that a template is known to carry
 _MEASURED = 16  # one of so many loaded values
 
@@ -146,9 +149,10 @@ class Statistics:
             endpoint.reset(token)
 
     def changed(self, tags: Iterable[str]) -> None:
-        """What carries these tags was changed."""
+        """What carries these tags was changed. The tag of a single key is left out: there are as many as keys."""
         for tag in tags:
-            self.tags.of(template_of(tag)).changes += 1
+            if not tag.startswith("="):
+                self.tags.of(template_of(tag)).changes += 1
 
     def turn(self) -> None:
         """End the minute and the hour, if they are over; called now and then."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -19,12 +19,15 @@ from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.http import analytics, openapi, parameters, problems, stream
 from holdfast.http.answers import answer
+from holdfast.http.cache import CacheAdmin
+from holdfast.http.cache_metrics import CacheCollector
 from holdfast.http.edge import Edge
-from holdfast.http.exposed import resources_of
+from holdfast.http.exposed import Resource, resources_of
 from holdfast.http.health import Health
 from holdfast.http.live import Live
 from holdfast.http.metrics import Metrics
 from holdfast.http.overview import Overview
+from holdfast.http.pages import Pages
 from holdfast.http.resources import Resources
 
 
@@ -48,13 +51,16 @@ def create_app(
         ModelError: an `Expose` cannot be carried out over HTTP.
     """
     metrics = Metrics(hold.store)
+    metrics.registry.register(CacheCollector(hold.cache))
     examiner = hold.examiner()
     live = Live(hold, examiner)
     health = Health(hold, examiner, live, metrics)
     resources = resources_of(hold.models)
     payments = analytics.payments_resource(resources)
     endpoints = analytics.endpoints(payments) if payments is not None else ()
-    overview = Overview(hold, health, resources, title=title, has_payments=payments is not None)
+    pages = Pages(title, hold.store.place, _links(resources.values()))
+    overview = Overview(hold, health, pages, has_payments=payments is not None)
+    cache = CacheAdmin(hold, pages)
     document = openapi.describe(title, version("holdfast"), resources.values(), endpoints)
 
     async def description(request: Request) -> Response:
@@ -69,12 +75,15 @@ def create_app(
             yield
         finally:
             await live.close()
+            await cache.close()
             metrics.close()
             if open_on_startup:
                 await hold.close()
 
     routes: list[BaseRoute] = [
         *overview.routes(),
+        *cache.routes(),
+        *pages.routes(),
         *health.routes(),
         *Resources(hold, resources).routes(),
         *(endpoint.route(hold) for endpoint in endpoints),
@@ -83,12 +92,22 @@ def create_app(
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Edge, route_of=_route_of(routes), observe=metrics.observe, hosts=hosts)],
+        middleware=[
+            Middleware(
+                Edge, route_of=_route_of(routes), observe=metrics.observe, counted=hold.cache.statistics, hosts=hosts
+            )
+        ],
         exception_handlers={HTTPException: problems.of_http_exception, HoldfastError: problems.of_holdfast_error},
         lifespan=lifespan,
     )
     app.state.live = live
     return app
+
+
+def _links(resources: Iterable[Resource]) -> dict[str, str]:
+    """What is shown as data too, by name."""
+    links = {resource.name: f"v1/resources/{resource.name}" for resource in resources if not resource.tenanted}
+    return links | {"status": "v1/status", "journal": "v1/journal", "health": "health/database", "metrics": "metrics"}
 
 
 def _route_of(routes: list[BaseRoute]) -> Callable[[Scope], str]:

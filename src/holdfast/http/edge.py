@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from holdfast.cache.statistics import Statistics
 from holdfast.http import problems
 from holdfast.logs import get_logger
 from holdfast.model import uuid7
@@ -48,16 +49,24 @@ class Edge:
     Args:
         route_of: the template of the route that took a request, for the counters.
         observe: called once a request.
+        counted: where the reads of the cache are counted by route.
         hosts: the names that it answers to; any where there are none.
     """
 
     def __init__(
-        self, app: ASGIApp, *, route_of: Callable[[Scope], str], observe: Observe, hosts: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        route_of: Callable[[Scope], str],
+        observe: Observe,
+        counted: Statistics,
+        hosts: Collection[str] = (),
     ) -> None:
         self.app = app
         self.hosts = frozenset(host.lower() for host in hosts)
         self.route_of = route_of
         self.observe = observe
+        self.counted = counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,7 +90,7 @@ class Edge:
                 message = {**message, "body": b""}
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
+        with bound_contextvars(request_id=request_id), self.counted.counting() as reads:
             try:
                 refused = _refused(request) or self._misdirected(request)
                 if refused is not None:
@@ -98,7 +107,10 @@ class Edge:
                 await response(scope, receive, sending)
             finally:
                 seconds = time.perf_counter() - began
-                self.observe(scope["method"], self.route_of(scope), status, seconds)
+                route = self.route_of(scope)
+                self.observe(scope["method"], route, status, seconds)
+                if reads.reads or reads.bypassed:
+                    self.counted.endpoints.add(f"{scope['method']} {route}", reads)
                 # The query is left out: it may hold what should not be in a log.
                 log.info(
                     "request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4)

@@ -46,3 +46,23 @@ def seconds(value: float) -> str:
     if value < 120:
         return f"{value:.1f} s"
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.0f} h"
+
+
+def milliseconds(value: float | None) -> str:
+    """Milliseconds with three digits that count; a dash where there are none."""
+    return "–" if value is None else f"{value:,.3g} ms" if value < 1000 else f"{value / 1000:,.3g} s"
+
+
+def clock(at: float) -> str:
+    """A time of the day to the minute, in UTC."""
+    return f"{dt.datetime.fromtimestamp(at, dt.UTC):%H:%M}"
+
+
+def size(bytes: int | None) -> str:
+    """A size in the unit that suits it; a dash where it is not known."""
+    if bytes is None:
+        return "–"
+    for unit, factor in (("MB", 1_000_000), ("kB", 1_000)):
+        if bytes >= factor:
+            return f"{bytes / factor:,.3g} {unit}"
+    return f"{bytes} B"

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from holdfast.http.cache import ADMINISTERED, SPAN
 from holdfast.http.endpoints import Endpoint
 from holdfast.http.exposed import Resource
 from holdfast.http.problems import MEDIA_TYPE, Problem
@@ -24,7 +25,7 @@ def describe(title: str, version: str, resources: Iterable[Resource], endpoints:
     """The document."""
     resources = [r for r in resources if not r.tenanted]
     endpoints = list(endpoints)
-    structs = [endpoint.returns for endpoint in endpoints] + [Problem]
+    structs = [endpoint.returns for endpoint in endpoints] + [Problem, *ADMINISTERED]
     shapes, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     schemas = dict(components) | {_schema_name(r): _row_schema(r) for r in resources}
     paths: dict[str, Any] = {}
@@ -90,7 +91,43 @@ def _fixed_paths() -> dict[str, Any]:
         answered["503"] = {"description": _PROBLEMS["503"], "content": {MEDIA_TYPE: problem}}
         name = path.strip("/").replace("/", "-").replace(".", "-")
         paths[path] = {"get": {"operationId": name, "tags": [tag], "summary": words, "responses": answered}}
+    return paths | _admin_paths()
+
+
+def _admin_paths() -> dict[str, Any]:
+    """What only this machine may ask for."""
+    paths: dict[str, Any] = {}
+    for path, method, words, takes in (
+        ("/admin/cache/metrics", "get", "How the cache is used: by key, tier, tag, endpoint and time; advice.", None),
+        ("/admin/cache/clear", "post", "End values of the cache.", "Clear"),
+        ("/admin/cache/test/performance", "get", "How far the tests of the cache are, and what they found.", None),
+        ("/admin/cache/test/performance", "post", "Begin the tests; 409 while they run.", "Run"),
+    ):
+        done = "202" if takes == "Run" else "200"
+        shape = "CacheReport" if path.endswith("metrics") else "Cleared" if takes == "Clear" else "Tested"
+        problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+        operation: dict[str, Any] = {
+            "operationId": f"{method}-{path.strip('/').replace('/', '-')}",
+            "tags": ["admin"],
+            "summary": words,
+            "responses": {
+                done: {"description": "The answer.", "content": {"application/json": {"schema": _ref(shape)}}},
+                "403": {"description": "Asked from another machine, or for a page of another site."} | problem,
+                "422": {"description": _PROBLEMS["422"]} | problem,
+            },
+        }
+        if takes is not None:
+            operation["requestBody"] = {"content": {"application/json": {"schema": _ref(takes)}}}
+        if path.endswith("metrics"):
+            operation["parameters"] = [SPAN.described()]
+        if takes == "Run":
+            operation["responses"]["409"] = {"description": "They run already."} | problem
+        paths.setdefault(path, {})[method] = operation
     return paths
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _resource_paths(resource: Resource) -> dict[str, Any]:

@@ -7,31 +7,26 @@ alone: the script asks for it when the event stream says that something happened
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.routing import BaseRoute, Route
 
 from holdfast.apps.agents import analytics
 from holdfast.apps.agents.figures import Point, Ranking, Series, Summary, TokenFigures
 from holdfast.apps.agents.tokens import Token
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
-from holdfast.http import formats, parameters
+from holdfast.http import parameters
 from holdfast.http.answers import REVALIDATE, tagged
-from holdfast.http.exposed import Resource
 from holdfast.http.health import Health
+from holdfast.http.pages import MEDIA_TYPE, Pages
 from holdfast.operate import Report
 from holdfast.shared import Coalesced
 from holdfast.store import Unit
 
-_HERE = Path(__file__).parent
 _CHARTED = 4  # tokens: a chart each, since amounts of different tokens share no axis
 _RANKED = 10  # agents
 _SHARED = 64  # tokens that views are shared for at a time
@@ -59,43 +54,21 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     ranking: Ranking | None = None
 
 
-class Static(StaticFiles):
-    """The page's own files; a browser asks each time whether they changed."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
 class Overview:
     """The page over one `Holdfast`."""
 
-    def __init__(
-        self, hold: Holdfast, health: Health, resources: dict[str, Resource], *, title: str, has_payments: bool
-    ) -> None:
+    def __init__(self, hold: Holdfast, health: Health, pages: Pages, *, has_payments: bool) -> None:
         self.hold = hold
         self.health = health
-        self.title = title
-        self.resources = [resource for resource in resources.values() if not resource.tenanted]
+        self.pages = pages
         self.has_payments = has_payments
         self._views: dict[str | None, Coalesced[View]] = {}
-        self.templates = Environment(
-            loader=FileSystemLoader(_HERE / "templates"),
-            autoescape=True,  # names and addresses come from outside
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        names = ("units", "about", "percent", "short", "moment", "seconds")
-        self.templates.filters |= {name: getattr(formats, name) for name in names}
 
     def routes(self) -> list[BaseRoute]:
         """The routes."""
         return [
             Route("/", self.page),
             Route("/overview", self.fragment),
-            Mount("/static", Static(directory=_HERE / "static")),
         ]
 
     async def page(self, request: Request) -> Response:
@@ -109,12 +82,11 @@ class Overview:
     async def _render(self, request: Request, template: str) -> Response:
         token = parameters.read(request.scope["query_string"], (_TOKEN,))["token"]
         view = await self._shared(token).get()
-        values = {"view": view, "title": self.title, "resources": self.resources}
-        rendered = self.templates.get_template(template).render(values).encode()
+        rendered = self.pages.rendered(template, {"view": view})
         if view.down:
             headers = {"Cache-Control": "no-store", "Retry-After": "1"}
-            return Response(rendered, 503, headers, "text/html; charset=utf-8")
-        return tagged(request, rendered, "text/html; charset=utf-8", REVALIDATE)
+            return Response(rendered, 503, headers, MEDIA_TYPE)
+        return tagged(request, rendered, MEDIA_TYPE, REVALIDATE)
 
     def _shared(self, token: str | None) -> Coalesced[View]:
         """Tabs that are told of one change ask at once: they get one answer."""

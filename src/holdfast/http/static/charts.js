@@ -3,11 +3,19 @@
 
 const charts = new Map(); // plot element -> uPlot
 
-const STEPS = [1, 2, 4, 7, 14, 28, 56, 112, 364].map((days) => days * 86400);
+const DAY = 86400;
+const STEPS = [300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, ...[1, 2, 4, 7, 14, 28, 56, 112, 364].map((days) => days * DAY)];
 const dayFormat = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", timeZone: "UTC" });
+const timeFormat = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hour12: false, timeZone: "UTC" });
 
-function dayWords(seconds) {
-  return dayFormat.format(new Date(seconds * 1000));
+function words(seconds, step) {
+  const format = step < DAY && seconds % DAY ? timeFormat : dayFormat;
+  return format.format(new Date(seconds * 1000));
+}
+
+// A row says when it is as a day, or as seconds since 1970.
+function timeOf(row) {
+  return row.dataset.at ? Number(row.dataset.at) : Date.parse(row.dataset.day + "T00:00:00Z") / 1000;
 }
 
 function colour(name) {
@@ -23,7 +31,8 @@ function drawChart(figure) {
   const rows = [...figure.querySelectorAll("tbody tr")];
   if (!rows.length) return;
   charts.get(plot)?.destroy();
-  const days = rows.map((row) => Date.parse(row.dataset.day + "T00:00:00Z") / 1000);
+  const times = rows.map(timeOf);
+  const step = times.length > 1 ? Math.min(...times.slice(1).map((time, n) => time - times[n])) : rows[0].dataset.at ? 60 : DAY;
   const heights = rows.map((row) => Number(row.dataset.height));
   const readout = figure.querySelector(".readout");
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
@@ -35,11 +44,11 @@ function drawChart(figure) {
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: {
-        x: { range: () => [days[0] - 43200, days[days.length - 1] + 43200] },
+        x: { range: () => [times[0] - step / 2, times[times.length - 1] + step / 2] },
         y: { range: (self, least, most) => [0, most > 0 ? most * 1.08 : 1] },
       },
       axes: [
-        { ...axis, grid: { show: false }, size: 28, space: 64, incrs: STEPS, values: (self, ticks) => ticks.map(dayWords) },
+        { ...axis, grid: { show: false }, size: 28, space: 64, incrs: STEPS.filter((one) => one >= step), values: (self, ticks) => ticks.map((tick) => words(tick, step)) },
         { ...axis, size: 52, space: 36, values: (self, ticks) => ticks.map(compact) },
       ],
       series: [
@@ -61,11 +70,11 @@ function drawChart(figure) {
         ],
       },
     },
-    [days, heights],
+    [times, heights],
     plot,
   );
   charts.set(plot, chart);
-  plot.onkeydown = (event) => moveAlong(event, chart, days.length);
+  plot.onkeydown = (event) => moveAlong(event, chart, times.length);
   plot.onblur = () => chart.setCursor({ left: -10, top: -10 });
 }
 

@@ -27,7 +27,7 @@ async function refresh() {
   }
   asking = true;
   try {
-    const answer = await fetch("overview" + location.search, { signal: AbortSignal.timeout(LIMIT), cache: "no-cache" });
+    const answer = await fetch(main.dataset.part + location.search, { signal: AbortSignal.timeout(LIMIT), cache: "no-cache" });
     if (!(answer.headers.get("content-type") || "").startsWith("text/html")) throw new Error(answer.statusText);
     show(await answer.text());
   } catch {
@@ -139,6 +139,18 @@ function listen() {
     }
   });
 }
+
+// What does not come from the database changes without an event.
+const every = Number(main.dataset.every);
+if (every) setInterval(() => document.hidden || refresh(), every);
+
+main.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-post]");
+  if (!button) return;
+  button.disabled = true;
+  await fetch(button.dataset.post, { method: "POST", signal: AbortSignal.timeout(LIMIT) }).catch(() => null);
+  refresh();
+});
 
 remember(main);
 document.body.dataset.state = main.querySelector("[data-down]") ? "down" : "";

@@ -1,0 +1,69 @@
+"""What only this machine may ask for, until there are keys."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from holdfast.errors import InvalidValue
+from holdfast.http import problems
+
+T = TypeVar("T")
+Answer = Callable[[Request], Awaitable[Response]]
+
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+
+
+def only_here(endpoint: Answer) -> Answer:
+    """`endpoint` for requests of this machine alone: 403 for others, for what a proxy passes on, and for pages of other
+    sites that a browser on this machine shows."""
+
+    async def guarded(request: Request) -> Response:
+        reason = _refused(request)
+        return await endpoint(request) if reason is None else problems.problem(request, 403, reason)
+
+    guarded.__name__, guarded.__doc__ = endpoint.__name__, endpoint.__doc__
+    return guarded
+
+
+def _refused(request: Request) -> str | None:
+    host = request.client.host if request.client is not None else ""
+    if not _is_loopback(host) or any(name in request.headers for name in _FORWARDED):
+        return "this address answers to requests from its own machine alone, and not through a proxy"
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
+        return "this address does not answer to pages of other sites"
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return "this address does not answer to pages of other sites"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+async def body(request: Request, kind: type[T]) -> T:
+    """The body, which must be JSON of this type; nothing is taken for an empty object.
+
+    Raises:
+        InvalidValue: it is not.
+    """
+    data = await request.body()
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if data and media_type != "application/json":
+        raise InvalidValue(f"the body must be application/json, not {media_type[:60]!r}")
+    try:
+        return msgspec.json.decode(data or b"{}", type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidValue(f"the body is not what it must be: {error}") from None
