@@ -1,6 +1,6 @@
 """Holdfast: declare a model once, with its policy; every committed write lands in one ordered journal."""
 
-from holdfast.cache import LOAD, Cache, Load, Warm, cached
+from holdfast.cache import LOAD, Cache, Load, Warm, cached, warms
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.model import (
@@ -69,4 +69,5 @@ __all__ = [
     "live_unique",
     "scheduled",
     "uuid7",
+    "warms",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from sqlalchemy import Executable, Result
 
+from holdfast.cache.durations import Duration
 from holdfast.cache.found import Found
 from holdfast.cache.loader import Load, LoadMany
 from holdfast.cache.memory import Size
@@ -88,6 +89,17 @@ class BlockingCache:
         kind: Any = ...,
         **given: Any,
     ) -> Found[Any]: ...
+    def refresh(
+        self,
+        key: str,
+        loader: Callable[[Load], Any],
+        *,
+        lasting: Duration = ...,
+        options: Options | None = ...,
+        tags: Iterable[str] = ...,
+        kind: Any = ...,
+        **given: Any,
+    ) -> bool: ...
     def set(
         self,
         key: str,

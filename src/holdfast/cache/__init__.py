@@ -6,6 +6,7 @@ from holdfast.cache.decorator import CachedFunction, cached
 from holdfast.cache.found import MISSING, Found
 from holdfast.cache.loader import LOAD, Load, LoadFailed, LoadMany
 from holdfast.cache.options import COLD, HOT, WARM, Options
+from holdfast.cache.warming import Warmed, warms
 
 __all__ = [
     "COLD",
@@ -21,5 +22,7 @@ __all__ = [
     "LoadMany",
     "Options",
     "Warm",
+    "Warmed",
     "cached",
+    "warms",
 ]

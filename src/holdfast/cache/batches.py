@@ -64,7 +64,7 @@ class Batches:
             if turns is not None and remote is not None and not options.skip_l2:
                 self._loads.later(self._share(mine, entries, tokens))
         waiting = {key: msgspec.structs.replace(asked[key], loader=_one_of(loader)) for key in others}
-        found = await asyncio.gather(*(self._loads.fly(one, None, shared=True) for one in waiting.values()))
+        found = await asyncio.gather(*(self._loads.fly(one, None) for one in waiting.values()))
         return entries | dict(zip(waiting, found, strict=True))
 
     async def _load(self, asked: Mapping[str, Asked], loader: ManyLoader) -> dict[str, Entry]:

@@ -14,6 +14,7 @@ from holdfast.cache.asked import Asked, Kept
 from holdfast.cache.batches import Batches
 from holdfast.cache.changes import ALL, EVENT, ChangedTags
 from holdfast.cache.clock import boottime
+from holdfast.cache.durations import Duration, seconds
 from holdfast.cache.entry import SURE, Entry
 from holdfast.cache.finding import Finder
 from holdfast.cache.found import MISSING, Found
@@ -33,6 +34,7 @@ from holdfast.cache.report import CacheReport, Span, reported
 from holdfast.cache.running import running
 from holdfast.cache.statistics import Statistics
 from holdfast.cache.turns import Turns
+from holdfast.cache.warming import Warmer
 from holdfast.cache.wire import codec_of
 from holdfast.errors import HoldfastError
 from holdfast.journal import Journal
@@ -55,6 +57,7 @@ class Cache:
         peek: `peek(key, default)` gives the fresh value that this node holds for `key`: a plain call, nothing is
             loaded and nothing waited for.
         statistics: how it is used, since it was opened.
+        warmer: loads what is declared to be kept warm, before somebody asks.
 
     A value served while loading anew fails or takes too long is told as `stale`; every other one is at most
     `max_staleness` behind the last commit that changed what its tags name.
@@ -84,6 +87,7 @@ class Cache:
         self._finder = Finder(self._freshness, self._memory, remote)
         self._loads = Loads(self._finder, self._memory, remote, self._turns)
         self._batches = Batches(self._loads)
+        self.warmer = Warmer(self)
 
     def start(self) -> None:
         """Be the cache of functions that name none. The journal is followed from the first use on."""
@@ -92,6 +96,7 @@ class Cache:
     async def close(self) -> None:
         """Cancel the loads that are under way, and stop following."""
         running.remove(self)
+        await self.warmer.close()
         await self._loads.close()
         await self._renewal.close()
         if self._turns is not None and self._redis is not None:
@@ -152,6 +157,39 @@ class Cache:
         options = (options or self.options).but(**given)
         asked = self._asked(key, loader, options, tags, kind)
         return await self._lookup(asked)
+
+    async def refresh(
+        self,
+        key: str,
+        loader: Callable[[Load], Awaitable[Any]],
+        *,
+        lasting: Duration = math.inf,
+        options: Options | None = None,
+        tags: Iterable[str] = (),
+        kind: Any = Any,
+        **given: Any,
+    ) -> bool:
+        """Load the value of `key`, while the one that is kept is served.
+
+        Args:
+            lasting: leave it at that where one is kept, here or in Redis, that has so long to its end.
+            loader, options, tags, kind, given: as `get_or_load` has them.
+
+        Returns:
+            Whether it was loaded. Within a unit that has written it is not, for the value would be the unit's own.
+
+        Raises:
+            Whatever the loader raises.
+        """
+        options = (options or self.options).but(**given)
+        asked = self._asked(key, loader, options, tags, kind)
+        if await self._ready(options) == "bypass":
+            return False
+        until = asked.began + (math.inf if lasting == math.inf else seconds(lasting, "lasting"))
+        entry = self._memory.get(key)
+        if entry is not None and entry.expires >= until and self._finder.may_serve(entry, asked.began):
+            return False
+        return await self._loads.renew(asked, entry, until)
 
     async def _lookup(self, asked: Asked) -> Found[Any]:
         kept = await self._found(asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast, get_type_hints, overload
 
@@ -50,6 +51,11 @@ class CachedFunction(Protocol[P, R]):
         """End the value for these arguments, on every node."""
         ...
 
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Load the value for these arguments anew, while the one that is kept is served; False within a unit that has
+        written."""
+        ...
+
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key under which the value for these arguments is kept."""
         ...
@@ -92,13 +98,19 @@ def cached(
     def decorate(function: Callable[P, Awaitable[T]]) -> CachedFunction[P, T]:
         if not inspect.iscoroutinefunction(function):
             raise ConfigurationError(f"@cached takes async functions, which {function!r} is not")
-        return _decorated(_Declared(function, key, tags, options), cache)
+        return _decorated(Declared(function, key, tags, options), cache)
 
     return decorate
 
 
-class _Declared:
-    """A function, and how its calls become keys, tags and loads."""
+class Declared:
+    """A function under `@cached`, and how its calls become keys, tags and loads.
+
+    Attributes:
+        name: of the function, with its module.
+        template: of its keys.
+        options: how its values are kept.
+    """
 
     def __init__(
         self, function: Callable[..., Awaitable[Any]], key: str | None, tags: tuple[str, ...], options: Options
@@ -108,7 +120,8 @@ class _Declared:
         signature, self._asks = _signature(function)
         if key is None:
             key = default_template(self.name, _parts(function, signature))
-        self.options = options if options.counted_as else options.but(counted_as=shortened(key))
+        self.template = shortened(key)
+        self.options = options if options.counted_as else options.but(counted_as=self.template)
         self.key_of = compiled(key, signature, f"{self.name}: key")
         self._tags_of = tuple(compiled(tag, signature, f"{self.name}: tag") for tag in tags)
         self._kind = Any if options.skip_l2 else _kind(function, self.name)
@@ -120,6 +133,17 @@ class _Declared:
             key, lambda load: self.load(load, args, kwargs), options=self.options, tags=tags, kind=self._kind
         )
 
+    async def refresh(self, cache: Cache, args: Any, kwargs: Any, lasting: float) -> bool:
+        """Load the value of a call, unless one is kept that lasts; see `Cache.refresh`."""
+        return await cache.refresh(
+            shortened(self.key_of(*args, **kwargs)),
+            lambda load: self.load(load, args, kwargs),
+            lasting=lasting,
+            options=self.options,
+            tags=tuple(tag(*args, **kwargs) for tag in self._tags_of),
+            kind=self._kind,
+        )
+
     async def load(self, load: Load | None, args: Any, kwargs: Any) -> Any:
         """Call the function."""
         if self._asks is not None:
@@ -127,7 +151,7 @@ class _Declared:
         return await self.function(*args, **kwargs)
 
 
-def _decorated(declared: _Declared, cache: Cache | None) -> CachedFunction[Any, Any]:
+def _decorated(declared: Declared, cache: Cache | None) -> CachedFunction[Any, Any]:
     key_of, may_peek = declared.key_of, not declared.options.skip_l1
 
     async def call(*args: Any, **kwargs: Any) -> Any:
@@ -153,9 +177,13 @@ def _decorated(declared: _Declared, cache: Cache | None) -> CachedFunction[Any, 
     async def delete(*args: Any, **kwargs: Any) -> None:
         await bound().delete(shortened(key_of(*args, **kwargs)))
 
+    async def refresh(*args: Any, **kwargs: Any) -> bool:
+        return await declared.refresh(bound(), args, kwargs, math.inf)
+
     made: Any = functools.wraps(declared.function)(call)
     made.options = declared.options
-    made.lookup, made.delete = lookup, delete
+    made.declared = declared
+    made.lookup, made.delete, made.refresh = lookup, delete, refresh
     made.key = lambda *args, **kwargs: shortened(key_of(*args, **kwargs))
     return cast(CachedFunction[Any, Any], made)
 

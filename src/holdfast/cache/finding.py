@@ -103,11 +103,11 @@ class Finder:
                 self._missed(asked[key], older)
         return found
 
-    async def in_remote(self, asked: Asked) -> Entry | None:
-        """The entry in Redis, if it may be served; it is kept in memory too."""
+    async def in_remote(self, asked: Asked, until: float) -> Entry | None:
+        """The entry in Redis, if it may be served, and does not end before `until`; it is kept in memory too."""
         assert self._remote is not None
         entry = await self._remote.get(asked.key, asked.codec)
-        if entry is None or not self.may_serve(entry, asked.began):
+        if entry is None or entry.expires < until or not self.may_serve(entry, asked.began):
             return None
         self.remember(asked, entry)
         return entry

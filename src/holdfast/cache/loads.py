@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -49,7 +50,7 @@ class Loads:
 
     def refresh(self, asked: Asked, entry: Entry) -> None:
         """Load anew what is served meanwhile."""
-        task, is_new = self.flights.joined(asked.key, lambda: self.fly(asked, entry, shared=False))
+        task, is_new = self.flights.joined(asked.key, lambda: self.fly(asked, entry, until=math.inf))
         if is_new:
             task.add_done_callback(lambda done: _log_failure(asked.key, done))
 
@@ -78,7 +79,7 @@ class Loads:
             if begun is not None:
                 (task, is_mine), begun = (begun, True), None
             else:
-                task, is_mine = self.flights.joined(asked.key, lambda: self.fly(asked, older, shared=True))
+                task, is_mine = self.flights.joined(asked.key, lambda: self.fly(asked, older))
             try:
                 async with asyncio.timeout(limit):
                     entry = await asyncio.shield(task)
@@ -102,8 +103,13 @@ class Loads:
             if is_mine or entry.began >= asked.began or (must_see() and self.finder.may_serve(entry, asked.began)):
                 return entry, False
 
-    async def fly(self, asked: Asked, older: Entry | None, *, shared: bool) -> Entry:
-        """One load over all processes, or what another process has loaded meanwhile."""
+    async def renew(self, asked: Asked, older: Entry | None, until: float) -> bool:
+        """Load, unless another process has loaded what may be served until then; whether it was loaded."""
+        task, _ = self.flights.joined(asked.key, lambda: self.fly(asked, older, until=until))
+        return (await asyncio.shield(task)).began >= asked.began
+
+    async def fly(self, asked: Asked, older: Entry | None, *, until: float = 0.0) -> Entry:
+        """One load over all processes, or what another has loaded meanwhile, if that does not end before `until`."""
         remote, turns = self.remote, self.turns
         if remote is None or turns is None or asked.options.skip_l2:
             return await self._load(asked, older)
@@ -114,10 +120,8 @@ class Loads:
                 token = await turns.take(turn, asked.options.lease)
                 if token is None:
                     await turns.wait(turn, asked.options.lease)
-                elif not shared:
-                    break
                 # Others may have loaded it since we looked.
-                if (entry := await self.finder.in_remote(asked)) is not None:
+                if until < math.inf and (entry := await self.finder.in_remote(asked, until)) is not None:
                     if token is not None:
                         self.later(turns.give_back(turn, token))
                     return entry
