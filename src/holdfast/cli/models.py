@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
@@ -26,9 +26,9 @@ def metadata_of(settings: Settings) -> tuple[MetaData, ...]:
     found: dict[int, MetaData] = {}
     for name in filter(None, (part.strip() for part in settings.models.split(","))):
         metadatas = _metadatas(name)
-        if not metadatas and not _has_schedules(name):
+        if not metadatas and not _has_work(name):
             raise ConfigurationError(
-                f"HOLDFAST_MODELS names {name!r}, which has no models and no schedules; name the module they are in"
+                f"HOLDFAST_MODELS names {name!r}, which has no models, schedules or @warms; name the module they are in"
             )
         found |= {id(metadata): metadata for metadata in metadatas}
     if not found:
@@ -40,10 +40,13 @@ def metadata_of(settings: Settings) -> tuple[MetaData, ...]:
     return tuple(found.values())
 
 
-def _has_schedules(name: str) -> bool:
+def _has_work(name: str) -> bool:
+    from holdfast.cache.warming import warm_sets
     from holdfast.operate import registered
 
-    return any(schedule.work.__module__ == name for schedule in registered)
+    works: list[Any] = [schedule.work for schedule in registered]
+    works += [one.calls for one in warm_sets()]
+    return any(work.__module__ == name for work in works)
 
 
 def _metadatas(name: str) -> list[MetaData]:

@@ -29,7 +29,7 @@ def up(
     port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port to listen on.")] = 8000,
     database: Database = None,
     redis: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where the caches of several processes will meet; not used yet.")
+        str | None, typer.Option(metavar="URL", help="Where the caches of several processes meet.")
     ] = None,
     sample: Annotated[
         bool | None,
@@ -64,6 +64,7 @@ async def _up(host: str, port: int, database: str | None, redis: str | None, sam
                 there = f"; {counts.duplicates:,} rows were there already" if counts.duplicates else ""
                 say(f"The sample ledger: {counts.payments:,} payments in {counts.transactions:,} transactions{there}")
             await hold.follow()
+            hold.cache.warmer.start()
             working = asyncio.create_task(hold.worker().run(drain=_STOPPING)) if work else None
             try:
                 await _serve(hold, host, port)
