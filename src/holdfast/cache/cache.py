@@ -33,6 +33,7 @@ from holdfast.cache.renewal import Renewal
 from holdfast.cache.report import CacheReport, Span, reported
 from holdfast.cache.running import running
 from holdfast.cache.statistics import Statistics
+from holdfast.cache.telemetry import telemetry
 from holdfast.cache.turns import Turns
 from holdfast.cache.warming import Warmer
 from holdfast.cache.wire import codec_of
@@ -92,6 +93,7 @@ class Cache:
     def start(self) -> None:
         """Be the cache of functions that name none. The journal is followed from the first use on."""
         running.add(self)
+        telemetry.start()
 
     async def close(self) -> None:
         """Cancel the loads that are under way, and stop following."""

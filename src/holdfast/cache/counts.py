@@ -16,6 +16,16 @@ OTHERS = "…"
 """The name under which everything is counted that comes after the first thousand names."""
 
 
+READS = {"memory": "hits", "redis": "shared", "none": "misses", "bypassed": "bypassed"}
+"""Fields of `Counts` that count reads, by where these were served from, as monitoring splits them."""
+
+LOADS = {"ok": "loads", "failed": "failures"}
+"""Fields that count loads, by outcome."""
+
+ENDED = {"changed": "changed", "expired": "expired", "evicted": "evicted"}
+"""Fields that count values that were kept no more, by reason."""
+
+
 class Counts(msgspec.Struct, gc=False):
     """What happened. Added to from any thread, without a lock, so that one in a great many may be lost.
 

@@ -35,6 +35,10 @@ class Running:
             )
         return self.only
 
+    def all(self) -> list[Cache]:
+        """The caches that are open."""
+        return list(self._caches)
+
     def add(self, cache: Cache) -> None:
         """`cache` is open."""
         self._caches.append(cache)

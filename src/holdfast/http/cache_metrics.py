@@ -8,11 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from holdfast.cache import Cache
-from holdfast.cache.counts import Counts
-
-_READS = {"memory": "hits", "redis": "shared", "none": "misses", "bypassed": "bypassed"}
-_LOADS = {"ok": "loads", "failed": "failures"}
-_ENDED = {"changed": "changed", "expired": "expired", "evicted": "evicted"}
+from holdfast.cache.counts import ENDED, LOADS, READS, Counts
 
 
 class CacheCollector(Collector):
@@ -26,13 +22,13 @@ class CacheCollector(Collector):
         statistics = self._cache.statistics
         templates, endpoints = statistics.templates.total(), statistics.endpoints.total()
         yield _split(
-            "cache_reads", "Reads of the cache, by where they were served from.", "key", "level", templates, _READS
+            "cache_reads", "Reads of the cache, by where they were served from.", "key", "level", templates, READS
         )
-        yield _split("cache_loads", "Loads of values.", "key", "outcome", templates, _LOADS)
-        yield _split("cache_ended", "Values that were kept no more.", "key", "reason", templates, _ENDED)
+        yield _split("cache_loads", "Loads of values.", "key", "outcome", templates, LOADS)
+        yield _split("cache_ended", "Values that were kept no more.", "key", "reason", templates, ENDED)
         yield _one("cache_stale", "Reads served with an older value.", templates, "stale")
         yield _one("cache_load_seconds", "Time that loads took.", templates, "load_seconds")
-        yield _split("cache_endpoint_reads", "Reads of the cache by endpoint.", "endpoint", "level", endpoints, _READS)
+        yield _split("cache_endpoint_reads", "Reads of the cache by endpoint.", "endpoint", "level", endpoints, READS)
         changes = statistics.tags.total()
         family = CounterMetricFamily("holdfast_cache_changes", "Changes of tags, by kind.", labels=("tag",))
         for tag, counts in changes.items():
