@@ -32,7 +32,18 @@ RENAMED = {name: blocking for name, (_, blocking) in CLASSES.items()} | {
     "Migrations": "Any",
     "Worker": "Any",
 }
-LEFT_OUT = {"open", "start", "blocking", "translated", "must_write", "after_commit_callbacks", "begins", "has_written"}
+LEFT_OUT = {
+    "open",
+    "start",
+    "blocking",
+    "translated",
+    "must_write",
+    "after_commit_callbacks",
+    "answer",
+    "ask",
+    "begins",
+    "has_written",
+}
 # What a face gives beside its methods: attributes, as the docstrings of the classes say.
 ATTRIBUTES = {
     "BlockingRepository": {"model": "type[M]"},

@@ -7,6 +7,7 @@ import msgspec
 from holdfast.cache.entry import Entry
 from holdfast.cache.loader import Loader
 from holdfast.cache.options import Options
+from holdfast.cache.peeking import Unfit
 from holdfast.cache.statistics import Tally
 from holdfast.cache.wire import Codec
 
@@ -17,6 +18,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False, eq=False):
     Attributes:
         began: when he asked: what was committed before that, he must see, but for `max_staleness`.
         tally: counts what happens to it.
+        seen: what is in memory, if that was looked at already.
     """
 
     key: str
@@ -26,6 +28,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False, eq=False):
     codec: Codec
     began: float
     tally: Tally
+    seen: Unfit | None = None
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):

@@ -17,7 +17,7 @@ from holdfast.cache.clock import boottime
 from holdfast.cache.durations import Duration, seconds
 from holdfast.cache.entry import SURE, Entry
 from holdfast.cache.finding import Finder
-from holdfast.cache.found import MISSING, Found
+from holdfast.cache.found import Found
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.keys import checked_key
 from holdfast.cache.loader import Load, LoadMany, ManyLoader
@@ -27,7 +27,7 @@ from holdfast.cache.memory import Memory, Size
 from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
 from holdfast.cache.own_writes import verdict
-from holdfast.cache.peeking import Peek, peeking
+from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.report import CacheReport, Span, reported
@@ -111,10 +111,10 @@ class Cache:
         Args:
             kind: the type of the value, as it was given when it was kept.
         """
-        value = self.peek(key, MISSING)
-        if value is not MISSING:
+        value = self.peek(key, SEEK)
+        if value.__class__ is not Unfit:
             return value
-        asked = self._asked(key, _nothing, self.options, (), kind)
+        asked = self.ask(key, _nothing, self.options, (), kind, value)
         kept = await self._found(asked)
         return default if kept is None or kept.fresh is None else kept.fresh.value
 
@@ -140,10 +140,12 @@ class Cache:
             `hard_timeout`. InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
         options = (options or self.options).but(**given)
-        if not options.skip_l1 and (value := self.peek(key, MISSING)) is not MISSING:
-            return value
-        asked = self._asked(key, loader, options, tags, kind)
-        return (await self._lookup(asked)).value
+        seen = None
+        if not options.skip_l1:
+            seen = self.peek(key, SEEK)
+            if seen.__class__ is not Unfit:
+                return seen
+        return (await self.answer(self.ask(key, loader, options, tags, kind, seen))).value
 
     async def lookup(
         self,
@@ -157,8 +159,7 @@ class Cache:
     ) -> Found[Any]:
         """What `get_or_load` does, and how the value was had."""
         options = (options or self.options).but(**given)
-        asked = self._asked(key, loader, options, tags, kind)
-        return await self._lookup(asked)
+        return await self.answer(self.ask(key, loader, options, tags, kind))
 
     async def refresh(
         self,
@@ -184,7 +185,7 @@ class Cache:
             Whatever the loader raises.
         """
         options = (options or self.options).but(**given)
-        asked = self._asked(key, loader, options, tags, kind)
+        asked = self.ask(key, loader, options, tags, kind)
         if await self._ready(options) == "bypass":
             return False
         until = asked.began + (math.inf if lasting == math.inf else seconds(lasting, "lasting"))
@@ -193,7 +194,8 @@ class Cache:
             return False
         return await self._loads.renew(asked, entry, until)
 
-    async def _lookup(self, asked: Asked) -> Found[Any]:
+    async def answer(self, asked: Asked) -> Found[Any]:
+        """What is kept for what somebody asks, or loaded."""
         kept = await self._found(asked)
         if kept is None:  # what is loaded now is for this unit alone
             asked.tally.bypassed()
@@ -224,7 +226,7 @@ class Cache:
             InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
         options = (options or self.options).but(**given)
-        asked = self._asked(key, _nothing, options, tags, kind)
+        asked = self.ask(key, _nothing, options, tags, kind)
         self._renewal.start(at_least=options.max_staleness)
         if not self._freshness.epoch or not self._sees_own():
             await self._try_to_renew(options)
@@ -308,9 +310,10 @@ class Cache:
         codec, began = codec_of(kind), boottime()
         peek, skips = self.peek, options.skip_l1
         for key in keys:
-            if skips or (value := peek(key, MISSING)) is MISSING:
+            value = None if skips else peek(key, SEEK)
+            if skips or value.__class__ is Unfit:
                 tally = self.statistics.tally(checked_key(key), options)
-                asked[key] = Asked(key, _nothing, options, tags, codec, began, tally)
+                asked[key] = Asked(key, _nothing, options, tags, codec, began, tally, value)
             else:
                 found[key] = value
         return found, asked
@@ -396,17 +399,18 @@ class Cache:
         else:
             freshness.changed(tags, tick)
 
-    def _asked(
+    def ask(
         self,
         key: str,
         loader: Callable[[Load], Awaitable[Any]],
         options: Options,
         tags: Iterable[str],
         kind: Any,
+        seen: Unfit | None = None,
     ) -> Asked:
         """What somebody wants; see there."""
         tally = self.statistics.tally(checked_key(key), options)
-        return Asked(key, loader, options, tagging.checked(tags), codec_of(kind), boottime(), tally)
+        return Asked(key, loader, options, tagging.checked(tags), codec_of(kind), boottime(), tally, seen)
 
     async def _found(self, asked: Asked) -> Kept | None:
         """What is kept for a key, by what is known of the journal now; None where the cache is to be left alone."""

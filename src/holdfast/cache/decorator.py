@@ -8,10 +8,10 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast, get_type_hints, overload
 
-from holdfast.cache.found import MISSING
 from holdfast.cache.keys import LONGEST, shortened
 from holdfast.cache.loader import Load
 from holdfast.cache.options import TIERS, Options
+from holdfast.cache.peeking import SEEK, Unfit
 from holdfast.cache.running import running
 from holdfast.cache.templates import compiled, default_template
 from holdfast.cache.wire import codec_of
@@ -126,11 +126,11 @@ class Declared:
         self._tags_of = tuple(compiled(tag, signature, f"{self.name}: tag") for tag in tags)
         self._kind = Any if options.skip_l2 else _kind(function, self.name)
 
-    async def lookup(self, cache: Cache, key: str, args: Any, kwargs: Any) -> Found[Any]:
+    async def lookup(self, cache: Cache, key: str, args: Any, kwargs: Any, seen: Unfit | None = None) -> Found[Any]:
         """The value of a call, from `cache` or loaded."""
         tags = tuple(tag(*args, **kwargs) for tag in self._tags_of)
-        return await cache.lookup(
-            key, lambda load: self.load(load, args, kwargs), options=self.options, tags=tags, kind=self._kind
+        return await cache.answer(
+            cache.ask(key, lambda load: self.load(load, args, kwargs), self.options, tags, self._kind, seen)
         )
 
     async def refresh(self, cache: Cache, args: Any, kwargs: Any, lasting: float) -> bool:
@@ -161,9 +161,12 @@ def _decorated(declared: Declared, cache: Cache | None) -> CachedFunction[Any, A
         key = key_of(*args, **kwargs)
         if len(key) > LONGEST:
             key = shortened(key)
-        if may_peek and (value := mine.peek(key, MISSING)) is not MISSING:
-            return value
-        return (await declared.lookup(mine, key, args, kwargs)).value
+        seen = None
+        if may_peek:
+            seen = mine.peek(key, SEEK)
+            if seen.__class__ is not Unfit:
+                return seen
+        return (await declared.lookup(mine, key, args, kwargs, seen)).value
 
     def bound() -> Cache:
         mine = cache or running.cache()

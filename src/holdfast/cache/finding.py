@@ -37,7 +37,7 @@ class Finder:
     async def find(self, asked: Asked) -> Kept:
         """What is kept for a key, in memory or in Redis; what is found there is kept in memory too."""
         options = asked.options
-        entry = None if options.skip_l1 else self._memory.get(asked.key)
+        entry = self._in_memory(asked)
         if entry is not None and self.may_serve(entry, asked.began):
             asked.tally.hit()
             return Kept(entry)
@@ -52,6 +52,11 @@ class Finder:
                 older = entry
         self._missed(asked, older)
         return Kept(None, self._still(older))
+
+    def _in_memory(self, asked: Asked) -> Entry | None:
+        if asked.seen is not None:
+            return asked.seen.entry
+        return None if asked.options.skip_l1 else self._memory.get(asked.key)
 
     def _missed(self, asked: Asked, older: Entry | None) -> None:
         changed = older is not None and asked.began < older.expires and not self.freshness.is_fresh(older)
@@ -82,7 +87,7 @@ class Finder:
         found: dict[str, Kept] = {}
         olders: dict[str, Entry | None] = {}
         for key, one in asked.items():
-            entry = None if one.options.skip_l1 else self._memory.get(key)
+            entry = self._in_memory(one)
             if entry is not None and self.may_serve(entry, one.began):
                 one.tally.hit()
                 found[key] = Kept(entry)

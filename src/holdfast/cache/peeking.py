@@ -5,11 +5,31 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from holdfast.cache.clock import boottime
+from holdfast.cache.entry import Entry
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.memory import Memory
 from holdfast.cache.own_writes import verdict
 from holdfast.cache.statistics import endpoint, timed
 from holdfast.store.current import current
+
+
+class Unfit:
+    """What a look into memory gives that found nothing fresh, to who gave `SEEK` as the default.
+
+    A second look would tell: but memory counts looks to know what to keep, and what is missed would count twice.
+
+    Attributes:
+        entry: what is kept and is not fresh; None where nothing is.
+    """
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Entry | None) -> None:
+        self.entry = entry
+
+
+SEEK = Unfit(None)
+"""The default by which `peek` gives an `Unfit`."""
 
 _TIMED = 63  # of so many hits and one more, one's time is taken
 
@@ -28,18 +48,20 @@ def peeking(memory: Memory, freshness: Freshness) -> Peek:
     def peek(key: str, default: Any = None) -> Any:
         now = clock()  # before looking: what is found is judged by what was known then
         entry = look(key)
-        if entry is None or now >= entry.refresh_from or now - freshness.since > entry.max_staleness:
+        if entry is None:
             return default
+        if now >= entry.refresh_from or now - freshness.since > entry.max_staleness:
+            return default if default is not SEEK else Unfit(entry)
         state = state_of()
         if state is not None and verdict(state, freshness.covers) != "use":
-            return default
+            return default if default is not SEEK else Unfit(entry)
         as_of = entry.as_of
         if as_of < freshness.floor or entry.epoch != freshness.epoch:
-            return default
+            return default if default is not SEEK else Unfit(entry)
         ticks = marks.ticks
         for bucket in entry.buckets:
             if ticks[bucket] > as_of:
-                return default
+                return default if default is not SEEK else Unfit(entry)
         counts = entry.counts
         counts.hits = hits = counts.hits + 1
         if not hits & _TIMED:
