@@ -97,7 +97,7 @@ def stub() -> str:
         names = sorted(imports[module] & used)
         if names:
             lines.append(f"from {module} import {', '.join(names)}")
-    variables = 'M = TypeVar("M", bound=Model)\nT = TypeVar("T")\n'
+    variables = 'F = TypeVar("F")\nM = TypeVar("M", bound=Model)\nT = TypeVar("T")\n'
     return _formatted(HEADER + "\n".join(lines) + "\n\n" + variables + "\n" + text)
 
 

@@ -3,6 +3,7 @@
 from holdfast.cache import LOAD, Cache, Load, Warm, cached, warms
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
+from holdfast.journal import Change, Event, on
 from holdfast.model import (
     NAMING,
     Amount,
@@ -36,8 +37,10 @@ __all__ = [
     "Aspect",
     "Attributed",
     "Cache",
+    "Change",
     "Count",
     "Encrypted",
+    "Event",
     "Expose",
     "Holdfast",
     "HoldfastError",
@@ -67,6 +70,7 @@ __all__ = [
     "cached",
     "exact_sum",
     "live_unique",
+    "on",
     "scheduled",
     "uuid7",
     "warms",

@@ -8,6 +8,7 @@ from typing import Any
 from holdfast.cache import tags
 from holdfast.cache.aspect import Warm
 from holdfast.journal import EVERYTHING, Change
+from holdfast.journal.templates import renderer
 from holdfast.model import Model
 
 EVENT = "cache_cleared"
@@ -26,7 +27,7 @@ class ChangedTags:
         self._templates: dict[str, tuple[_Renderer, ...]] = {}
         for model in models:
             templates = [template for aspect in model.__policy__.all(Warm) for template in aspect.tags]
-            self._templates[model.__tablename__] = tuple(map(tags.renderer, dict.fromkeys(templates)))
+            self._templates[model.__tablename__] = tuple(map(renderer, dict.fromkeys(templates)))
 
     def of(self, change: Change) -> set[str] | None:
         """The tags that `change` touches, before it and after it; None when it may be anything."""

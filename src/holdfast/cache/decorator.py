@@ -16,6 +16,7 @@ from holdfast.cache.running import running
 from holdfast.cache.templates import compiled, default_template
 from holdfast.cache.wire import codec_of
 from holdfast.errors import ConfigurationError, InvalidValue
+from holdfast.journal.templates import tag_part
 
 if TYPE_CHECKING:
     from holdfast.cache.cache import Cache
@@ -123,7 +124,7 @@ class Declared:
         self.template = shortened(key)
         self.options = options if options.counted_as else options.but(counted_as=self.template)
         self.key_of = compiled(key, signature, f"{self.name}: key")
-        self._tags_of = tuple(compiled(tag, signature, f"{self.name}: tag") for tag in tags)
+        self._tags_of = tuple(compiled(tag, signature, f"{self.name}: tag", tag_part) for tag in tags)
         self._kind = Any if options.skip_l2 else _kind(function, self.name)
 
     async def lookup(self, cache: Cache, key: str, args: Any, kwargs: Any) -> Found[Any]:
