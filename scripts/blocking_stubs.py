@@ -29,6 +29,7 @@ RENAMED = {name: blocking for name, (_, blocking) in CLASSES.items()} | {
     "AsyncSession": "Any",
     "Awaitable": "Outcome",
     "Examiner": "Any",
+    "Keyed": "Any",
     "Migrations": "Any",
     "Worker": "Any",
 }
@@ -50,6 +51,7 @@ ATTRIBUTES = {
         "models": "list[type[Model]]",
         "store": "Any",
         "journal": "Any",
+        "handlers": "Any",
         "rollups": "Any",
         "schedules": "Any",
         "counters": "Any",

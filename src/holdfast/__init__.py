@@ -1,6 +1,6 @@
 """Holdfast: declare a model once, with its policy; every committed write lands in one ordered journal."""
 
-from holdfast.cache import LOAD, Cache, Load, Warm, cached, warms
+from holdfast.cache import LOAD, Cache, Key, Load, Warm, cached, warms
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.journal import Change, Event, on
@@ -44,6 +44,7 @@ __all__ = [
     "Expose",
     "Holdfast",
     "HoldfastError",
+    "Key",
     "KeyedModel",
     "Load",
     "Model",

@@ -69,7 +69,9 @@ class Holdfast:
         self.journal = Journal(self.store)
         self.rollups = Rollups(self.store, self.journal, self.models)
         self.handlers = Handlers(self.journal, self.models, {"Holdfast": self})
-        self.cache = Cache(self.store, self.journal, self.models, capacity=settings.cache_capacity)
+        self.cache = Cache(
+            self.store, self.journal, self.models, capacity=settings.cache_capacity, ttls=settings.cache_ttls
+        )
         self._metadatas = metadatas
         self.counters = Counters(self.store)
         self.schedules = ScheduleTable(self.store)

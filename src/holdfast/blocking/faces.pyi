@@ -16,6 +16,7 @@ from holdfast.cache.memory import Size
 from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
 from holdfast.cache.peeking import Peek
+from holdfast.cache.registry import Key
 from holdfast.cache.report import CacheReport, Span
 from holdfast.cache.statistics import Statistics
 from holdfast.journal import Event
@@ -71,7 +72,7 @@ class BlockingCache:
     peek: Peek
     statistics: Statistics
     def close(self) -> None: ...
-    def get(self, key: str, default: Any = ..., *, kind: Any = ...) -> Any: ...
+    def get(self, key: str, default: Any = ..., *, options: Options | None = ..., kind: Any = ...) -> Any: ...
     def get_or_load(
         self,
         key: str,
@@ -143,6 +144,8 @@ class BlockingCache:
     def report(self, span: Span = ...) -> CacheReport: ...
     def redis_state(self) -> Literal["none", "ok", "away"]: ...
     def counted_as(self, endpoint: str) -> AbstractContextManager[None]: ...
+    def __getitem__(self, declared: Key) -> Any: ...
+    def options_of(self, declared: Key) -> Options: ...
     def remove_matching(self, pattern: str) -> int: ...
     def renew(self) -> None: ...
 
@@ -169,6 +172,7 @@ class BlockingHoldfast:
     models: list[type[Model]]
     store: Any
     journal: Any
+    handlers: Any
     rollups: Any
     schedules: Any
     counters: Any

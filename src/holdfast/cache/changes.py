@@ -7,12 +7,16 @@ from typing import Any
 
 from holdfast.cache import tags
 from holdfast.cache.aspect import Warm
-from holdfast.journal import EVERYTHING, Change
+from holdfast.journal import EVERYTHING, Change, Event
 from holdfast.journal.templates import renderer
 from holdfast.model import Model
 
-EVENT = "cache_cleared"
-"""The topic of the events by which tags and keys are invalidated by hand."""
+
+class CacheCleared(Event, topic="cache_cleared"):
+    """Somebody ended values by hand; its tags in the journal say which: `=<key>` of keys, `*` of all."""
+
+
+EVENT = CacheCleared.topic
 
 ALL = "*"
 """The tag of an event that clears everything."""
