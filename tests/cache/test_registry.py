@@ -224,7 +224,7 @@ def test_a_key_that_cannot_be_is_refused(name: Any, template: str, given: dict[s
     assert registry.named(str(name)) is None
 
 
-def test_a_function_that_does_not_fit_its_key_is_refused() -> None:
+async def test_a_function_that_does_not_fit_its_key_is_refused(hold: Holdfast) -> None:
     with pytest.raises(ConfigurationError, match="names 'reader', which is no parameter"):
 
         @cached(PROFILE)
@@ -239,6 +239,13 @@ def test_a_function_that_does_not_fit_its_key_is_refused() -> None:
 
         @cached(SPARE)
         async def c(reader: Any) -> dict[str, tuple[int, ...]]: ...
+
+    # What comes back has the type of the key, though this function does not say it.
+    @cached(PROFILE, cache=hold.cache)
+    async def untyped(reader: str, year: int):  # type: ignore[no-untyped-def]
+        return Profile(reader, dt.date(year, 1, 1))
+
+    assert await untyped("ann", 1999) == Profile("ann", dt.date(1999, 1, 1))
 
     @cached(SPARE)
     async def d(reader: Any) -> dict[str, list[int | None]]: ...
