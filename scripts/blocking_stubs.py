@@ -29,6 +29,7 @@ RENAMED = {name: blocking for name, (_, blocking) in CLASSES.items()} | {
     "AsyncSession": "Any",
     "Awaitable": "Outcome",
     "Examiner": "Any",
+    "Keyed": "Any",
     "Migrations": "Any",
     "Worker": "Any",
 }
@@ -61,6 +62,7 @@ ATTRIBUTES = {
         "models": "list[type[Model]]",
         "store": "Any",
         "journal": "Any",
+        "handlers": "Any",
         "rollups": "Any",
         "schedules": "Any",
         "counters": "Any",
@@ -108,7 +110,7 @@ def stub() -> str:
         names = sorted(imports[module] & used)
         if names:
             lines.append(f"from {module} import {', '.join(names)}")
-    variables = 'M = TypeVar("M", bound=Model)\nT = TypeVar("T")\n'
+    variables = 'F = TypeVar("F")\nM = TypeVar("M", bound=Model)\nT = TypeVar("T")\n'
     return _formatted(HEADER + "\n".join(lines) + "\n\n" + variables + "\n" + text)
 
 

@@ -1,8 +1,9 @@
 """Holdfast: declare a model once, with its policy; every committed write lands in one ordered journal."""
 
-from holdfast.cache import LOAD, Cache, Load, Warm, cached, warms
+from holdfast.cache import LOAD, Cache, Key, Load, Warm, cached, warms
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
+from holdfast.journal import Change, Event, on
 from holdfast.model import (
     NAMING,
     Amount,
@@ -36,11 +37,14 @@ __all__ = [
     "Aspect",
     "Attributed",
     "Cache",
+    "Change",
     "Count",
     "Encrypted",
+    "Event",
     "Expose",
     "Holdfast",
     "HoldfastError",
+    "Key",
     "KeyedModel",
     "Load",
     "Model",
@@ -67,6 +71,7 @@ __all__ = [
     "cached",
     "exact_sum",
     "live_unique",
+    "on",
     "scheduled",
     "uuid7",
     "warms",

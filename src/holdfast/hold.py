@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -13,7 +13,8 @@ from holdfast.blocking import BlockingHoldfast
 from holdfast.cache import Cache
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.index import rejected
-from holdfast.journal import Journal, verify
+from holdfast.journal import Event, Handler, Handlers, Journal, verify
+from holdfast.journal.changes import Op
 from holdfast.migrate import Difference, Limits, MigrationFile, Migrations, Planned, hooks, migrate_up, pending
 from holdfast.model import Model, check_foreign_keys, models_of
 from holdfast.operate import (
@@ -35,6 +36,7 @@ from holdfast.settings import Settings
 from holdfast.store import Counters, Isolation, Store, Tenant, Unit
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 class Holdfast:
@@ -44,6 +46,7 @@ class Holdfast:
         settings: what it was opened with.
         store: the engines and units of work.
         journal: what changed, in order.
+        handlers: the functions that are called for events and changes, and how they fare.
         cache: what is kept near, and follows the journal.
         rollups: what is added up.
         counters: how often rows are used, written once a second.
@@ -65,7 +68,10 @@ class Holdfast:
         self.store = Store(settings)
         self.journal = Journal(self.store)
         self.rollups = Rollups(self.store, self.journal, self.models)
-        self.cache = Cache(self.store, self.journal, self.models, capacity=settings.cache_capacity)
+        self.handlers = Handlers(self.journal, self.models, {"Holdfast": self})
+        self.cache = Cache(
+            self.store, self.journal, self.models, capacity=settings.cache_capacity, ttls=settings.cache_ttls
+        )
         self._metadatas = metadatas
         self.counters = Counters(self.store)
         self.schedules = ScheduleTable(self.store)
@@ -89,7 +95,7 @@ class Holdfast:
             url: the database; else `HOLDFAST_DATABASE_URL`, else `./holdfast.db`.
             metadata: of the models to keep, one or several; `Model.metadata` unless given.
             migrate: make what the models have and the database lacks; by default only in development.
-            follow: also run the followers (rollups) in this process.
+            follow: also run the followers (rollups, handlers) in this process.
             settings: everything at once, in place of `url`, the environment and `overrides`, which are single ones.
 
         Raises:
@@ -260,12 +266,33 @@ class Holdfast:
             self.journal,
             self.pending,
             captured=sum(model.__policy__.capture for model in self.models),
-            is_followed=bool(self.rollups.rollups),
+            is_followed=bool(self.rollups.rollups or self.handlers.all()),
         )
 
     async def follow(self) -> None:
-        """Run Holdfast's own followers of the journal, those of the rollups, in this process until `close`."""
+        """Run Holdfast's own followers of the journal, rollups and handlers, in this process until `close`.
+
+        Called again, it runs the handlers that were declared since.
+        """
         await self.rollups.start()
+        await self.handlers.start()
+
+    def on(
+        self, subject: type[Event] | type[Model] | str, *, op: Op | Iterable[Op] | None = None, name: str | None = None
+    ) -> Callable[[F], F]:
+        """Have an async function called for each event or change, by this data layer; arguments as `on` takes them.
+
+        It runs where followers run: `Holdfast.open(follow=True)`, `await hold.follow()`.
+
+        Raises:
+            ConfigurationError: as `on` says; or the model is not kept here.
+        """
+
+        def register(function: F) -> F:
+            self.handlers.add(Handler.checked(function, subject, op=op, name=name))
+            return function
+
+        return register
 
     def schedule(
         self,

@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     migration_statement_timeout: float = 30.0  # how long one of its statements may take that holds locks; 0: for ever
     migration_give_up: float = 300.0  # how long locks that are not had are tried for again
     cache_capacity: int = 100_000  # what the cache keeps in memory, by weight; a value weighs 1 unless it says so
+    cache_ttls: str = ""  # of declared keys, in place of what they say: `shop.price=5s, shop.user=1m`
     poll_interval: float = 0.25  # how often the journal is looked at for changes by other programs
 
     def __post_init__(self) -> None:
@@ -128,6 +129,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "migration_statement_timeout": (("HOLDFAST_MIGRATION_STATEMENT_TIMEOUT",), float),
     "migration_give_up": (("HOLDFAST_MIGRATION_GIVE_UP",), float),
     "cache_capacity": (("HOLDFAST_CACHE_CAPACITY",), int),
+    "cache_ttls": (("HOLDFAST_CACHE_TTLS",), str),
     "poll_interval": (("HOLDFAST_POLL_INTERVAL",), float),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast import Holdfast
+from holdfast.cache import Key
 from tests.backends import settings_for
 from tests.cache.loans import Base, Loan
 
@@ -32,6 +33,22 @@ def test_values_are_loaded_kept_and_ended(hold: Any) -> None:
     hold.cache.set("j", 5)
     assert hold.cache.get("j") == 5
     assert hold.cache.lookup("j", load).value == 5
+
+
+def test_the_values_of_a_declared_key_are_found_by_its_parts(hold: Any) -> None:
+    key = Key("library.blocking", "library:blocking:{reader}", tags=("reader:{reader}",), about="for blocking callers")
+
+    def load(load: Any) -> str:
+        return f"loaded {load.key}"
+
+    loans = hold.cache[key]
+    assert loans.get_or_load(load, "ann") == loans.peek(reader="ann") == "loaded library:blocking:ann"
+    loans.set("by hand", reader="bob")
+    with hold.unit() as unit:
+        unit[Loan].add(Loan(reader="bob", title="Dune"))
+    assert (loans.get("ann"), loans.get("bob")) == ("loaded library:blocking:ann", None)
+    loans.delete("ann")
+    assert loans.get("ann") is None
 
 
 def test_a_hit_needs_no_event_loop(hold: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import LOAD, Holdfast, Load, cached
+from holdfast import LOAD, Holdfast, Load, Query, cached
 from holdfast.cache.templates import compiled, part
 from holdfast.errors import ConfigurationError, InvalidValue
+from holdfast.journal.templates import renderer, tag_part
 from tests.backends import settings_for
-from tests.cache.loans import Base
+from tests.cache.loans import Base, Loan, lend
 
 
 @pytest.fixture
@@ -88,6 +89,34 @@ async def test_arguments_may_be_long(hold: Holdfast) -> None:
     assert [await length("a" * 1_000), await length("a" * 1_000), await length("a" * 1_001)] == [1_000, 1_000, 1_001]
     assert len(calls) == 2
     assert len(length.key("é" * 500)) <= 250
+
+
+@pytest.mark.parametrize("reader", ["ann", "Ann: Çelik", "50%", "a{b}", "a\tb"])
+async def test_a_row_ends_what_a_template_named_whatever_is_in_it(hold: Holdfast, reader: str) -> None:
+    @cached(key="loans:{reader}", tags=("reader:{reader}",))
+    async def loans(reader: str) -> int:
+        async with hold.read() as unit:
+            return await unit[Loan].count(Query(Loan).where(reader=reader))
+
+    assert await loans(reader) == 0
+    await lend(hold, reader, "Dune")
+    assert await loans(reader) == 1
+    if reader.isprintable():
+        await hold.cache.set("by hand", 1, tags=(f"reader:{reader}",))
+        await lend(hold, reader, "Emma")
+        assert hold.cache.peek("by hand") is None
+        await loans(reader)
+        await hold.cache.invalidate(f"reader:{reader}")
+        assert hold.cache.peek(loans.key(reader)) is None
+
+
+def test_a_time_and_a_number_have_the_tag_that_a_row_has() -> None:
+    at = dt.datetime(2024, 2, 29, 20, 14, 59, 5, tzinfo=dt.timezone(dt.timedelta(hours=2)))
+    values = [(at, "2024-02-29T18:14:59.000005Z"), (dt.date(2024, 2, 29), "2024-02-29"), (2**200, str(2**200))]
+    values += [(UUID(int=5), str(UUID(int=5))), (b"\x01", "01"), (True, True)]
+    for value, fact in values:
+        given = inspect.Signature([inspect.Parameter("a", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
+        assert compiled("t:{a}", given, "tag", tag_part)(value) == renderer("t:{a}")({"a": fact})
 
 
 async def test_methods_are_told_apart_by_what_their_key_says(hold: Holdfast) -> None:

@@ -35,7 +35,7 @@ def test_models_of_ones_own_are_migrated_examined_and_served(shell: Shell, datab
 def test_modules_that_are_not_there_or_have_no_models_are_named(shell: Shell) -> None:
     for names, told in (
         ("nowhere.models", "HOLDFAST_MODELS names 'nowhere.models', which cannot be imported"),
-        ("json", "HOLDFAST_MODELS names 'json', which has no models, schedules or @warms"),
+        ("json", "HOLDFAST_MODELS names 'json', which has no models, schedules, handlers or @warms"),
         (" , ", "HOLDFAST_MODELS names no module"),
     ):
         done = shell.run("migrate", "up", HOLDFAST_MODELS=names)

@@ -1,6 +1,7 @@
 """`holdfast work`: a worker, and looking after schedules."""
 
 import signal
+import time
 
 from tests.cli.command import Shell, fetch, finish, reading
 
@@ -14,6 +15,22 @@ async def nightly(hold: Holdfast, run: Run) -> None:
 @scheduled(every=3600, name="broken")
 async def _broken(hold: Holdfast, run: Run) -> None:
     raise RuntimeError("token=hidden")
+"""
+HANDLERS = """
+from pathlib import Path
+from holdfast import Event, Holdfast, Run, on, scheduled
+
+class BellRang(Event, topic="bell_rang"):
+    times: int
+
+@scheduled("* * * * * *")
+async def ring(hold: Holdfast, run: Run) -> None:
+    async with run.unit() as unit:
+        await unit.emit(BellRang(times=3))
+
+@on(BellRang)
+async def hear(event: BellRang, hold: Holdfast) -> None:
+    Path("heard").write_text(f"{event.times} {hold.store.dialect}")
 """
 DUE = "UPDATE holdfast_schedules SET next_at = 0, not_before = 0 RETURNING 1"
 
@@ -67,3 +84,23 @@ def test_a_worker_runs_what_comes_due_until_it_is_told_to_end(shell: Shell) -> N
         assert service.get("/health")[0] == 200
         service.stop()
     assert len(shell.run("work", "history", "nightly", "--json", **env).lines) >= before
+
+
+def test_a_worker_runs_the_handlers_of_its_modules(shell: Shell) -> None:
+    (shell.folder / "jobs.py").write_text(HANDLERS)
+    env = {"HOLDFAST_MODELS": "jobs"}
+    assert shell.run("migrate", "up", **env).code == 0
+    heard = shell.folder / "heard"
+    with reading(shell.start("work", "--json", **env)) as process:
+        until = time.monotonic() + 60
+        while not (heard.exists() and heard.read_text()):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        [follower] = shell.run("journal", "status", "--json", **env).json["followers"]
+        assert (follower["name"], follower["state"], follower["parked"]) == ("on:hear", "following", 0)
+        assert follower["handled"] >= 1
+        ended = finish(process, signal.SIGTERM)
+    assert (ended.code, ended.err) == (0, "")
+    assert heard.read_text() == "3 sqlite"
+    (shell.folder / "only.py").write_text(HANDLERS.replace("@scheduled", "#"))
+    assert shell.run("work", "list", HOLDFAST_MODELS="only").code == 0  # handlers alone are enough of a module

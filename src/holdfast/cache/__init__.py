@@ -2,10 +2,12 @@
 
 from holdfast.cache.aspect import Warm
 from holdfast.cache.cache import Cache
+from holdfast.cache.changes import CacheCleared
 from holdfast.cache.decorator import CachedFunction, cached
 from holdfast.cache.found import MISSING, Found
 from holdfast.cache.loader import LOAD, Load, LoadFailed, LoadMany
 from holdfast.cache.options import COLD, HOT, WARM, Options
+from holdfast.cache.registry import Key, Listed, registry
 from holdfast.cache.warming import Warmed, warms
 
 __all__ = [
@@ -15,8 +17,11 @@ __all__ = [
     "MISSING",
     "WARM",
     "Cache",
+    "CacheCleared",
     "CachedFunction",
     "Found",
+    "Key",
+    "Listed",
     "Load",
     "LoadFailed",
     "LoadMany",
@@ -24,5 +29,6 @@ __all__ = [
     "Warm",
     "Warmed",
     "cached",
+    "registry",
     "warms",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from holdfast.cache import tags as tagging
 from holdfast.errors import ModelError
+from holdfast.journal.templates import template_fields
 from holdfast.model import Aspect, Model
 
 
@@ -33,7 +33,7 @@ class Warm(Aspect):
         """Raise `ModelError` for a tag that is no template of columns."""
         for template in self.tags:
             try:
-                tagging.template_fields(template)
+                template_fields(template)
             except (ValueError, AttributeError) as error:
                 raise ModelError(
                     f"{model.__name__}: {template!r} is no template of a tag ({error}); write columns in braces:"
@@ -42,4 +42,4 @@ class Warm(Aspect):
 
     def needs(self, model: type[Model]) -> tuple[str, ...]:
         """The columns in the templates: capture carries them."""
-        return tuple(dict.fromkeys(name for template in self.tags for name in tagging.template_fields(template)))
+        return tuple(dict.fromkeys(name for template in self.tags for name in template_fields(template)))

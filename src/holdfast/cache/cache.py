@@ -12,13 +12,14 @@ from typing import Any, Literal
 from holdfast.cache import tags as tagging
 from holdfast.cache.asked import Asked, Kept
 from holdfast.cache.batches import Batches
-from holdfast.cache.changes import ALL, EVENT, ChangedTags
+from holdfast.cache.changes import ALL, CacheCleared, ChangedTags
 from holdfast.cache.clock import boottime
 from holdfast.cache.durations import Duration, seconds
 from holdfast.cache.entry import SURE, Entry
 from holdfast.cache.finding import Finder
 from holdfast.cache.found import Found
 from holdfast.cache.freshness import Freshness
+from holdfast.cache.keyed import Keyed
 from holdfast.cache.keys import checked_key
 from holdfast.cache.loader import Load, LoadMany, ManyLoader
 from holdfast.cache.loads import Loads
@@ -28,16 +29,18 @@ from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
 from holdfast.cache.own_writes import verdict
 from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
+from holdfast.cache.registry import Key
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.report import CacheReport, Span, reported
 from holdfast.cache.running import running
 from holdfast.cache.statistics import Statistics
 from holdfast.cache.telemetry import telemetry
+from holdfast.cache.ttls import Ttls
 from holdfast.cache.turns import Turns
 from holdfast.cache.warming import Warmer
 from holdfast.cache.wire import codec_of
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.journal import Journal
 from holdfast.model import Model
 from holdfast.store import Store
@@ -53,6 +56,7 @@ class Cache:
     Args:
         capacity: the sum of the weights kept in memory; an entry weighs 1 unless its options say otherwise.
         options: for every call that says nothing else.
+        ttls: of declared keys, in place of what they say: `shop.price=5s, shop.user=1m`.
 
     Attributes:
         peek: `peek(key, default)` gives the fresh value that this node holds for `key`: a plain call, nothing is
@@ -72,8 +76,10 @@ class Cache:
         *,
         capacity: int = 100_000,
         options: Options | None = None,
+        ttls: str = "",
     ) -> None:
         self.options = options or Options()
+        self._ttls = Ttls(ttls)
         self._store = store
         self._journal = journal
         self._freshness = Freshness(Marks())
@@ -94,6 +100,7 @@ class Cache:
         """Be the cache of functions that name none. The journal is followed from the first use on."""
         running.add(self)
         telemetry.start()
+        self._ttls.tell_unknown()
 
     async def close(self) -> None:
         """Cancel the loads that are under way, and stop following."""
@@ -105,16 +112,17 @@ class Cache:
             await self._turns.close()
             await self._redis.close()
 
-    async def get(self, key: str, default: Any = None, *, kind: Any = Any) -> Any:
+    async def get(self, key: str, default: Any = None, *, options: Options | None = None, kind: Any = Any) -> Any:
         """The fresh value that is kept for `key`, here or in Redis, or `default`.
 
         Args:
+            options: in place of the cache's.
             kind: the type of the value, as it was given when it was kept.
         """
         value = self.peek(key, SEEK)
         if value.__class__ is not Unfit:
             return value
-        asked = self.ask(key, _nothing, self.options, (), kind, value)
+        asked = self.ask(key, _nothing, options or self.options, (), kind, value)
         kept = await self._found(asked)
         return default if kept is None or kept.fresh is None else kept.fresh.value
 
@@ -366,6 +374,17 @@ class Cache:
             finally:
                 self.statistics.endpoints.add(endpoint, counts)
 
+    def __getitem__(self, declared: Key) -> Keyed:
+        """The values of a declared key, by its parts: `await hold.cache[PRICE].get(symbol="SOL")`."""
+        if not isinstance(declared, Key):
+            raise InvalidValue(f"the cache has the values of declared keys, as in cache[PRICE], not of {declared!r}")
+        declared.is_used = True
+        return Keyed(self, declared)
+
+    def options_of(self, declared: Key) -> Options:
+        """How the values of a declared key are kept here: as it says, but for the TTLs that settings say."""
+        return self._ttls.options_of(declared)
+
     async def remove_matching(self, pattern: str) -> int:
         """Clean up: drop from Redis what has a key like `pattern` (`*`, `?`, `[…]`), and all of this node's memory.
 
@@ -393,7 +412,7 @@ class Cache:
         # where nothing else is committed no other tick comes, and nothing with these tags would be fresh again.
         tick = freshness.tick + 1
         async with self._store.unit() as unit:
-            await unit.emit(EVENT, tags=tags)
+            await unit.emit(CacheCleared(), tags=tags)
         if ALL in tags:
             freshness.everything_changed(tick)
         else:

@@ -7,11 +7,16 @@ from typing import Any
 
 from holdfast.cache import tags
 from holdfast.cache.aspect import Warm
-from holdfast.journal import EVERYTHING, Change
+from holdfast.journal import EVERYTHING, Change, Event
+from holdfast.journal.templates import renderer
 from holdfast.model import Model
 
-EVENT = "cache_cleared"
-"""The topic of the events by which tags and keys are invalidated by hand."""
+
+class CacheCleared(Event, topic="cache_cleared"):
+    """Somebody ended values by hand; its tags in the journal say which: `=<key>` of keys, `*` of all."""
+
+
+EVENT = CacheCleared.topic
 
 ALL = "*"
 """The tag of an event that clears everything."""
@@ -26,7 +31,7 @@ class ChangedTags:
         self._templates: dict[str, tuple[_Renderer, ...]] = {}
         for model in models:
             templates = [template for aspect in model.__policy__.all(Warm) for template in aspect.tags]
-            self._templates[model.__tablename__] = tuple(map(tags.renderer, dict.fromkeys(templates)))
+            self._templates[model.__tablename__] = tuple(map(renderer, dict.fromkeys(templates)))
 
     def of(self, change: Change) -> set[str] | None:
         """The tags that `change` touches, before it and after it; None when it may be anything."""

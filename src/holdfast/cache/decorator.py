@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast,
 
 from holdfast.cache.keys import LONGEST, shortened
 from holdfast.cache.loader import Load
-from holdfast.cache.options import TIERS, Options
+from holdfast.cache.options import Options
 from holdfast.cache.peeking import SEEK, Unfit
+from holdfast.cache.registry import Key, Use, checked_tags, options_of, registry, shown
 from holdfast.cache.running import running
 from holdfast.cache.templates import compiled, default_template
 from holdfast.cache.wire import codec_of
 from holdfast.errors import ConfigurationError, InvalidValue
+from holdfast.journal.templates import tag_part
 
 if TYPE_CHECKING:
     from holdfast.cache.cache import Cache
@@ -62,6 +64,8 @@ class CachedFunction(Protocol[P, R]):
 
 
 def cached(
+    declared: Key | None = None,
+    /,
     *,
     key: str | None = None,
     tags: Iterable[str] = (),
@@ -72,6 +76,7 @@ def cached(
     """Keep the values of an async function; a call with the same arguments gets the one that is kept.
 
     Args:
+        declared: a `Key`, which says all of the following but `cache`; the function has parameters of its parts' names.
         key: a template of the parameters, such as `user:{user_id}`; the function's name and all its arguments by
             default.
         tags: templates of what the values depend on: a change of a row or an event with such a tag ends them.
@@ -81,24 +86,29 @@ def cached(
     A parameter `load: Load = LOAD` is not part of the call: the function gets there what it may say of the value.
 
     Raises:
-        ConfigurationError: an option or a template makes no sense; told where the function is defined.
+        ConfigurationError: an option or a template makes no sense, or the keys are those of another function too; told
+            where the function is defined.
 
     Example::
 
         @cached(key="user:{user_id}", tags=("users:{user_id}",), ttl="5m")
         async def user(user_id: UUID) -> dict[str, str]: ...
     """
-    if isinstance(tier, str) and tier not in TIERS:
-        raise ConfigurationError(f"tier={tier!r} is none; there are {', '.join(TIERS)}")
-    options = (TIERS[tier] if isinstance(tier, str) else tier or Options()).but(**given)
-    if isinstance(tags, str):
-        raise ConfigurationError(f"tags must be several templates, not the text {tags!r}; write ({tags!r},)")
-    tags = tuple(tags)
+    if declared is not None:
+        if not isinstance(declared, Key):
+            raise ConfigurationError(f"@cached takes a declared Key, or key=…, not {declared!r}")
+        if key is not None or tags or tier is not None or given:
+            raise ConfigurationError(
+                f"{declared.name} says how its values are kept; @cached({declared.name}) takes cache=… alone"
+            )
+        key, tags, options = declared.template, declared.tags, declared.options
+    else:
+        tags, options = checked_tags(tags), options_of(tier, given)
 
     def decorate(function: Callable[P, Awaitable[T]]) -> CachedFunction[P, T]:
         if not inspect.iscoroutinefunction(function):
             raise ConfigurationError(f"@cached takes async functions, which {function!r} is not")
-        return _decorated(Declared(function, key, tags, options), cache)
+        return _decorated(Declared(function, key, tags, options, declared), cache)
 
     return decorate
 
@@ -113,9 +123,15 @@ class Declared:
     """
 
     def __init__(
-        self, function: Callable[..., Awaitable[Any]], key: str | None, tags: tuple[str, ...], options: Options
+        self,
+        function: Callable[..., Awaitable[Any]],
+        key: str | None,
+        tags: tuple[str, ...],
+        options: Options,
+        declared: Key | None,
     ) -> None:
         self.function = function
+        self._key = declared
         self.name = f"{function.__module__}.{function.__qualname__}"
         signature, self._asks = _signature(function)
         if key is None:
@@ -123,14 +139,34 @@ class Declared:
         self.template = shortened(key)
         self.options = options if options.counted_as else options.but(counted_as=self.template)
         self.key_of = compiled(key, signature, f"{self.name}: key")
-        self._tags_of = tuple(compiled(tag, signature, f"{self.name}: tag") for tag in tags)
+        self._tags_of = tuple(compiled(tag, signature, f"{self.name}: tag", tag_part) for tag in tags)
         self._kind = Any if options.skip_l2 else _kind(function, self.name)
+        if declared is not None:
+            if not declared.takes(self._kind):
+                mine = shown(self._kind)
+                raise ConfigurationError(
+                    f"{self.name} returns {mine}, and {declared.name} keeps {shown(declared.kind)}; write kind={mine}"
+                    " in the Key"
+                )
+            self._kind = declared.stored
+        self._use = Use(
+            name=self.name,
+            template=key,
+            options=options,
+            tags=tags,
+            kind=self._kind,
+            about=(inspect.getdoc(function) or "").partition("\n")[0],
+            key=declared,
+            is_local="<locals>" in function.__qualname__,
+        )
+        registry.use(self._use)
 
     async def lookup(self, cache: Cache, key: str, args: Any, kwargs: Any, seen: Unfit | None = None) -> Found[Any]:
         """The value of a call, from `cache` or loaded."""
         tags = tuple(tag(*args, **kwargs) for tag in self._tags_of)
+        options = self._options(cache)
         return await cache.answer(
-            cache.ask(key, lambda load: self.load(load, args, kwargs), self.options, tags, self._kind, seen)
+            cache.ask(key, lambda load: self.load(load, args, kwargs), options, tags, self._kind, seen)
         )
 
     async def refresh(self, cache: Cache, args: Any, kwargs: Any, lasting: float) -> bool:
@@ -139,10 +175,13 @@ class Declared:
             shortened(self.key_of(*args, **kwargs)),
             lambda load: self.load(load, args, kwargs),
             lasting=lasting,
-            options=self.options,
+            options=self._options(cache),
             tags=tuple(tag(*args, **kwargs) for tag in self._tags_of),
             kind=self._kind,
         )
+
+    def _options(self, cache: Cache) -> Options:
+        return self.options if self._key is None else cache.options_of(self._key)
 
     async def load(self, load: Load | None, args: Any, kwargs: Any) -> Any:
         """Call the function."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 from zlib import crc32
 
 from holdfast.errors import InvalidValue
@@ -40,30 +38,3 @@ def of_key(key: str) -> str:
 def of_row(table: str, key: str | None) -> tuple[str, ...]:
     """The tags that every captured row has: its table's, and its own."""
     return (table,) if key is None else (table, f"{table}:{key}")
-
-
-def template_fields(template: str) -> tuple[str, ...]:
-    """The names in braces in a template such as `user:{user_id}`.
-
-    Raises:
-        ValueError: it is no template.
-    """
-    parts = list(string.Formatter().parse(template))
-    if any(spec or conversion for _, name, spec, conversion in parts if name is not None):
-        raise ValueError("no formats or conversions")
-    names = [name for _, name, _, _ in parts if name is not None]
-    if not all(name.isidentifier() for name in names):
-        raise ValueError("a name in braces is none")
-    return tuple(names)
-
-
-def renderer(template: str) -> Callable[[Mapping[str, Any]], str | None]:
-    """A function from facts to the tag; None where a fact is missing or NULL: such a row has no such tag."""
-    names = template_fields(template)
-
-    def render(facts: Mapping[str, Any]) -> str | None:
-        if any(facts.get(name) is None for name in names):
-            return None
-        return template.format_map(facts)
-
-    return render

@@ -52,10 +52,12 @@ def part(value: Any) -> str:
     )
 
 
-def compiled(template: str, signature: inspect.Signature, what: str) -> Callable[..., str]:
+def compiled(
+    template: str, signature: inspect.Signature, what: str, part: Callable[[Any], str] = part
+) -> Callable[..., str]:
     """A function that takes what a function of `signature` takes, and gives the text of `template`.
 
-    It is compiled, since it runs for every read.
+    It is compiled, since it runs for every read. `part` makes the text of a value.
 
     Raises:
         ConfigurationError: the template names what is no parameter; `what` says whose template it is.
@@ -80,7 +82,7 @@ def compiled(template: str, signature: inspect.Signature, what: str) -> Callable
                 f"{what}={template!r} names {steps[0]!r}, which is no parameter; there are {', '.join(sorted(names))}"
             )
         pieces.append(f"part_({field})")
-    return _function(" + ".join(pieces) or "''", signature)
+    return _function(" + ".join(pieces) or "''", signature, part)
 
 
 def default_template(name: str, parameters: Iterable[str]) -> str:
@@ -88,7 +90,7 @@ def default_template(name: str, parameters: Iterable[str]) -> str:
     return ":".join([name, *(f"{{{parameter}}}" for parameter in parameters)])
 
 
-def _function(expression: str, signature: inspect.Signature) -> Callable[..., str]:
+def _function(expression: str, signature: inspect.Signature, part: Callable[[Any], str]) -> Callable[..., str]:
     """`expression` as a function with the parameters of `signature`, defaults included."""
     defaults: dict[str, Any] = {"part_": part}
     parameters = []

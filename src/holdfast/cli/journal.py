@@ -49,14 +49,15 @@ def status(database: Database = None, as_json: Json = False) -> None:
 
     say(f"position {found.position}")
     if not found.followers:
-        say("No followers yet; `holdfast up` runs those of the rollups.")
+        say("No followers yet; `holdfast up` runs those of rollups and handlers.")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("follower", "state", "position", "behind", "parked", "run by"):
+    for name in ("follower", "state", "position", "behind", "handled", "failures", "parked", "run by"):
         table.add_column(name, overflow="fold")
     for f in found.followers:
         behind = f"{f.lag_changes:,} changes, {f.lag_seconds:.1f} s"
-        table.add_row(Text(f.name), f.state, f.position, behind, f"{f.parked:,}", Text(f.holder or "nobody"))
+        counts = (f"{count:,}" for count in (f.handled, f.failures, f.parked))
+        table.add_row(Text(f.name), f.state, f.position, behind, *counts, Text(f.holder or "nobody"))
     console().print(table)
     for problem in [problem for f in found.followers for problem in f.problems()]:
         say(visible(problem), "red")

@@ -28,7 +28,8 @@ def metadata_of(settings: Settings) -> tuple[MetaData, ...]:
         metadatas = _metadatas(name)
         if not metadatas and not _has_work(name):
             raise ConfigurationError(
-                f"HOLDFAST_MODELS names {name!r}, which has no models, schedules or @warms; name the module they are in"
+                f"HOLDFAST_MODELS names {name!r}, which has no models, schedules, handlers or @warms; name the module"
+                " they are in"
             )
         found |= {id(metadata): metadata for metadata in metadatas}
     if not found:
@@ -42,9 +43,11 @@ def metadata_of(settings: Settings) -> tuple[MetaData, ...]:
 
 def _has_work(name: str) -> bool:
     from holdfast.cache.warming import warm_sets
-    from holdfast.operate import registered
+    from holdfast.journal.handlers import registered as handlers
+    from holdfast.operate import registered as schedules
 
-    works: list[Any] = [schedule.work for schedule in registered]
+    works: list[Any] = [schedule.work for schedule in schedules]
+    works += [handler.function for handler in handlers]
     works += [one.calls for one in warm_sets()]
     return any(work.__module__ == name for work in works)
 

@@ -39,7 +39,8 @@ def work(
 ) -> None:
     """Run what is due, until Ctrl-C; or look after the schedules.
 
-    Schedules are those of the modules in HOLDFAST_MODELS. Any number of workers may run: one of them takes each turn.
+    Schedules and handlers are those of the modules in HOLDFAST_MODELS. Any number of workers may run: one of them takes
+    each turn, and one runs each handler. With --once only schedules are run.
     With --once the exit is 1 where all runs failed, and 3 where some did.
 
     Examples:
@@ -71,6 +72,8 @@ async def _work(database: str | None, once: bool, concurrency: int, note: Callab
     with contextlib.suppress(asyncio.CancelledError):
         async with opened(database) as hold:
             await hold.schedules.states()  # a database that is not migrated is an error, not one to wait for
+            if not once:
+                await hold.follow()
             worker = hold.worker(concurrency=concurrency, ended=note)
             await (worker.once() if once else worker.run())
 

@@ -4,7 +4,10 @@ from holdfast.journal.capture import CapturedTable, captured_table, install, ver
 from holdfast.journal.changes import EVERYTHING, Batch, Change, Position
 from holdfast.journal.context import retiring
 from holdfast.journal.dead_letters import DeadLetter
+from holdfast.journal.events import Event
 from holdfast.journal.feed import Feed, Page
+from holdfast.journal.handlers import Handler, on
+from holdfast.journal.handling import Handlers, HandlerStatus
 from holdfast.journal.journal import Journal
 from holdfast.journal.leases import LostLease
 from holdfast.journal.status import FollowerStatus, JournalStatus
@@ -15,8 +18,12 @@ __all__ = [
     "CapturedTable",
     "Change",
     "DeadLetter",
+    "Event",
     "Feed",
     "FollowerStatus",
+    "Handler",
+    "HandlerStatus",
+    "Handlers",
     "Journal",
     "JournalStatus",
     "LostLease",
@@ -24,6 +31,7 @@ __all__ = [
     "Position",
     "captured_table",
     "install",
+    "on",
     "retiring",
     "verify",
 ]

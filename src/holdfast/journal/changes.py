@@ -24,7 +24,8 @@ class Change(msgspec.Struct, frozen=True):
         table: the table, or the topic of an event; `EVERYTHING` when all derived state is to be rebuilt.
         op: insert, update, delete; reset (all rows of the table may have changed: TRUNCATE, rebuild);
             retired (deleted by retention, not by a user); event.
-        key: the row's primary key: its text, or a JSON array of a composite one. None for resets and events.
+        key: the row's primary key: its text, or a JSON array of a composite one. Of an event what it is declared with,
+            mostly None; None for resets.
         tenant: whose row it is, as text; None where the model has no tenant.
         actor, request: what the unit of work said; None for raw SQL that said nothing.
         old, new: the facts before and after (see the model's aspects), by column. Whole numbers stay numbers;

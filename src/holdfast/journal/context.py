@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from holdfast.errors import InvalidValue
-from holdfast.journal.changes import EVERYTHING
 from holdfast.journal.clock import JULIAN_NOW
+from holdfast.journal.events import Event, plain
 from holdfast.store import Unit
 
 SET_POSTGRES = """
@@ -49,23 +49,29 @@ async def retiring(unit: Unit) -> AsyncIterator[None]:
         await _set_retiring(unit, False)
 
 
-async def emit(unit: Unit, topic: str, *, tags: Iterable[str], data: Any) -> None:
+async def emit(unit: Unit, topic: str | object, *, tags: Iterable[str], data: Any) -> None:
     """Carry out `unit.emit`."""
-    if not topic or topic == EVERYTHING:
-        raise InvalidValue(f"an event's topic must be a word of yours, not {topic!r}")
     if isinstance(tags, str):
         raise InvalidValue(f"tags must be a list of texts, not the text {tags!r}")
-    event = [topic, unit.tenant, {"tags": list(tags), "data": data}]
+    if isinstance(topic, Event):
+        if data is not None:
+            raise InvalidValue(f"{type(topic).__name__} has its data in its fields; leave data=… out")
+        event = topic.described()
+    elif isinstance(topic, str):
+        event = plain(topic, (), data)
+    else:
+        raise InvalidValue(f"unit.emit(…) takes a topic or a declared event, not {topic!r}")
+    told: dict[str, Any] = {"tags": list(dict.fromkeys([*event.tags, *tags])), "data": event.data}
+    if event.key is not None:
+        told["key"] = event.key
     try:
-        if unit.store.dialect == "sqlite":
-            await unit.execute(
-                EMIT_SQLITE,
-                {"actor": unit.actor, "request": unit.request_id, "body": msgspec.json.encode(event).decode()},
-            )
-        else:
-            await unit.execute("SELECT holdfast_emit(:body)", {"body": msgspec.json.encode([event]).decode()})
+        body = msgspec.json.encode([event.topic, unit.tenant, told]).decode()
     except TypeError as error:
-        raise InvalidValue(f"the data of the event {topic!r} cannot be written as JSON: {error}") from None
+        raise InvalidValue(f"the tags of the event {event.topic!r} are not texts: {error}") from None
+    if unit.store.dialect == "sqlite":
+        await unit.execute(EMIT_SQLITE, {"actor": unit.actor, "request": unit.request_id, "body": body})
+    else:
+        await unit.execute("SELECT holdfast_emit(:body)", {"body": f"[{body}]"})
 
 
 async def _set_retiring(unit: Unit, on: bool) -> None:

@@ -30,6 +30,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
         name: unique in the database when durable.
         handler: called with a `Batch`; with the batch and a unit when transactional.
         tables: the tables and topics it wants; None for all. A reset of everything always comes.
+        wants: which changes of these, but for resets; None for all.
         durable: its position is kept in the database and one instance runs it; else it lives in this process.
         transactional: effects and position commit together.
         start: "rebuild" begins with a reset of everything, "now" with what comes next.
@@ -38,6 +39,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     handler: Any
     tables: tuple[str, ...] | None = None
+    wants: Callable[[Change], bool] | None = None
     durable: bool = True
     transactional: bool = False
     start: Literal["rebuild", "now"] = "rebuild"
@@ -74,7 +76,6 @@ class Delivery:
         self._store, self._of, self._leases, self._lease, self._moved = store, subscription, leases, lease, moved
         self._letters = DeadLetters(store, subscription.name)
         self._parked: set[Key] = set()
-        self._said = "following"
 
     async def learn_parked(self) -> None:
         """Know which keys wait for their dead letters."""
@@ -98,7 +99,6 @@ class Delivery:
         for attempt in range(ATTEMPTS):
             try:
                 await self._give(changes, position)
-                await self.say("following", None)
                 return
             except HandlerFailed as failed:
                 await self._weigh(failed)
@@ -131,16 +131,11 @@ class Delivery:
         await self.learn_parked()
         await self._leases.retried(self._lease)
 
-    async def say(self, state: str, reason: str | None) -> None:
-        """Show in the status how it fares, when that is news."""
-        if self._lease is not None and state != self._said:
-            await self._leases.say(self._lease, state, reason)
-            self._said = state
-
     async def _weigh(self, failed: HandlerFailed) -> None:
         if failed.is_the_databases:
             raise failed.cause from failed
-        await self.say("failing", str(failed))
+        if self._lease is not None:
+            await self._leases.failed(self._lease, str(failed))
 
     async def _give(self, changes: list[Change], position: Position) -> None:
         waiting: list[Change] = []
@@ -154,6 +149,7 @@ class Delivery:
         self, ready: list[Change], waiting: list[Change], position: Position, *, clear: bool = False
     ) -> None:
         """Hand `ready` to the handler, put `waiting` aside, keep `position`."""
+        handled = 0 if clear else len(ready)
 
         async def settle(unit: Unit) -> None:
             if waiting:
@@ -161,7 +157,7 @@ class Delivery:
             if clear:
                 await self._letters.clear(unit)
             assert self._lease is not None
-            await self._leases.checkpoint(self._lease, position, unit)
+            await self._leases.checkpoint(self._lease, position, unit, handled=handled)
 
         async def together(unit: Unit) -> None:
             if ready:
@@ -176,7 +172,7 @@ class Delivery:
             if self._lease is not None and (waiting or clear):
                 await self._store.run(settle)
             elif self._lease is not None:
-                await self._leases.checkpoint(self._lease, position)
+                await self._leases.checkpoint(self._lease, position, handled=handled)
         self._moved(position)
 
     async def _park(self, change: Change, failed: HandlerFailed, position: Position) -> None:
@@ -214,7 +210,7 @@ class Delivery:
             if self._of.transactional:
                 await self._call(Batch([change], position), unit)
             await self._letters.remove(change.seq, unit)
-            await self._leases.checkpoint(lease, position, unit)  # nobody else runs this follower
+            await self._leases.checkpoint(lease, position, unit, handled=1)  # nobody else runs this follower
 
         if not self._of.transactional:
             await self._call(Batch([change], position))

@@ -159,9 +159,12 @@ class Follower:
         def position_of(change: Change) -> Position:
             return self._feed.position_of(change, epoch)
 
-        for start in range(0, len(page.changes), BATCH):
-            changes = page.changes[start : start + BATCH]
-            is_last = start + BATCH >= len(page.changes)
+        wants, wanted = self.subscription.wants, page.changes
+        if wants is not None:
+            wanted = [change for change in wanted if change.op == "reset" or wants(change)]
+        for start in range(0, len(wanted), BATCH):
+            changes = wanted[start : start + BATCH]
+            is_last = start + BATCH >= len(wanted)
             position = page.position if is_last else position_of(changes[-1])
             await self._delivery.deliver(changes, position, position_of)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -167,6 +167,7 @@ class Journal:
         handler: Any,
         *,
         tables: Sequence[str] | None = None,
+        wants: Callable[[Change], bool] | None = None,
         durable: bool = True,
         transactional: bool = False,
         max_lag: int | None = None,
@@ -181,6 +182,7 @@ class Journal:
                 retried with backoff; then the changes that fail are parked with their keys, and the others go on.
             tables: the tables and topics it wants, all unless given. A change with `table` "*" and op "reset" (also
                 the first that a new follower gets) means: rebuild from the tables.
+            wants: which changes of these, but for resets, which always come; all unless given.
             durable: keep its position in the database. Otherwise it begins anew with each start.
             transactional: the handler's writes through its unit and the position commit together: exactly once.
             max_lag, max_lag_seconds: changes or seconds after which a dead durable follower loses its place, so that
@@ -203,6 +205,7 @@ class Journal:
             name=name,
             handler=handler,
             tables=None if tables is None else tuple(tables),
+            wants=wants,
             durable=durable,
             transactional=transactional,
             start=start,

@@ -42,10 +42,15 @@ RENEW = """
 RELEASE = "UPDATE holdfast_followers SET until = 0, holder = NULL WHERE name = :name AND token = :token"
 CHECKPOINT = """
     UPDATE holdfast_followers
-    SET epoch = :epoch, tick = :tick, seq = :seq, state = 'following', reason = NULL, moved = {now}
+    SET epoch = :epoch, tick = :tick, seq = :seq, state = 'following', reason = NULL, moved = {now},
+        handled = handled + :handled
     WHERE name = :name AND token = :token
 """
-SAY = "UPDATE holdfast_followers SET state = :state, reason = :reason WHERE name = :name AND token = :token"
+FAILED = """
+    UPDATE holdfast_followers
+    SET state = 'failing', reason = :reason, failures = failures + 1, last_error = :reason, last_failed = {now}
+    WHERE name = :name AND token = :token
+"""
 RETRIED = "UPDATE holdfast_followers SET retry = false WHERE name = :name AND token = :token"
 
 
@@ -106,8 +111,8 @@ class Leases:
         """Let another instance take it at once."""
         await self._run(RELEASE, {"name": lease.name, "token": lease.token})
 
-    async def checkpoint(self, lease: Lease, position: Position, unit: Unit | None = None) -> None:
-        """Keep how far the follower got, in `unit` when its effects are there.
+    async def checkpoint(self, lease: Lease, position: Position, unit: Unit | None = None, *, handled: int = 0) -> None:
+        """Keep how far the follower got and how much more it handled, in `unit` when its effects are there.
 
         Raises:
             LostLease: another instance took the lease; in a unit this undoes the effects.
@@ -118,6 +123,7 @@ class Leases:
             "epoch": position.epoch,
             "tick": position.tick,
             "seq": position.seq,
+            "handled": handled,
         }
         statement = text(CHECKPOINT.format(now=self._now))
         if unit is not None:
@@ -128,9 +134,9 @@ class Leases:
         if moved.rowcount == 0:  # type: ignore[attr-defined]
             raise _lost(lease)
 
-    async def say(self, lease: Lease, state: str, reason: str | None) -> None:
-        """Show in the status how the follower fares."""
-        await self._run(SAY, {"name": lease.name, "token": lease.token, "state": state, "reason": reason})
+    async def failed(self, lease: Lease, reason: str) -> None:
+        """Show in the status that the handler failed, and count it."""
+        await self._run(FAILED, {"name": lease.name, "token": lease.token, "reason": reason})
 
     async def retried(self, lease: Lease) -> None:
         """The dead letters were tried again."""

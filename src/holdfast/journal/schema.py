@@ -10,7 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from holdfast.errors import JournalError
 from holdfast.journal.clock import UNIX_NOW
 
-VERSION = 1
+VERSION = 2
+
+_COUNTED = (  # version 2: what followers did
+    ("handled", {"postgresql": "bigint NOT NULL DEFAULT 0", "sqlite": "INTEGER NOT NULL DEFAULT 0"}),
+    ("failures", {"postgresql": "bigint NOT NULL DEFAULT 0", "sqlite": "INTEGER NOT NULL DEFAULT 0"}),
+    ("last_error", {"postgresql": "text", "sqlite": "TEXT"}),
+    ("last_failed", {"postgresql": "double precision", "sqlite": "REAL"}),
+)
 
 
 def statements(dialect: str, schema: str = "") -> list[str]:
@@ -25,7 +32,11 @@ async def install(connection: AsyncConnection) -> None:
     Raises:
         JournalError: the journal was made by a newer version than this one.
     """
-    if await _version(connection) == VERSION:
+    version = await _version(connection)
+    if version == VERSION:
+        return
+    if version is not None:
+        await _upgrade(connection)
         return
     dialect = connection.dialect.name
     schema = "" if dialect == "sqlite" else await quoted_schema(connection)
@@ -50,6 +61,8 @@ async def verify(connection: AsyncConnection) -> str | None:
     version = await _version(connection)
     if version is None:
         return "the database has no journal"
+    if version < VERSION:
+        return f"the journal has version {version}, and this program needs {VERSION}"
     return None
 
 
@@ -65,6 +78,14 @@ async def quoted_schema(connection: AsyncConnection) -> str:
             "search_path names no schema that exists; create the schema, or set search_path for this role"
         )
     return connection.dialect.identifier_preparer.quote_identifier(schema)
+
+
+async def _upgrade(connection: AsyncConnection) -> None:
+    """Bring the tables of version 1 to this one; what they hold stays."""
+    for name, kinds in _COUNTED:
+        kind = kinds[connection.dialect.name]
+        await connection.exec_driver_sql(f"ALTER TABLE holdfast_followers ADD COLUMN {name} {kind}")
+    await connection.exec_driver_sql(f"UPDATE holdfast_epoch SET schema_version = {VERSION}")  # noqa: S608  a constant
 
 
 async def _version(connection: AsyncConnection) -> int | None:

@@ -92,7 +92,7 @@ def _read_events(
     bodies: Iterable[Body], seq: int, tick: int, op: str, actor: str | None, request: str | None, at: dt.datetime | None
 ) -> list[Change]:
     return [
-        Change(seq + i, tick, topic, "event", None, tenant, actor, request, None, new, at)
+        Change(seq + i, tick, topic, "event", new.pop("key", None), tenant, actor, request, None, new, at)
         for i, (topic, tenant, new) in enumerate(bodies)
     ]
 

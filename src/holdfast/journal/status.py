@@ -62,6 +62,9 @@ class FollowerStatus(msgspec.Struct, frozen=True):
         parked: its dead letters.
         holder: which process runs it; None when none does.
         reason: the last failure, while it lasts.
+        handled: how many changes its handler took, resets not counted.
+        failures, last_error, last_failed: how often its handler failed, attempts counted one by one; with what, and
+            when, the last time (seconds since 1970).
     """
 
     name: str
@@ -72,6 +75,10 @@ class FollowerStatus(msgspec.Struct, frozen=True):
     parked: int
     holder: str | None
     reason: str | None
+    handled: int = 0
+    failures: int = 0
+    last_error: str | None = None
+    last_failed: float | None = None
 
     def problems(self) -> list[str]:
         """What is wrong with it, a sentence each with what to do."""
@@ -108,7 +115,22 @@ async def status(store: Store) -> JournalStatus:
             state = "new" if row.epoch == 0 and row.state == "following" else row.state
             place = str(Position(row.epoch, row.tick, row.seq))
             holder = row.holder if row.is_held else None
-            followers.append(FollowerStatus(row.name, state, place, changes, seconds, row.parked, holder, row.reason))
+            followers.append(
+                FollowerStatus(
+                    row.name,
+                    state,
+                    place,
+                    changes,
+                    seconds,
+                    row.parked,
+                    holder,
+                    row.reason,
+                    row.handled,
+                    row.failures,
+                    row.last_error,
+                    row.last_failed,
+                )
+            )
         return JournalStatus(str(last), followers)
 
 

@@ -15,7 +15,7 @@ Hook = Callable[["Unit"], Awaitable[None]]
 class Emit(Protocol):
     """Writes an event of a unit into the journal."""
 
-    async def __call__(self, unit: Unit, topic: str, *, tags: Iterable[str], data: Any) -> None: ...
+    async def __call__(self, unit: Unit, topic: str | object, *, tags: Iterable[str], data: Any) -> None: ...
 
 
 @dataclass(slots=True)

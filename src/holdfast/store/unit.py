@@ -94,16 +94,17 @@ class Unit:
         with self._translated:
             self.session.add_all(rows)
 
-    async def emit(self, topic: str, *, tags: Iterable[str] = (), data: Any = None) -> None:
+    async def emit(self, topic: str | object, *, tags: Iterable[str] = (), data: Any = None) -> None:
         """Write an event that is no row (an upstream changed, a cache was cleared) into the journal with this unit.
 
         Args:
-            topic: what happened; a follower gets it as `change.table`.
-            tags: what it concerns, as text.
-            data: anything that JSON can hold.
+            topic: what happened, a declared `Event` or a word; a follower gets the word as `change.table`.
+            tags: what it concerns, as text, beside the tags that the event derives from its fields.
+            data: anything that JSON can hold, up to 64 KiB and 32 levels; none beside a declared event.
 
         Raises:
-            InvalidValue: the topic is empty or reserved, or `data` cannot be written as JSON.
+            InvalidValue: the topic is empty or reserved, the data cannot be written as JSON or are too large, or a
+                field of the event has not the type it is declared with.
             StoreError: the unit only reads, or nothing keeps a journal of this store.
         """
         self.must_write("emit")

@@ -82,7 +82,11 @@ CREATE TABLE IF NOT EXISTS @schema@.holdfast_followers (
     holder text,
     token bigint NOT NULL DEFAULT 0,
     until double precision NOT NULL DEFAULT 0,
-    moved double precision NOT NULL DEFAULT 0
+    moved double precision NOT NULL DEFAULT 0,
+    handled bigint NOT NULL DEFAULT 0,
+    failures bigint NOT NULL DEFAULT 0,
+    last_error text,
+    last_failed double precision
 )
 --
 CREATE TABLE IF NOT EXISTS @schema@.holdfast_dead_letters (

@@ -59,7 +59,11 @@ CREATE TABLE IF NOT EXISTS holdfast_followers (
     holder TEXT,
     token INTEGER NOT NULL DEFAULT 0,
     until REAL NOT NULL DEFAULT 0,
-    moved REAL NOT NULL DEFAULT 0
+    moved REAL NOT NULL DEFAULT 0,
+    handled INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    last_failed REAL
 )
 --
 CREATE TABLE IF NOT EXISTS holdfast_dead_letters (
