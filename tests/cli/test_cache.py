@@ -5,7 +5,9 @@ from __future__ import annotations
 from tests.cli.command import Shell, fetch
 
 SHOP = """
-from holdfast import cached, warms
+from holdfast import Key, cached, warms
+
+USER = Key("shop.user", "user:{user_id}", ttl="5m", tags=("users:{user_id}",), about="who somebody is")
 
 @cached(key="price:{symbol}", ttl="60s")
 async def price(symbol: str) -> float:
@@ -82,5 +84,20 @@ def test_what_a_service_has_counted_is_asked_of_it(shell: Shell) -> None:
         assert told.code == 0
         assert "0 reads in the last hour; 2 loads" in told.out
         assert "price:{symbol}" in told.out
+        known = {line["name"]: line for line in shell.run("cache", "keys", "--url", service.url, "--json", **env).lines}
+        assert (known["shop.price"]["read"], known["shop.user"]["read"]) == (False, False)
+        assert known["shop.user"]["ttl"] == 300
         wrong = shell.run("cache", "stats", "--url", service.url, "--span", "week")
         assert (wrong.code, "span='week'" in wrong.err) == (1, True)
+
+
+def test_what_is_cached_is_listed(shell: Shell) -> None:
+    (shell.folder / "shop.py").write_text(SHOP)
+    listed = shell.run("cache", "keys", HOLDFAST_MODELS="shop")
+    assert listed.code == 0
+    assert "price:{symbol}" in listed.out
+    assert "users:{user_id}" in listed.out
+    assert "shop.user is declared, and no function keeps its values there" in listed.out
+    lines = {line["name"]: line for line in shell.run("cache", "keys", "--json", HOLDFAST_MODELS="shop").lines}
+    assert lines["shop.user"]["is_used"] is False
+    assert lines["shop.price"]["read"] is None

@@ -39,6 +39,7 @@ COMMANDS = [
     "journal forget",
     "cache",
     "cache stats",
+    "cache keys",
     "cache clear",
     "cache warm",
     "cache bench",

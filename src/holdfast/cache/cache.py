@@ -20,7 +20,7 @@ from holdfast.cache.finding import Finder
 from holdfast.cache.found import Found
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.keyed import Keyed
-from holdfast.cache.keys import checked_key
+from holdfast.cache.keys import checked_key, shortened
 from holdfast.cache.loader import Load, LoadMany, ManyLoader
 from holdfast.cache.loads import Loads
 from holdfast.cache.marks import Marks
@@ -29,7 +29,7 @@ from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
 from holdfast.cache.own_writes import verdict
 from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
-from holdfast.cache.registry import Key
+from holdfast.cache.registry import Key, registry
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.report import CacheReport, Span, reported
@@ -356,7 +356,8 @@ class Cache:
 
     def report(self, span: Span = "hour") -> CacheReport:
         """How this node's cache is used: figures by template, tier, tag, endpoint and time, and what to look at."""
-        return reported(self.statistics, self.size(), self.redis_state(), span)
+        declared = ((one.name, shortened(one.template)) for one in registry.all())
+        return reported(self.statistics, self.size(), self.redis_state(), span, declared)
 
     def redis_state(self) -> Literal["none", "ok", "away"]:
         """Whether there is a Redis, and whether it answers."""

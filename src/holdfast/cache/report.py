@@ -72,6 +72,7 @@ class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
         templates, tiers, tags, endpoints: the same by one of these, most reads first.
         moments: by minute or hour, oldest first; none since the start.
         advice: what to look at.
+        unused: names of declared keys of which nothing was read since the start.
     """
 
     since: float
@@ -85,12 +86,22 @@ class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: list[Figures]
     moments: list[Moment]
     advice: list[Advice]
+    unused: list[str]
 
 
 def reported(
-    statistics: Statistics, size: Size, redis: Literal["none", "ok", "away"], span: Span = "hour"
+    statistics: Statistics,
+    size: Size,
+    redis: Literal["none", "ok", "away"],
+    span: Span = "hour",
+    declared: Iterable[tuple[str, str]] = (),
 ) -> CacheReport:
-    """The report of a node."""
+    """The report of a node.
+
+    Args:
+        declared: keys by name and template.
+    """
+    read = {kind.template for kind in statistics.kinds() if kind.counts.reads}
     templates, slices = _summed(statistics.templates, span)
     endpoints, _ = _summed(statistics.endpoints, span)
     changes, _ = _summed(statistics.tags, span)
@@ -122,6 +133,7 @@ def reported(
         endpoints=_ordered(figures(name, counts) for name, counts in endpoints.items()),
         moments=[Moment(one.at, figures("total", _total(one.counts))) for one in slices],
         advice=advise(kinds, size, redis_is_away=redis == "away"),
+        unused=sorted(name for name, template in declared if template not in read),
     )
 
 

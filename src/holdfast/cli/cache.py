@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from holdfast.cli.opening import opened
@@ -181,7 +182,51 @@ def bench(
         raise typer.Exit(FAILED)
 
 
-for _command in (stats, clear, warm, bench):
+def keys(
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="A service whose reads tell which of them are not used.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What is cached: declared keys and functions, in the modules of HOLDFAST_MODELS, with how long and what ends them.
+
+    Examples:
+
+    holdfast cache keys
+
+    holdfast cache keys --url http://127.0.0.1:8000 --json
+    """
+    from holdfast.cache.registry import registry
+    from holdfast.cli.models import metadata_of
+    from holdfast.settings import Settings
+
+    metadata_of(Settings.from_environment())
+    unused = None if url is None else set(_asked(url, "start").unused)
+    listed = registry.all()
+    if as_json:
+        for one in listed:
+            print_json({**msgspec.structs.asdict(one), "read": None if unused is None else one.name not in unused})
+        return
+    if not listed:
+        say("Nothing is cached: declare a Key, or put @cached on a function, in a module of HOLDFAST_MODELS.")
+        return
+    from rich.text import Text
+
+    table = _table("name", "key", "kept for", "tags", "what it is")
+    for column in table.columns[1:]:
+        column.justify, column.overflow = "left", "fold"
+    for one in listed:
+        row = (one.name, one.template, f"{one.ttl:g} s, {one.tier}", " ".join(one.tags), one.about)
+        table.add_row(*(Text(visible(text)) for text in row))
+    console().print(table)
+    for one in listed:
+        if not one.is_used:
+            say(visible(f"{one.name} is declared, and no function keeps its values there"), "yellow")
+        elif unused is not None and one.name in unused:
+            say(visible(f"{one.name} was not read there since the start"), "yellow")
+
+
+for _command in (stats, keys, clear, warm, bench):
     app.command(_command.__name__, help=help_of(_command))(_command)
 
 
@@ -190,8 +235,6 @@ def _asked(url: str, span: str) -> CacheReport:
     import urllib.error
     import urllib.request
     from urllib.parse import urlencode, urlsplit
-
-    import msgspec
 
     from holdfast.cache.report import CacheReport
     from holdfast.errors import InvalidValue, Unavailable
@@ -212,8 +255,6 @@ def _asked(url: str, span: str) -> CacheReport:
 
 
 def _detail(body: bytes) -> str:
-    import msgspec
-
     with contextlib.suppress(msgspec.MsgspecError):
         return str(msgspec.json.decode(body, type=dict[str, Any]).get("detail", ""))
     return "not an answer of Holdfast's"
