@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STUB = ROOT / "src/holdfast/blocking/faces.pyi"
 CLASSES = {
     "Repository": ("src/holdfast/store/repository.py", "BlockingRepository"),
+    "Rows": ("src/holdfast/cache/rows.py", "BlockingRows"),
     "Cache": ("src/holdfast/cache/cache.py", "BlockingCache"),
     "Unit": ("src/holdfast/store/unit.py", "BlockingUnit"),
     "Holdfast": ("src/holdfast/hold.py", "BlockingHoldfast"),
@@ -44,10 +45,12 @@ LEFT_OUT = {
     "ask",
     "begins",
     "has_written",
+    "wrote",
 }
 # What a face gives beside its methods: attributes, as the docstrings of the classes say.
 ATTRIBUTES = {
     "BlockingRepository": {"model": "type[M]"},
+    "BlockingRows": {"model": "type[M]", "options": "Options", "is_shared": "bool"},
     "BlockingCache": {"options": "Options", "peek": "Peek", "statistics": "Statistics"},
     "BlockingUnit": {
         "actor": "str | None",
@@ -130,16 +133,27 @@ def _formatted(text: str) -> str:
 
 
 def _face(node: ast.ClassDef, name: str) -> str:
-    generic = "(Generic[M])" if name == "BlockingRepository" else ""
+    generic = "(Generic[M])" if name in ("BlockingRepository", "BlockingRows") else ""
     lines = [f"class {name}{generic}:"]
     lines += [f"    {attribute}: {kind}" for attribute, kind in ATTRIBUTES[name].items()]
+    overloaded = {getattr(member, "name", "") for member in node.body if _is_overload(member)}
     for member in node.body:
         if not isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) or member.name in LEFT_OUT:
             continue
-        if not member.name.startswith("_") or member.name == "__getitem__":
-            lines.append(_method(member))
+        if member.name.startswith("_") and member.name != "__getitem__":
+            continue
+        if _is_overload(member):
+            lines.append("    @overload")
+        elif member.name in overloaded:
+            continue
+        lines.append(_method(member))
     text = "\n".join(lines) + "\n"
     return text + WITH if name == "BlockingHoldfast" else text
+
+
+def _is_overload(node: ast.stmt) -> bool:
+    decorators = node.decorator_list if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
+    return any(isinstance(d, ast.Name) and d.id == "overload" for d in decorators)
 
 
 def _method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:

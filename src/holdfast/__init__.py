@@ -1,6 +1,6 @@
 """Holdfast: declare a model once, with its policy; every committed write lands in one ordered journal."""
 
-from holdfast.cache import LOAD, Cache, Key, Load, Warm, cached, warms
+from holdfast.cache import LOAD, Cache, Cold, Hot, Key, Load, Warm, cached, warms
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.journal import Change, Event, on
@@ -38,12 +38,14 @@ __all__ = [
     "Attributed",
     "Cache",
     "Change",
+    "Cold",
     "Count",
     "Encrypted",
     "Event",
     "Expose",
     "Holdfast",
     "HoldfastError",
+    "Hot",
     "Key",
     "KeyedModel",
     "Load",

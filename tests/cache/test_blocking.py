@@ -85,3 +85,16 @@ def test_reads_of_a_block_are_counted_for_its_endpoint_hits_and_misses(hold: Any
     hold.cache.get_or_load("k", lambda load: "loaded")
     found = hold.cache.statistics.endpoints.total()["GET /titles"]
     assert (found.hits, found.misses) == (2, 1)
+
+
+def test_rows_are_read_by_key(hold: Any) -> None:
+    with hold.unit() as unit:
+        key = unit[Loan].add(Loan(reader="ada", title="Dune")).id
+    assert hold.cache[Loan].get(key).title == "Dune"
+    assert hold.cache[Loan].peek(str(key)).title == "Dune"
+    with hold.unit() as unit:
+        unit[Loan].update(key, title="Emma")
+        assert hold.cache[Loan].get(key).title == "Emma"
+    assert [row.title for row in hold.cache[Loan].get_many([key]).values()] == ["Emma"]
+    hold.cache[Loan].invalidate(key)
+    assert hold.cache[Loan].lookup(key).loaded

@@ -18,4 +18,13 @@ class BlockingRepository(BlockingUnit):
         return cls
 
 
-__all__ = ["BlockingCache", "BlockingHoldfast", "BlockingRepository", "BlockingUnit"]
+class BlockingRows(BlockingUnit):
+    """For annotations: `BlockingRows[Note]`."""
+
+    __slots__ = ()
+
+    def __class_getitem__(cls, model: Any) -> Any:
+        return cls
+
+
+__all__ = ["BlockingCache", "BlockingHoldfast", "BlockingRepository", "BlockingRows", "BlockingUnit"]

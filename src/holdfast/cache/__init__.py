@@ -1,6 +1,6 @@
 """What is kept near: values that were loaded once, and end when what they were made of changes."""
 
-from holdfast.cache.aspect import Warm
+from holdfast.cache.aspect import Cold, Hot, Tier, Warm
 from holdfast.cache.cache import Cache
 from holdfast.cache.changes import CacheCleared
 from holdfast.cache.decorator import CachedFunction, cached
@@ -8,6 +8,7 @@ from holdfast.cache.found import MISSING, Found
 from holdfast.cache.loader import LOAD, Load, LoadFailed, LoadMany
 from holdfast.cache.options import COLD, HOT, WARM, Options
 from holdfast.cache.registry import Key, Listed, registry
+from holdfast.cache.rows import Rows
 from holdfast.cache.warming import Warmed, warms
 
 __all__ = [
@@ -19,13 +20,17 @@ __all__ = [
     "Cache",
     "CacheCleared",
     "CachedFunction",
+    "Cold",
     "Found",
+    "Hot",
     "Key",
     "Listed",
     "Load",
     "LoadFailed",
     "LoadMany",
     "Options",
+    "Rows",
+    "Tier",
     "Warm",
     "Warmed",
     "cached",

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, overload
 
 from holdfast.cache import tags as tagging
 from holdfast.cache.asked import Asked, Kept
@@ -33,6 +33,7 @@ from holdfast.cache.registry import Key, registry
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.report import CacheReport, Span, reported
+from holdfast.cache.rows import Rows, RowsOfModels
 from holdfast.cache.running import running
 from holdfast.cache.statistics import Statistics
 from holdfast.cache.telemetry import telemetry
@@ -40,12 +41,15 @@ from holdfast.cache.ttls import Ttls
 from holdfast.cache.turns import Turns
 from holdfast.cache.warming import Warmer
 from holdfast.cache.wire import codec_of
-from holdfast.errors import HoldfastError, InvalidValue
+from holdfast.cache.write_through import WriteThrough
+from holdfast.errors import HoldfastError
 from holdfast.journal import Journal
 from holdfast.model import Model
 from holdfast.store import Store
 from holdfast.store.current import current
 from holdfast.store.redis import Redis
+
+M = TypeVar("M", bound=Model)
 
 _RENEWAL = 0.25  # the share of `max_staleness` for which a read waits for the journal before it loads
 
@@ -80,6 +84,7 @@ class Cache:
     ) -> None:
         self.options = options or Options()
         self._ttls = Ttls(ttls)
+        models = list(models)
         self._store = store
         self._journal = journal
         self._freshness = Freshness(Marks())
@@ -95,6 +100,8 @@ class Cache:
         self._loads = Loads(self._finder, self._memory, remote, self._turns)
         self._batches = Batches(self._loads)
         self.warmer = Warmer(self)
+        self._rows = RowsOfModels(self, store, models)
+        self._write_through = WriteThrough(self, store, models)
 
     def start(self) -> None:
         """Be the cache of functions that name none. The journal is followed from the first use on."""
@@ -106,6 +113,7 @@ class Cache:
         """Cancel the loads that are under way, and stop following."""
         running.remove(self)
         await self.warmer.close()
+        await self._write_through.close()
         await self._loads.close()
         await self._renewal.close()
         if self._turns is not None and self._redis is not None:
@@ -375,12 +383,24 @@ class Cache:
             finally:
                 self.statistics.endpoints.add(endpoint, counts)
 
-    def __getitem__(self, declared: Key) -> Keyed:
-        """The values of a declared key, by its parts: `await hold.cache[PRICE].get(symbol="SOL")`."""
-        if not isinstance(declared, Key):
-            raise InvalidValue(f"the cache has the values of declared keys, as in cache[PRICE], not of {declared!r}")
-        declared.is_used = True
-        return Keyed(self, declared)
+    @overload
+    def __getitem__(self, what: type[M]) -> Rows[M]: ...
+
+    @overload
+    def __getitem__(self, what: Key) -> Keyed: ...
+
+    def __getitem__(self, what: type[M] | Key) -> Rows[M] | Keyed:
+        """The rows of a model by key, or the values of a declared key by its parts.
+
+        As in `await hold.cache[Agent].get(id)` and `await hold.cache[PRICE].get(symbol="SOL")`.
+
+        Raises:
+            InvalidValue: it is neither. ConfigurationError: rows of the model cannot be kept.
+        """
+        if isinstance(what, Key):
+            what.is_used = True
+            return Keyed(self, what)
+        return self._rows.of(what)
 
     def options_of(self, declared: Key) -> Options:
         """How the values of a declared key are kept here: as it says, but for the TTLs that settings say."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from holdfast.cache import tags
-from holdfast.cache.aspect import Warm
+from holdfast.cache.aspect import Tier
 from holdfast.journal import EVERYTHING, Change, Event
 from holdfast.journal.templates import renderer
 from holdfast.model import Model
@@ -30,7 +30,7 @@ class ChangedTags:
     def __init__(self, models: Iterable[type[Model]]) -> None:
         self._templates: dict[str, tuple[_Renderer, ...]] = {}
         for model in models:
-            templates = [template for aspect in model.__policy__.all(Warm) for template in aspect.tags]
+            templates = [template for aspect in model.__policy__.all(Tier) for template in aspect.tags]
             self._templates[model.__tablename__] = tuple(map(renderer, dict.fromkeys(templates)))
 
     def of(self, change: Change) -> set[str] | None:

@@ -316,6 +316,7 @@ class Repository(Generic[M]):
         row = (await self.unit.execute(changed)).scalars().first()
         if row is None:
             raise await self._missed(key, expect, among)
+        self.unit.wrote(row)
         return cast(M, row)
 
     def _expected(self, expect: int | None) -> tuple[ColumnElement[bool], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from sqlalchemy import Integer, Uuid, event, false, inspect
@@ -11,6 +11,9 @@ from sqlalchemy.orm import LoaderCriteriaOption, Mapper, ORMExecuteState, Sessio
 
 from holdfast.errors import InvalidValue, WrongTenant
 from holdfast.model import SoftDeleted
+
+if TYPE_CHECKING:
+    from holdfast.store.written import Written
 
 DELETED = "holdfast_deleted"  # execution option of a statement that also means deleted rows
 _INFO = "holdfast_scope"
@@ -136,9 +139,11 @@ class ScopedSession(Session):
 
     Attributes:
         has_written: whether it may have written something.
+        written: where rows are noted that it writes; None where nobody asks.
     """
 
     has_written = False
+    written: Written | None = None
 
     def set_scope(self, scope: Scope) -> None:
         """Confine what follows."""
@@ -160,7 +165,11 @@ def _note_statement(state: ORMExecuteState) -> None:
 
 @event.listens_for(ScopedSession, "after_flush")
 def _note_flush(session: Session, context: Any) -> None:
-    cast(ScopedSession, session).has_written = True
+    scoped = cast(ScopedSession, session)
+    scoped.has_written = True
+    if scoped.written is not None:
+        for row in (*session.new, *session.dirty):
+            scoped.written.note(row)
 
 
 def scope_of(session: Session | None) -> Scope | None:

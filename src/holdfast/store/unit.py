@@ -175,6 +175,12 @@ class Unit:
         """A context in which the driver's exceptions become Holdfast's."""
         return self._translated
 
+    def wrote(self, row: Model) -> None:
+        """Note that a statement has written `row`, if somebody asks for it."""
+        written = cast(ScopedSession, self.session.sync_session).written
+        if written is not None:
+            written.note(row)
+
     def must_write(self, verb: str) -> None:
         """Raise `StoreError` when this unit only reads."""
         if self.read_only:
