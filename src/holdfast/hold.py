@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import MetaData
 
 from holdfast.blocking import BlockingHoldfast
-from holdfast.cache import Cache
+from holdfast.cache import Cache, result_metadata
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.index import rejected
 from holdfast.journal import Event, Handler, Handlers, Journal, verify
@@ -76,7 +76,7 @@ class Holdfast:
         self.counters = Counters(self.store)
         self.schedules = ScheduleTable(self.store)
         self._schedules = Schedules()
-        self._house = (rollup_metadata, rejected.metadata, schedule_metadata)
+        self._house = (rollup_metadata, rejected.metadata, schedule_metadata, result_metadata)
 
     @classmethod
     async def open(

@@ -8,6 +8,7 @@ from holdfast.cache.found import MISSING, Found
 from holdfast.cache.loader import LOAD, Load, LoadFailed, LoadMany
 from holdfast.cache.options import COLD, HOT, WARM, Options
 from holdfast.cache.registry import Key, Listed, registry
+from holdfast.cache.results import metadata as result_metadata
 from holdfast.cache.rows import Rows
 from holdfast.cache.warming import Warmed, warms
 
@@ -35,5 +36,6 @@ __all__ = [
     "Warmed",
     "cached",
     "registry",
+    "result_metadata",
     "warms",
 ]

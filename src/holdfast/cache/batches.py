@@ -59,7 +59,11 @@ class Batches:
         entries: dict[str, Entry] = {}
         try:
             if mine:
-                entries = await self._load(mine, loader)
+                entries = await self._loads.in_results(mine)
+            if left := {key: one for key, one in mine.items() if key not in entries}:
+                loaded = await self._load(left, loader)
+                self._loads.into_results(left, loaded)
+                entries |= loaded
         finally:
             if turns is not None and remote is not None and not options.skip_l2:
                 self._loads.later(self._share(mine, entries, tokens))

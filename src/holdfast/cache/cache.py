@@ -27,12 +27,13 @@ from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory, Size
 from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
-from holdfast.cache.own_writes import verdict
+from holdfast.cache.own_writes import sees_own, verdict
 from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
 from holdfast.cache.registry import Key, registry
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.report import CacheReport, Span, reported
+from holdfast.cache.results import Results
 from holdfast.cache.rows import Rows, RowsOfModels
 from holdfast.cache.running import running
 from holdfast.cache.statistics import Statistics
@@ -97,7 +98,8 @@ class Cache:
         self._turns = None if redis is None else Turns(redis)
         self._remote = remote = None if redis is None else Remote(redis, self._freshness.marks)
         self._finder = Finder(self._freshness, self._memory, remote)
-        self._loads = Loads(self._finder, self._memory, remote, self._turns)
+        results = None if store.in_memory else Results(store, self._freshness.marks)
+        self._loads = Loads(self._finder, self._memory, remote, self._turns, results)
         self._batches = Batches(self._loads)
         self.warmer = Warmer(self)
         self._rows = RowsOfModels(self, store, models)
@@ -476,8 +478,7 @@ class Cache:
 
     def _sees_own(self) -> bool:
         """Whether what this task has committed is known here."""
-        state = current.get()
-        return state is None or state.commit <= self._freshness.covers
+        return sees_own(self._freshness.covers)
 
     async def _try_to_renew(self, options: Options) -> None:
         try:

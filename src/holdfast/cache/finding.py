@@ -10,6 +10,7 @@ from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.memory import Memory
+from holdfast.cache.own_writes import sees_own
 from holdfast.cache.remote import Remote
 
 
@@ -113,6 +114,9 @@ class Finder:
         assert self._remote is not None
         entry = await self._remote.get(asked.key, asked.codec)
         if entry is None or entry.expires < until or not self.may_serve(entry, asked.began):
+            return None
+        # What was kept before a commit of the caller's own is fresh as long as nobody here knows of it.
+        if not sees_own(self.freshness.covers):
             return None
         self.remember(asked, entry)
         return entry

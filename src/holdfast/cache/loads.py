@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from holdfast.cache.asked import Asked
@@ -14,7 +14,9 @@ from holdfast.cache.finding import Finder
 from holdfast.cache.flights import Flights
 from holdfast.cache.loader import Load, NotModified
 from holdfast.cache.memory import Memory
+from holdfast.cache.own_writes import sees_own
 from holdfast.cache.remote import Remote
+from holdfast.cache.results import FROM, Results
 from holdfast.cache.turns import Turns
 from holdfast.logs import get_logger
 from holdfast.store.redis import Away
@@ -29,13 +31,17 @@ class Loads:
 
     Args:
         remote, turns: what nodes share, and whose turn it is; None without Redis.
+        results: what lies in the database; None where that is in memory too.
     """
 
-    def __init__(self, finder: Finder, memory: Memory, remote: Remote | None, turns: Turns | None) -> None:
+    def __init__(
+        self, finder: Finder, memory: Memory, remote: Remote | None, turns: Turns | None, results: Results | None = None
+    ) -> None:
         self.finder = finder
         self.freshness = finder.freshness
         self.remote = remote
         self.turns = turns
+        self.results = results
         self.flights: Flights[Entry] = Flights()
         self._memory = memory
         self._shares: set[asyncio.Task[None]] = set()
@@ -112,7 +118,7 @@ class Loads:
         """One load over all processes, or what another has loaded meanwhile, if that does not end before `until`."""
         remote, turns = self.remote, self.turns
         if remote is None or turns is None or asked.options.skip_l2:
-            return await self._load(asked, older)
+            return await self._had(asked, older, until)
         turn = turn_of(remote, asked)
         token: str | None = None
         try:
@@ -128,13 +134,51 @@ class Loads:
         except Away:
             pass
         try:
-            entry = await self._load(asked, older)
+            entry = await self._had(asked, older, until)
         except BaseException:
             if token is not None:
                 self.later(turns.give_back(turn, token))
             raise
         self.later(self._share(asked, entry, turn, token))
         return entry
+
+    async def _had(self, asked: Asked, older: Entry | None, until: float) -> Entry:
+        """What the table of results has, if that does not end before `until`, or else what is loaded."""
+        one = {asked.key: asked}
+        if until < math.inf and (entry := (await self.in_results(one, until)).get(asked.key)) is not None:
+            return entry
+        entry = await self._load(asked, older)
+        self.into_results(one, {asked.key: entry})
+        return entry
+
+    async def in_results(self, asked: Mapping[str, Asked], until: float = 0.0) -> dict[str, Entry]:
+        """The entries in the table of results that may be served, and do not end before `until`, by key.
+
+        They are kept in memory too.
+        """
+        first = next(iter(asked.values()))
+        if self.results is None or not self.results.takes(first.options):
+            return {}
+        entries = await self.results.get(list(asked), first.codec)
+        if not sees_own(self.freshness.covers):
+            return {}
+        fresh = {
+            key: entry
+            for key, entry in entries.items()
+            if entry.expires >= until and self.finder.may_serve(entry, asked[key].began)
+        }
+        for key, entry in fresh.items():
+            self.finder.remember(asked[key], entry)
+        return fresh
+
+    def into_results(self, asked: Mapping[str, Asked], entries: Mapping[str, Entry]) -> None:
+        """Keep in the table of results what belongs there, while the caller goes on."""
+        first = next(iter(asked.values()))
+        if self.results is not None and not first.options.skip_l2 and not first.options.skip_l3:
+            now = boottime()
+            lasting = {key: entry for key, entry in entries.items() if entry.expires - now > FROM}
+            if lasting and self.results.keep(lasting, first.codec):
+                self.later(self.results.write())
 
     async def _load(self, asked: Asked, older: Entry | None) -> Entry:
         freshness = self.freshness

@@ -39,7 +39,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         hard_timeout: how long a caller waits for a load at most.
         refresh_ahead: how eagerly values in use are loaded anew before they end (XFetch's beta); 0 never.
         weight: of the value in memory, whose capacity is the sum of weights.
-        skip_l1, skip_l2: leave memory, or Redis, alone.
+        skip_l1, skip_l2: leave memory, or what nodes share, alone.
+        skip_l3: leave the table of results alone, where values lie too that are kept for more than an hour.
         lease: how long other processes wait for one that loads, before one of them loads too.
         counted_as: the name under which reads are counted; without it the key, its last part left out: `user:*`.
     """
@@ -56,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     weight: int = 1
     skip_l1: bool = False
     skip_l2: bool = False
+    skip_l3: bool = False
     lease: float = 5.0
     counted_as: str | None = None
 
@@ -94,7 +96,7 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = None if value is None and may_be_none else _duration(value, name, least)
         elif name == "weight":
             found[name] = _weight(value)
-        elif name in ("skip_l1", "skip_l2"):
+        elif name in ("skip_l1", "skip_l2", "skip_l3"):
             if not isinstance(value, bool):
                 raise ConfigurationError(f"{name}={value!r} must be True or False")
             found[name] = value

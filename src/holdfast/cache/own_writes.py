@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from holdfast.store.current import Current
+from holdfast.store.current import Current, current
+
+
+def sees_own(covers: int) -> bool:
+    """Whether the cache knows of what this task has committed; `covers` as in `verdict`."""
+    state = current.get()
+    return state is None or state.commit <= covers
 
 
 def verdict(state: Current, covers: int) -> Literal["use", "renew", "bypass"]:

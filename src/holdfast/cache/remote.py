@@ -1,17 +1,18 @@
-"""What nodes share: entries in Redis, which nobody trusts: whether one may be served each node decides by its marks."""
+"""What nodes share: entries in Redis."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from holdfast.cache import carried
 from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
 from holdfast.cache.marks import Marks
-from holdfast.cache.wire import Codec, Head
+from holdfast.cache.wire import Codec
 from holdfast.store.redis import Away, Redis
 
 _SCANNED = 1_000  # keys that Redis looks at for one answer
@@ -37,7 +38,7 @@ class Remote:
             data = await self._redis.ask(lambda client: client.get(name))
         except Away:
             return None
-        return None if data is None else self._entry(data, codec, boottime(), time.time())
+        return None if data is None else carried.read(data, codec, self._marks, boottime(), time.time())
 
     async def get_many(self, keys: Sequence[str], codec: Codec) -> list[Entry | None]:
         """The entries of `keys`, in their order."""
@@ -48,7 +49,7 @@ class Remote:
         except Away:
             return [None] * len(keys)
         now, clock = boottime(), time.time()
-        return [None if data is None else self._entry(data, codec, now, clock) for data in found]
+        return [None if data is None else carried.read(data, codec, self._marks, now, clock) for data in found]
 
     async def put(self, entries: Mapping[str, Entry], codec: Codec) -> None:
         """Keep entries by key.
@@ -58,7 +59,7 @@ class Remote:
         """
         now = boottime()
         written = [
-            (self.key(key, codec), codec.encode(_heading(entry, now), entry.value), _lives(entry, now))
+            (self.key(key, codec), carried.written(entry, codec, now), _lives(entry, now))
             for key, entry in entries.items()
         ]
 
@@ -92,30 +93,6 @@ class Remote:
                     break
         return removed
 
-    def _entry(self, data: bytes, codec: Codec, now: float, clock: float) -> Entry | None:
-        decoded = codec.decode(data)
-        if decoded is None:
-            return None
-        head, value = decoded
-        # A clock that was set lets it live longer by no more than its own time.
-        age = min(max(0.0, clock - head.at), head.ttl + head.fail_safe)
-        expires = now + head.ttl - age
-        return Entry(
-            value=value,
-            epoch=head.epoch,
-            as_of=head.as_of,
-            buckets=self._marks.buckets(head.hashes),
-            hashes=head.hashes,
-            began=now - age,
-            max_staleness=head.max_staleness,
-            refresh_from=expires - head.ahead,
-            expires=expires,
-            kept=expires + head.fail_safe,
-            cost=head.cost,
-            weight=head.weight,
-            note=head.note,
-        )
-
 
 def _escape(found: re.Match[str]) -> str:
     return f"\\{found[0]}"
@@ -124,20 +101,3 @@ def _escape(found: re.Match[str]) -> str:
 def _lives(entry: Entry, now: float) -> int:
     """Milliseconds."""
     return max(1, round((entry.kept - now) * 1_000))
-
-
-def _heading(entry: Entry, now: float) -> Callable[[int], Head]:
-    return lambda form: Head(
-        epoch=entry.epoch,
-        as_of=entry.as_of,
-        hashes=entry.hashes,
-        at=time.time(),
-        ttl=entry.expires - now,
-        fail_safe=entry.kept - entry.expires,
-        ahead=entry.expires - entry.refresh_from,
-        max_staleness=entry.max_staleness,
-        cost=entry.cost,
-        weight=entry.weight,
-        note=entry.note,
-        form=form,
-    )

@@ -67,6 +67,7 @@ class Rows(Generic[M]):
         # What finds a row in a table of results would as well find it in its own.
         self.options = options.but(
             skip_l2=options.skip_l2 or not self.is_shared,
+            skip_l3=True,
             counted_as=options.counted_as or f"rows of {model.__tablename__}",
         )
         self._cache = cache
