@@ -120,7 +120,7 @@ async def test_parts_that_are_not_those_of_the_key_are_refused(hold: Holdfast) -
     for parts, named in [((), {}), (("ann",), {}), (("ann", 1, 2), {}), ((), {"reader": "ann", "age": 5})]:
         with pytest.raises(InvalidValue, match=r"library\.profile is made of reader, year, not of"):
             await hold.cache[PROFILE].get(*parts, **named)  # type: ignore[arg-type]
-    with pytest.raises(InvalidValue, match="values of declared keys, as in cache"):
+    with pytest.raises(InvalidValue, match="a model of this data layer or a declared key"):
         hold.cache["profile"]  # type: ignore[index]
 
 

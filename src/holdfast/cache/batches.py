@@ -15,6 +15,7 @@ from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry, made_entry
 from holdfast.cache.loader import Load, Loader, LoadMany, ManyLoader
 from holdfast.cache.loads import Loads, is_put_off, turn_of
+from holdfast.store.current import newest_commit
 from holdfast.store.redis import Away
 
 
@@ -73,7 +74,7 @@ class Batches:
 
     async def _load(self, asked: Mapping[str, Asked], loader: ManyLoader) -> dict[str, Entry]:
         freshness = self._loads.freshness
-        seen = (freshness.epoch, freshness.tick)  # before the loader begins to read
+        seen = (freshness.epoch, freshness.tick, newest_commit())  # before the loader begins to read
         loads = {key: Load(key, one.options, one.tags, None, None, False) for key, one in asked.items()}
         began = boottime()
         try:

@@ -25,6 +25,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
         buckets: of its key and tags, in this node's marks.
         hashes: the same tags for other nodes.
         began: when loading it began, on this node's clock.
+        sees: the number of this process' last commit before that; -1 where another process loaded it.
         max_staleness: seconds.
         refresh_from: when refreshing ahead may begin, on this node's clock.
         expires: when it ends.
@@ -50,6 +51,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
     weight: int
     note: Any = None
     retry_from: float = 0.0
+    sees: int = -1
     counts: Counts = msgspec.field(default_factory=Counts)
 
 
@@ -59,11 +61,15 @@ def made_entry(
     value: Any,
     options: Options,
     tags: tuple[str, ...],
-    seen: tuple[int, int],
+    seen: tuple[int, int, int],
     began: float,
     note: Any = None,
 ) -> Entry:
-    """The entry of a value that was loaded from `began` on, when everything up to `seen` was committed."""
+    """The entry of a value that was loaded from `began` on, when everything up to `seen` was committed.
+
+    Args:
+        seen: the epoch, the tick, and the number of this process' last commit.
+    """
     now = boottime()
     ttl = options.negative_ttl if value is None else options.ttl
     ttl *= 1.0 - options.jitter * random.random()
@@ -73,6 +79,7 @@ def made_entry(
         value=value,
         epoch=seen[0],
         as_of=seen[1],
+        sees=seen[2],
         buckets=marks.buckets(hashes),
         hashes=hashes,
         began=began,

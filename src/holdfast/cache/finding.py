@@ -39,7 +39,7 @@ class Finder:
         """What is kept for a key, in memory or in Redis; what is found there is kept in memory too."""
         options = asked.options
         entry = self._in_memory(asked)
-        if entry is not None and self.may_serve(entry, asked.began):
+        if entry is not None and (self.may_serve(entry, asked.began) or self._will_do(entry, asked)):
             asked.tally.hit()
             return Kept(entry)
         older = entry
@@ -58,6 +58,20 @@ class Finder:
         if asked.seen is not None:
             return asked.seen.entry
         return None if asked.options.skip_l1 else self._memory.get(asked.key)
+
+    def _will_do(self, entry: Entry, asked: Asked) -> bool:
+        """Whether `entry`, though it was changed, was loaded so lately that it need not be loaded anew.
+
+        Its load saw what was committed before it began, so what it lacks is no older than that; and what this task has
+        committed it must see at once.
+        """
+        debounce = min(asked.options.debounce, entry.max_staleness)
+        return (
+            asked.began - entry.began < debounce
+            and asked.began < entry.expires
+            and entry.epoch == self.freshness.epoch
+            and sees_own(entry.sees)
+        )
 
     def _missed(self, asked: Asked, older: Entry | None) -> None:
         changed = older is not None and asked.began < older.expires and not self.freshness.is_fresh(older)
@@ -89,7 +103,7 @@ class Finder:
         olders: dict[str, Entry | None] = {}
         for key, one in asked.items():
             entry = self._in_memory(one)
-            if entry is not None and self.may_serve(entry, one.began):
+            if entry is not None and (self.may_serve(entry, one.began) or self._will_do(entry, one)):
                 one.tally.hit()
                 found[key] = Kept(entry)
             else:

@@ -19,6 +19,7 @@ from holdfast.cache.remote import Remote
 from holdfast.cache.results import FROM, Results
 from holdfast.cache.turns import Turns
 from holdfast.logs import get_logger
+from holdfast.store.current import newest_commit
 from holdfast.store.redis import Away
 
 log = get_logger("holdfast.cache")
@@ -182,7 +183,7 @@ class Loads:
 
     async def _load(self, asked: Asked, older: Entry | None) -> Entry:
         freshness = self.freshness
-        seen = (freshness.epoch, freshness.tick)  # before the loader begins to read
+        seen = (freshness.epoch, freshness.tick, newest_commit())  # before the loader begins to read
         load = Load(
             asked.key,
             asked.options,
@@ -209,7 +210,7 @@ class Loads:
 
     async def put(self, asked: Asked, value: Any) -> None:
         """Keep a value that is given, as of now."""
-        options, seen = asked.options, (self.freshness.epoch, self.freshness.tick)
+        options, seen = asked.options, (self.freshness.epoch, self.freshness.tick, newest_commit())
         if not options.skip_l2:
             value = asked.codec.checked(value)
         entry = made_entry(self.freshness.marks, asked.key, value, options, asked.tags, seen, asked.began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -17,10 +17,14 @@ _DURATIONS = {  # with the least that makes sense, and whether None is a value
     "fail_safe_pause": (0.0, False),
     "negative_ttl": (0.0, False),
     "max_staleness": (0.01, False),
+    "debounce": (0.0, False),
     "soft_timeout": (0.0, True),
     "hard_timeout": (0.001, True),
     "lease": (0.1, False),
 }
+
+
+T = TypeVar("T", bound="Options")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +37,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         jitter: the share of `ttl` by which each value's is shortened at random, so that not all end at once.
         negative_ttl: how long None is kept, as `ttl`; 0 keeps no None.
         max_staleness: how long after a commit the value from before it may still be served, on any node.
+        debounce: for how long after a value was loaded changes do not end it, but for tasks that have committed since,
+            so that a storm of them costs one load in that time; at most `max_staleness`, and within its bound.
         fail_safe: for how long after its end a value is served, marked as stale, when loading anew fails.
         fail_safe_pause: for how long after such a failure no other load is tried.
         soft_timeout: how long a caller waits for a load when there is an older value; the load goes on by itself.
@@ -49,6 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     jitter: float = 0.0
     negative_ttl: float = 0.0
     max_staleness: float = 1.0
+    debounce: float = 0.0
     fail_safe: float = 0.0
     fail_safe_pause: float = 1.0
     soft_timeout: float | None = None
@@ -68,11 +75,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Raises:
             ConfigurationError: there is no such option, or a value makes no sense; the message names it.
         """
-        return cls(**_checked(given))
+        return _sound(cls(**_checked(given)))
 
     def but(self, **given: Any) -> Self:
         """These options with some of them replaced; see `of` for what it raises."""
-        return msgspec.structs.replace(self, **_checked(given)) if given else self
+        return _sound(msgspec.structs.replace(self, **_checked(given))) if given else self
 
 
 HOT = Options(ttl=300.0)
@@ -84,6 +91,15 @@ TIERS: Mapping[str, Options] = {"hot": HOT, "warm": WARM, "cold": COLD}
 def tier_of(options: Options) -> str:
     """The first tier whose values are kept as long."""
     return next((name for name, tier in TIERS.items() if options.ttl <= tier.ttl), "cold")
+
+
+def _sound(options: T) -> T:
+    if options.debounce > options.max_staleness:
+        raise ConfigurationError(
+            f"debounce={options.debounce:g} is more than max_staleness={options.max_staleness:g}, within which a change"
+            " must be seen; raise max_staleness too, or lower debounce"
+        )
+    return options
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:

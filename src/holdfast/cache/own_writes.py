@@ -8,7 +8,7 @@ from holdfast.store.current import Current, current
 
 
 def sees_own(covers: int) -> bool:
-    """Whether the cache knows of what this task has committed; `covers` as in `verdict`."""
+    """Whether who knows of the commits of this process up to number `covers` knows of all that this task has made."""
     state = current.get()
     return state is None or state.commit <= covers
 

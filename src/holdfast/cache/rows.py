@@ -15,11 +15,12 @@ from holdfast.cache import tags as tagging
 from holdfast.cache.asked import Asked
 from holdfast.cache.aspect import Tier
 from holdfast.cache.clock import boottime
-from holdfast.cache.found import MISSING, Found
+from holdfast.cache.found import Found
 from holdfast.cache.keys import shortened
 from holdfast.cache.loader import Load, LoadMany
 from holdfast.cache.options import Options
 from holdfast.cache.own_writes import verdict
+from holdfast.cache.peeking import SEEK, Unfit
 from holdfast.cache.row_form import RowForm
 from holdfast.cache.templates import part
 from holdfast.cache.wire import codec_of
@@ -89,26 +90,28 @@ class Rows(Generic[M]):
         """
         key = self._key.parse(key)
         name = self._name(key, tenant)
-        if not self.options.skip_l1 and (kept := self._cache.peek(name, MISSING)) is not MISSING:
-            return self._row(kept)
-        return (await self._found(name, key, tenant)).value
+        seen = None if self.options.skip_l1 else self._cache.peek(name, SEEK)
+        if seen.__class__ is not Unfit and not self.options.skip_l1:
+            return self._row(seen)
+        return (await self._found(name, key, tenant, seen)).value
 
     async def lookup(self, key: Any, *, tenant: Tenant = None) -> Found[M | None]:
         """What `get` gives, and how it was had: whether it is stale, where the options allow that."""
         key = self._key.parse(key)
         name = self._name(key, tenant)
-        if not self.options.skip_l1 and (kept := self._cache.peek(name, MISSING)) is not MISSING:
-            return Found(self._row(kept))
-        return await self._found(name, key, tenant)
+        seen = None if self.options.skip_l1 else self._cache.peek(name, SEEK)
+        if seen.__class__ is not Unfit and not self.options.skip_l1:
+            return Found(self._row(seen))
+        return await self._found(name, key, tenant, seen)
 
-    async def _found(self, name: str, key: Any, tenant: Tenant) -> Found[M | None]:
+    async def _found(self, name: str, key: Any, tenant: Tenant, seen: Unfit | None) -> Found[M | None]:
         if (unit := self._unit(tenant)) is not None:
             return Found((await self._through(unit, [key])).get(key), loaded=True)
 
         async def load(load: Load) -> Any:
             return (await self._read([key], tenant)).get(key)
 
-        found = await self._cache.answer(self._asked(name, key, load))
+        found = await self._cache.answer(self._asked(name, key, load, seen))
         return Found(self._row(found.value), stale=found.stale, loaded=found.loaded)
 
     async def get_many(self, keys: Iterable[Any], *, tenant: Tenant = None) -> dict[Any, M]:
@@ -118,10 +121,8 @@ class Rows(Generic[M]):
             As `get`.
         """
         wanted = {self._name(key, tenant): key for key in map(self._key.parse, keys)}
-        found: dict[str, Any] = {}
-        for name in wanted:
-            if not self.options.skip_l1 and (kept := self._cache.peek(name, MISSING)) is not MISSING:
-                found[name] = kept
+        looked = {} if self.options.skip_l1 else {name: self._cache.peek(name, SEEK) for name in wanted}
+        found: dict[str, Any] = {name: kept for name, kept in looked.items() if kept.__class__ is not Unfit}
         missing = {name: key for name, key in wanted.items() if name not in found}
         if missing and (unit := self._unit(tenant)) is not None:
             return await self._through(unit, list(wanted.values()))
@@ -131,7 +132,7 @@ class Rows(Generic[M]):
                 rows = await self._read([wanted[name] for name in load.keys], tenant)
                 return {name: rows.get(wanted[name]) for name in load.keys}
 
-            asked = {name: self._asked(name, key, _never) for name, key in missing.items()}
+            asked = {name: self._asked(name, key, _never, looked.get(name)) for name, key in missing.items()}
             found |= await self._cache._rest(asked, load, self.options)
         return {key: self._form.row(found[name]) for name, key in wanted.items() if found[name] is not None}
 
@@ -162,9 +163,9 @@ class Rows(Generic[M]):
         text = _encode(key).decode() if isinstance(key, tuple) else str(key)
         return tagging.of_row(self._table, text)[1]
 
-    def _asked(self, name: str, key: Any, loader: Any) -> Asked:
+    def _asked(self, name: str, key: Any, loader: Any, seen: Unfit | None) -> Asked:
         tally = self._cache.statistics.tally(name, self.options)
-        return Asked(name, loader, self.options, (self._tag(key),), self._codec, boottime(), tally)
+        return Asked(name, loader, self.options, (self._tag(key),), self._codec, boottime(), tally, seen)
 
     def _row(self, kept: Any) -> M | None:
         return None if kept is None else self._form.row(kept)
@@ -189,6 +190,8 @@ class Rows(Generic[M]):
 
     async def _through(self, unit: Unit, keys: list[Any]) -> dict[Any, M]:
         """Rows as the unit sees them."""
+        for key in keys:
+            self._cache.statistics.tally(str(key), self.options).bypassed()
         # Tasks that ask at the same time take turns, for a session serves one at a time.
         async with unit.session.info.setdefault(_LOCK, asyncio.Lock()):
             rows = await unit[self.model].get_many(keys)

@@ -20,9 +20,11 @@ from sqlalchemy import (
     Dialect,
     Insert,
     LargeBinary,
+    String,
     Table,
     and_,
     bindparam,
+    cast,
     func,
     inspect,
     literal_column,
@@ -234,7 +236,9 @@ def _on_conflict(table: Table, statement: Any, conflict: Conflict | None) -> Ins
 
 
 def _raw(column: Any) -> Any:
-    """`column` as it is stored: what is encrypted refuses to be compared."""
+    """`column` as it is stored: what is encrypted refuses to be compared, and PostgreSQL compares no `json`."""
+    if isinstance(column.type, JSON):
+        return cast(column, String)
     return type_coerce(column, LargeBinary()) if isinstance(column.type, Encrypted) else column
 
 

@@ -12,6 +12,7 @@ from holdfast.errors import Conflict, InvalidValue, NotFound
 from holdfast.model import Attributed, Model, SoftDeleted, Versioned
 from holdfast.model.encrypted import blinded
 from holdfast.store import bulk
+from holdfast.store.differing import differing
 from holdfast.store.keys import key_of
 from holdfast.store.pages import Cursors, Page, beyond, keyset_orders, place
 from holdfast.store.query import Query, order_terms, shown, whole
@@ -238,6 +239,9 @@ class Repository(Generic[M]):
     async def update(self, key: Any, *, expect: int | None = None, **values: Any) -> M:
         """Change columns of one row in one statement and return the row as it is now.
 
+        A row that has all of these values already is not written: it keeps its version and `updated_at`, and the
+        journal has nothing of it. Encrypted columns and SQL expressions are written in any case.
+
         Args:
             expect: the version that the caller has seen; the model must be `Versioned`.
 
@@ -252,7 +256,19 @@ class Repository(Generic[M]):
             self.query().column(name)
         if issubclass(self.model, Versioned) and "version" in values:
             raise InvalidValue("the version is raised by the library; give the one that you have seen as expect=…")
-        return await self._change(self._key.parse(key), expect, values)
+        key = self._key.parse(key)
+        differs = differing(self.model, values, self.unit.store.dialect)
+        if differs is None:
+            return await self._change(key, expect, values)
+        row = await self._write(key, expect, values, differs)
+        if row is not None:
+            return row
+        # It may have changed since: it is locked, as an update would have, and looked at again.
+        same = select(self.model, differs).where(self._key.equals(key), *self._expected(expect)).with_for_update()
+        found: Any = (await self.unit.execute(same.execution_options(populate_existing=True))).first()
+        if found is None:
+            raise await self._missed(key, expect, select(self.model))
+        return await self._change(key, expect, values) if found[1] else cast(M, found[0])
 
     async def delete(self, key: Any, *, expect: int | None = None) -> None:
         """Delete one row: softly where the model is `SoftDeleted`, else for good.
@@ -301,12 +317,27 @@ class Repository(Generic[M]):
 
     async def _change(self, key: Any, expect: int | None, values: dict[str, Any], *, deleted: bool = False) -> M:
         """Write `values` into the row with this key; into a deleted one where `deleted`."""
-        among: Select[Any] = select(self.model)
-        statement = update(self.model).where(self._key.equals(key), *self._expected(expect))
+        row = await self._write(key, expect, values, *self._were_deleted(deleted), deleted=deleted)
+        if row is None:
+            among = select(self.model).where(*self._were_deleted(deleted))
+            raise await self._missed(key, expect, among.execution_options(**{DELETED: True}) if deleted else among)
+        return row
+
+    def _were_deleted(self, deleted: bool) -> tuple[ColumnElement[bool], ...]:
+        return (self.query().column("deleted_at").is_not(None),) if deleted else ()
+
+    async def _write(
+        self,
+        key: Any,
+        expect: int | None,
+        values: dict[str, Any],
+        *conditions: ColumnElement[bool],
+        deleted: bool = False,
+    ) -> M | None:
+        """The row with this key, with `values` written into it; None where none fulfils the conditions."""
+        statement = update(self.model).where(self._key.equals(key), *self._expected(expect), *conditions)
         if deleted:
-            condition = self.query().column("deleted_at").is_not(None)
-            statement = statement.where(condition).execution_options(**{DELETED: True})
-            among = among.where(condition).execution_options(**{DELETED: True})
+            statement = statement.execution_options(**{DELETED: True})
         values |= blinded(self.model, values)
         if issubclass(self.model, Versioned):
             values["version"] = self.model.version + 1
@@ -314,10 +345,9 @@ class Repository(Generic[M]):
             values["updated_by"] = self.unit.actor
         changed = statement.values(**values).returning(self.model).execution_options(populate_existing=True)
         row = (await self.unit.execute(changed)).scalars().first()
-        if row is None:
-            raise await self._missed(key, expect, among)
-        self.unit.wrote(row)
-        return cast(M, row)
+        if row is not None:
+            self.unit.wrote(row)
+        return cast("M | None", row)
 
     def _expected(self, expect: int | None) -> tuple[ColumnElement[bool], ...]:
         if expect is None:
