@@ -123,6 +123,13 @@ def redis_cluster_url(redis_cluster: RedisCluster) -> str:
     return redis_cluster.url
 
 
+@pytest.fixture(params=("redis", "redis_cluster"))
+def any_redis_url(request: pytest.FixtureRequest) -> str:
+    """An empty Redis of one server, and one of several."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """`sqlite:///…/holdfast.db` in the test's own folder; the file does not exist yet."""

@@ -30,13 +30,6 @@ async def other(hold: Holdfast) -> AsyncIterator[Holdfast]:
         yield other
 
 
-@pytest.fixture(params=("redis", "redis_cluster"))
-def any_redis_url(request: pytest.FixtureRequest) -> str:
-    """An empty Redis of one server, and one of several."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
-
-
 @pytest.fixture
 def loans(hold: Holdfast) -> Loans:
     return Loans(hold)

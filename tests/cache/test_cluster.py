@@ -13,7 +13,8 @@ import pytest
 
 from devservers import RedisCluster, RedisServer, start_redis_cluster
 from holdfast import Holdfast, Load
-from holdfast.store.redis_cluster import Address, Cluster
+from holdfast.store.redis_cluster import Cluster
+from holdfast.store.redis_url import Address
 from tests.backends import settings_for
 from tests.cache.loans import Base
 

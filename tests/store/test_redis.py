@@ -17,7 +17,7 @@ from devservers import RedisServer, start_redis
 from devservers.relay import relay
 from holdfast.errors import ConfigurationError
 from holdfast.store.redis import Away, Redis
-from holdfast.store.redis_cluster import Address, parsed
+from holdfast.store.redis_url import Address, parsed
 from tests.backends import settings_for
 from tests.logs import capture_logs
 from tests.store.certificates import authority

@@ -94,6 +94,10 @@ class Redis:
         """All servers, replicas too. Away: it is not known which there are."""
         return [self._server]
 
+    async def known(self) -> list[Server]:
+        """All servers of which it is known, at the least those that the URL names."""
+        return [self._server]
+
     async def primaries(self) -> list[Server]:
         """The servers that have keys. Away: it is not known which there are."""
         return [self._server]

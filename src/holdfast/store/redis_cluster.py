@@ -11,14 +11,13 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from holdfast.errors import ConfigurationError
 from holdfast.logs import get_logger
 from holdfast.settings import hide_password
 from holdfast.shared import Coalesced
 from holdfast.store.redis import Away, Redis, Server, told
+from holdfast.store.redis_url import Address, parsed
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as Client
@@ -28,15 +27,7 @@ log = get_logger("holdfast.redis")
 T = TypeVar("T")
 
 SLOTS = 16_384
-_PORT = 6379
 _PAUSE = 0.5  # seconds between looks at who has what, while a server is away
-
-
-class Address(NamedTuple):
-    """Where a server of a cluster listens."""
-
-    host: str
-    port: int
 
 
 class _Moved:
@@ -156,6 +147,11 @@ class Cluster(Redis):
         await self._learnt()
         return list(self._servers.values())
 
+    async def known(self) -> list[Server]:
+        with contextlib.suppress(Away):
+            await self._learnt()
+        return list(self._servers.values())
+
     async def primaries(self) -> list[Server]:
         await self._learnt()
         return list(self._primaries)
@@ -271,40 +267,3 @@ async def _ask_for_slots(client: Any) -> Any:
 def _text(host: Any) -> str:
     text = host.decode() if isinstance(host, bytes) else host or ""
     return "" if text == "?" else text
-
-
-def parsed(url: str) -> tuple[list[Address], Callable[[Address], str]]:
-    """The servers that a cluster's URL names, and a function that gives the URL of any one server.
-
-    Raises:
-        ConfigurationError: it names none, a port is none, or it asks for a database: a cluster has only the first.
-    """
-    scheme, _, rest = url.partition("+cluster://")
-    login, at, place = rest.rpartition("@")
-    hosts, slash, more = place.partition("/")
-    if not slash:
-        hosts, mark, query = place.partition("?")
-        more = f"{mark}{query}"
-    database, _, query = more.partition("?")
-    try:
-        seeds = [_address(host) for host in hosts.split(",")]
-    except ValueError:
-        seeds = []
-    if not seeds or database not in ("", "0"):
-        raise ConfigurationError(
-            f"HOLDFAST_REDIS_URL={hide_password(url)!r} names no cluster: it must be like redis+cluster://host:6379,"
-            "host:6379?option=value, with rediss+cluster:// for TLS, and without a database"
-        )
-
-    def url_of(address: Address) -> str:
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        return f"{scheme}://{login}{at}{host}:{address.port}/0" + (f"?{query}" if query else "")
-
-    return seeds, url_of
-
-
-def _address(text: str) -> Address:
-    split = urlsplit(f"//{text}")
-    if not split.hostname or split.username is not None or split.path or split.query:
-        raise ValueError(text)
-    return Address(split.hostname, split.port or _PORT)
