@@ -67,12 +67,11 @@ async def ends(redis: Redis, count: int) -> tuple[int, int, float]:
         except Away:
             pass
 
-    tasks = [asyncio.create_task(one()) for _ in range(count)]
-    waiting = set(tasks)
     [server] = await redis.servers()
-    while waiting:
+    every = asyncio.gather(*(one() for _ in range(count)))
+    while not every.done():
+        await asyncio.sleep(0.01)
         longest = max(longest, server.waiting)
-        _, waiting = await asyncio.wait(waiting, timeout=0.01)
     return answered, longest, time.perf_counter() - began
 
 

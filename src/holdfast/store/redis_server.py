@@ -157,6 +157,7 @@ async def _ping(client: Any) -> None:
 
 def _client(url: str, place: str, timeout: float) -> Client:
     try:
+        from redis import __version__ as version
         from redis import asyncio as redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
@@ -165,8 +166,7 @@ def _client(url: str, place: str, timeout: float) -> Client:
         raise MissingExtra(
             "HOLDFAST_REDIS_URL is set, but the client is not installed: pip install 'holdfast[redis]'"
         ) from None
-    make: Any = redis.Redis.from_url
-    given = {
+    given: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
@@ -175,8 +175,13 @@ def _client(url: str, place: str, timeout: float) -> Client:
         "protocol": 2,
     }
     try:
-        client: Client = make(url, **given)
-        pool: Any = client.connection_pool
+        pool: Any
+        if int(version.partition(".")[0]) < 7:
+            # The plain pool of redis-py 6 lets one connect at a time: where each waits in vain, the last waits for all.
+            pool = redis.BlockingConnectionPool.from_url(url, max_connections=4 * _AT_A_TIME, timeout=timeout, **given)
+        else:
+            pool = redis.ConnectionPool.from_url(url, **given)
+        client: Client = redis.Redis.from_pool(pool)
         pool.make_connection()  # which finds out whether its options are known; it does not connect
     except (ValueError, TypeError, RedisError):  # whose text may hold a piece of the password
         pass
