@@ -131,13 +131,21 @@ async def test_a_slot_that_moves_to_another_server_is_followed(node: Holdfast, c
     for server in (there, here):
         assert server.command(f"CLUSTER SETSLOT {slot} NODE {there.text('CLUSTER MYID')}") == "+OK"
     await redis.ask(lambda client: client.set(moved, "there"), moved)
-    assert redis._slots[slot] is redis._servers[Address("127.0.0.1", there.port)]
     assert there.text(f"GET {moved}") == "there"
+    await until_at(redis, moved, there)
     assert there.command(f"DEL {moved}") == ":1"
     for server in (here, there):
         assert server.command(f"CLUSTER SETSLOT {slot} NODE {here.text('CLUSTER MYID')}") == "+OK"
     assert await redis.get_many([moved, "begin"]) == {moved: None, "begin": b"1"}
-    assert redis._slots[slot] is redis._servers[Address("127.0.0.1", here.port)]
+    await until_at(redis, moved, here)
+
+
+async def until_at(redis: Any, name: str, server: RedisServer) -> None:
+    """Wait until all servers of the cluster have told each other who has `name`, and we have learnt it."""
+    async with asyncio.timeout(20):
+        while redis._slots[redis._slot_of(name.encode())] is not redis._servers[Address("127.0.0.1", server.port)]:
+            await redis.get_many([name])
+            await asyncio.sleep(0.05)
 
 
 async def test_a_waiter_is_woken_whichever_server_has_the_lease(node: Holdfast) -> None:

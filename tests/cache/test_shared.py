@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from devservers.relay import relay
 from holdfast import Holdfast, Load
 from holdfast.cache.wire import Head, codec_of
 from holdfast.errors import InvalidValue
+from holdfast.store.redis import Away
 from tests.backends import settings_for
 from tests.cache.loans import Base, Loans, lend
 
@@ -262,3 +264,28 @@ async def test_a_redis_that_restarts_empty_is_only_a_miss(postgres_url: str) -> 
         async with nodes(postgres_url, server.url, 1) as (a,):
             server.stop()
             assert await a.cache.get_or_load("gone", value) == {"of": "gone"}
+
+
+async def test_lines_that_are_cut_while_many_wait_for_their_turn_are_told_to_nobody(
+    postgres_url: str, redis_server: RedisServer
+) -> None:
+    async with (
+        relay(redis_server.host, redis_server.port) as line,
+        nodes(postgres_url, f"redis://127.0.0.1:{line.port}/0") as (a, b),
+    ):
+        turns: Any = a.cache._turns
+
+        async def wait(number: int) -> None:
+            with contextlib.suppress(Away):
+                await b.cache._turns.take(f"turn:{number}", 0.2)  # type: ignore[union-attr]
+                await turns.wait(f"turn:{number}", 0.2)
+
+        for _ in range(15):
+            waits = asyncio.gather(*(wait(number) for number in range(30)))
+            while not waits.done():
+                await asyncio.sleep(0.01)
+                line.cut()
+            await waits
+        a.cache._redis._server.is_away = b.cache._redis._server.is_away = False  # type: ignore[union-attr]
+        await wait(0)
+        assert turns._ears == {}

@@ -100,7 +100,8 @@ async def test_a_server_that_stands_still_lets_nobody_pile_up_and_is_used_again_
         os.kill(server.pid, signal.SIGSTOP)
         try:
             answered, longest, took = await ends(redis, 5_000)
-            assert (answered, longest) == (0, 1_000)
+            assert answered == 0
+            assert 900 < longest <= 1_000
             assert took < 4  # two patiences, on a slow machine
             before = len(asyncio.all_tasks())
             for _ in range(20):
@@ -123,7 +124,7 @@ async def test_a_slow_server_is_asked_on_and_nobody_waits_longer_in_line_than_fo
         one._timeout = 1.0
         answered, longest, took = await ends(redis, 3_000)  # two fifths of a second each for 48: half a minute
         assert 48 <= answered < 1_000
-        assert longest == 1_000
+        assert 900 < longest <= 1_000
         assert took < 10
         assert not redis.is_away
 

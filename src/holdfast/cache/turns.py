@@ -14,6 +14,7 @@ from typing import Any
 
 from holdfast.logs import get_logger
 from holdfast.store.redis import Away, Redis, Server
+from holdfast.store.redis_listener import Listener
 
 log = get_logger("holdfast.cache")
 
@@ -46,7 +47,7 @@ class Turns:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._ears: dict[str, _Ear] = {}
-        self._pubsub: Any = None
+        self._line: Listener | None = None
         self._heard: Server | None = None
         self._hearing: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
@@ -98,10 +99,10 @@ class Turns:
                     await ear.given_back.wait()
         finally:
             del self._ears[name]
-            server = self._heard
-            if server is not None and self._hearing is not None and not self._hearing.done():
+            server, line = self._heard, self._line
+            if server is not None and line is not None:
                 with contextlib.suppress(Away):
-                    await server.ask(lambda client: self._pubsub.unsubscribe(name))
+                    await server.ask(lambda client: line.unsubscribe(name))
 
     async def close(self) -> None:
         """Stop listening."""
@@ -110,7 +111,7 @@ class Turns:
     async def _be_told(self, name: str, ear: _Ear) -> None:
         """Return when Redis will tell `ear`, or when nobody can. Away: it does not answer."""
         server = self._heard
-        if server is None or server.is_away or self._hearing is None or self._hearing.done():
+        if server is None or server.is_away or self._line is None:
             server = await self._redis.listener()
         try:
             await server.ask(lambda client: server.in_time(self._listen(server, client, name, ear)))
@@ -121,37 +122,42 @@ class Turns:
 
     async def _listen(self, server: Server, client: Any, name: str, ear: _Ear) -> None:
         async with self._opening:
-            if self._heard is None or self._heard.is_away or self._hearing is None or self._hearing.done():
+            line = self._line
+            if line is None or self._heard is None or self._heard.is_away:
                 await self._stop_hearing()
-                pubsub = client.pubsub()
+                line = Listener(client)
                 try:
-                    # Always one more, for without any the hearing would end.
-                    await pubsub.subscribe(f"{self._redis.prefix}:cache:turns")
+                    await line.open()
                 except BaseException:
-                    await pubsub.aclose()
+                    await line.close()
                     raise
-                self._pubsub, self._heard = pubsub, server
-                self._hearing = asyncio.create_task(self._hear(pubsub), name="cache turns")
-        await self._pubsub.subscribe(name)
+                self._line, self._heard = line, server
+                self._hearing = asyncio.create_task(self._hear(line), name="cache turns")
+        await line.subscribe(name)
         await ear.is_open.wait()
 
     async def _stop_hearing(self) -> None:
         if self._hearing is not None:
             self._hearing.cancel()
             await asyncio.gather(self._hearing, return_exceptions=True)
+        if (line := self._line) is not None:  # the hearing had not begun
+            self._line = None
+            await line.close()
 
-    async def _hear(self, pubsub: Any) -> None:
+    async def _hear(self, line: Listener) -> None:
         try:
-            async for message in pubsub.listen():
-                ear = self._ears.get(message["channel"].decode())
-                if ear is not None and message["type"] == "subscribe":
+            async for kind, channel in line.heard():
+                ear = self._ears.get(channel)
+                if ear is not None and kind == "subscribe":
                     ear.is_open.set()
-                elif ear is not None and message["type"] == "message":
+                elif ear is not None and kind == "message":
                     ear.given_back.set()
         except Exception as error:  # noqa: BLE001  whoever waits looks again by himself when the lease ends
             log.info("cache_turns_unheard", reason=str(error))
         finally:
+            if self._line is line:
+                self._line = None
             for ear in self._ears.values():
                 ear.is_open.set()
                 ear.given_back.set()
-            await pubsub.aclose()
+            await line.close()
