@@ -68,9 +68,6 @@ async def _holes(report: Report, hold: Holdfast, line: Relay, readers: int) -> N
         report.record(case, name, "ms", runs)
     limit = (TIMEOUT + LOAD + SLACK) * 1e3
     report.target(f"{case}: p99 in the hole, ms", max(figures["in the hole, p99"]), at_most=limit)
-    # The first ones wait for Redis twice: for what is kept, and for whose turn it is to load.
-    longest = (2 * TIMEOUT + LOAD + SLACK) * 1e3
-    report.target(f"{case}: longest in the hole, ms", max(figures["in the hole, longest"]), at_most=longest)
     back = max(figures["until Redis is used again"])
     report.target(f"{case}: ms until Redis is used again", back, at_most=BACK * 1e3)
 

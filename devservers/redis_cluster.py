@@ -13,7 +13,6 @@ from devservers.redis import RedisServer, start_redis
 
 _PRIMARIES = 3
 _SLOTS = 16_384
-_NODE_TIMEOUT = 1_500  # milliseconds after which a server that does not answer counts as dead
 
 
 class RedisCluster:
@@ -54,8 +53,11 @@ class RedisCluster:
         self.stop()
 
 
-def start_redis_cluster() -> RedisCluster:
+def start_redis_cluster(*, patience: float = 10.0) -> RedisCluster:
     """Start six servers and have three be the replicas of the others.
+
+    Args:
+        patience: seconds after which a server that does not answer the others counts as dead, and is replaced.
 
     Raises `ServerError` when there is no Redis, or it takes too long.
     """
@@ -66,7 +68,7 @@ def start_redis_cluster() -> RedisCluster:
             bus = free_port()
             server = start_redis(
                 *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", str(bus)),
-                *("--cluster-node-timeout", str(_NODE_TIMEOUT), "--cluster-replica-validity-factor", "0"),
+                *("--cluster-node-timeout", str(round(patience * 1_000)), "--cluster-replica-validity-factor", "0"),
                 *("--repl-diskless-sync-delay", "0"),
             )
             servers.append(server)

@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from devservers import RedisCluster, RedisServer, start_redis_cluster
 from holdfast import Holdfast, Load
+from holdfast.cache.wire import codec_of
 from holdfast.store.redis_cluster import Cluster
 from holdfast.store.redis_url import Address
 from tests.backends import settings_for
@@ -24,7 +25,7 @@ KEYS = [f"key:{number}" for number in range(60)]
 @pytest.fixture
 def cluster() -> Iterator[RedisCluster]:
     """A cluster of the test's own, whose servers may be killed."""
-    with start_redis_cluster() as cluster:
+    with start_redis_cluster(patience=1.5) as cluster:
         yield cluster
 
 
@@ -55,23 +56,24 @@ def redis_of(node: Holdfast) -> Cluster:
 
 
 def server_of(node: Holdfast, cluster: RedisCluster, key: str) -> RedisServer:
-    """The server that the node takes for the one that has `key`."""
-    redis: Any = redis_of(node)
-    name = f"{redis.prefix}:cache:{key}"
+    """The server that the node takes for the one that has the entry of `key`."""
+    redis, remote = redis_of(node), node.cache._remote
+    assert remote is not None
+    name = remote.key(key, codec_of(Any))
     server = redis._slots[redis._slot_of(name.encode())]
     [port] = [address.port for address, one in redis._servers.items() if one is server]
     return next(one for one in cluster.servers if one.port == port)
 
 
-async def read(node: Holdfast, loads: Counted) -> float:
-    """Read every key at once; returns the seconds of the slowest."""
+async def read(node: Holdfast, loads: Counted, keys: Sequence[str] = KEYS) -> float:
+    """Read keys at once; returns the seconds of the slowest."""
 
     async def timed(key: str) -> float:
         began = time.perf_counter()
         assert await node.cache.get_or_load(key, loads, skip_l1=True) == f"of {key}"
         return time.perf_counter() - began
 
-    return max(await asyncio.gather(*map(timed, KEYS)))
+    return max(await asyncio.gather(*map(timed, keys)))
 
 
 async def until_all_are_kept(node: Holdfast, loads: Counted, *, at_most: float) -> float:
@@ -109,6 +111,9 @@ async def test_a_server_that_stands_still_costs_its_own_keys_a_moment_and_the_ot
     await until_all_are_kept(node, loads, at_most=10)
     redis = redis_of(node)
     victim = server_of(node, cluster, KEYS[0])
+    others = [key for key in KEYS if server_of(node, cluster, key) is not victim]
+    for server in cluster.servers:
+        assert server.command("CONFIG SET cluster-require-full-coverage no") == "+OK"
     os.kill(victim.pid, signal.SIGSTOP)
     try:
         slowest = await read(node, loads)
@@ -116,6 +121,9 @@ async def test_a_server_that_stands_still_costs_its_own_keys_a_moment_and_the_ot
         [away] = [server for server in await redis.primaries() if server.is_away]
         assert str(victim.port) in away.place
         assert not redis.is_away
+        before = loads.count
+        await read(node, loads, others)
+        assert loads.count == before
     finally:
         os.kill(victim.pid, signal.SIGCONT)
     await until_all_are_kept(node, loads, at_most=30)

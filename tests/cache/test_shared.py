@@ -227,12 +227,13 @@ async def test_reads_go_on_while_redis_swallows_everything_and_it_is_used_again_
             assert a.cache._redis is not None
             line.drops = True
             took = []
-            for number in range(40):
+            deadline = time.perf_counter() + 10
+            while len(took) < 40 or not a.cache._redis.is_away:
                 began = time.perf_counter()
-                assert await a.cache.get_or_load(f"k{number}", value) == {"of": f"k{number}"}
+                assert began < deadline
+                assert await a.cache.get_or_load(f"k{len(took)}", value) == {"of": f"k{len(took)}"}
                 took.append(time.perf_counter() - began)
-            assert a.cache._redis.is_away
-            assert sum(one > 0.2 for one in took) <= 3
+            assert sum(one >= 0.1 for one in took) <= 5  # three waited, each once; and a slow machine
             assert max(took) < 1.0
             line.drops = False
             async with asyncio.timeout(2):

@@ -17,16 +17,20 @@ from sqlalchemy import MetaData
 from devservers import RedisCluster, RedisServer, start_redis, start_redis_cluster
 from devservers.process import free_port
 from devservers.relay import relay
-from holdfast import Holdfast
+from holdfast import Holdfast, Load
 from holdfast.errors import Unavailable
 from holdfast.operate import Finding, RedisReport
 from holdfast.operate.redis_advice import findings
 from holdfast.operate.redis_state import Unreachable, parsed, problem_of
 from tests.backends import settings_for
+from tests.logs import capture_logs
 from tests.store.certificates import authority
 
 SECRET = "s3cr:t/@"
 WRITTEN = "s3cr%3At%2F%40"
+GUIDE = Path(__file__).parents[2] / "docs/guides/cache.md"
+COMMANDS = "+get +mget +set +pttl +del +unlink +eval +scan +ping +publish +subscribe +unsubscribe +info"
+GRANTED = f"~holdfast:* &holdfast:* {COMMANDS}"
 INFO: dict[str, Any] = {
     "redis_version": "7.2.4",
     "role": "master",
@@ -228,6 +232,33 @@ async def test_what_a_user_may_not_do_is_a_finding(server: RedisServer, sqlite_u
     assert report.servers[0].forbidden == needed
 
 
+def test_the_guide_says_which_commands_a_user_needs() -> None:
+    assert GRANTED in " ".join(GUIDE.read_text().split())
+
+
+async def test_a_user_needs_no_more_than_the_guide_says(server: RedisServer, sqlite_url: str) -> None:
+    assert server.command(f"ACL SETUSER cache on >{SECRET} {GRANTED}") == "+OK"
+    url = f"redis://cache:{WRITTEN}@{server.host}:{server.port}/0"
+    report = await report_of(url, sqlite_url)
+    assert [finding.state for finding in report.findings] == ["ok"]
+    with capture_logs() as logs:
+        async with opened(url, sqlite_url) as hold, opened(url, sqlite_url) as other:
+
+            async def load(load: Load) -> str:
+                await asyncio.sleep(0.1)
+                return load.key
+
+            keys = [f"k:{number}" for number in range(10)]
+            for node in (hold, other):
+                await asyncio.gather(*(node.cache.get_or_load(key, load) for key in keys))
+            await asyncio.gather(*(node.cache.get_or_load("turn", load) for node in (hold, other)))
+            assert await hold.cache.get_many(keys) == {key: key for key in keys}
+            await hold.cache.set_many({"a": 1, "b": 2})
+            assert await hold.cache.remove_matching("k:*") == 10
+            assert await hold.flush_redis() >= 3
+    assert [log for log in logs if log["event"].startswith("redis_")] == []
+
+
 async def test_a_certificate_that_is_not_trusted_is_a_finding(
     server: RedisServer, sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -289,7 +320,7 @@ async def test_a_url_of_a_cluster_that_is_none_is_a_finding(server: RedisServer,
 
 
 async def test_a_cluster_that_does_not_serve_every_key_is_a_finding(sqlite_url: str) -> None:
-    with start_redis_cluster() as cluster:
+    with start_redis_cluster(patience=1.5) as cluster:
         for server in (cluster.servers[0], cluster.servers[3]):
             server.stop()
         async with opened(cluster.url, sqlite_url) as hold, asyncio.timeout(30):

@@ -142,6 +142,8 @@ async def full(redis: Redis, server: RedisServer) -> None:
     for _ in range(5):
         with pytest.raises(Away):
             await put(redis, "more", "x")
+    assert not redis.is_away
+    for _ in range(5):
         assert await redis.ask_each(["a", "b"], _set_both) == {}
     assert not redis.is_away
     assert await get(redis, "k") == b"v"

@@ -22,6 +22,7 @@ T = TypeVar("T")
 _AT_A_TIME = 48  # questions, each of which takes a connection
 _LINE = 1_000  # questions that wait for one of these
 _FAILURES = 3  # in a row, and it is left alone
+_REST = 0.1  # seconds after an answer that did not come, unless others do: who waited for it need not wait again
 _PAUSE = 0.5  # seconds between questions whether it is back
 _SAID_AGAIN = 60.0  # seconds after which a refusal is logged again
 
@@ -52,6 +53,7 @@ class Server:
         self.place = hide_password(url)
         self.client: Client = _client(url, self.place, timeout)
         from redis.exceptions import ClusterDownError, RedisError, ResponseError
+        from redis.exceptions import TimeoutError as TooLate
 
         self.is_away = False
         self.waiting = 0
@@ -59,8 +61,10 @@ class Server:
         self._probe = probe or _ping
         self._line = asyncio.Semaphore(_AT_A_TIME)
         self._failures = 0
+        self._resting_until = 0.0
         self._probing: asyncio.Task[None] | None = None
         self._lost = (RedisError, OSError, TimeoutError)
+        self._too_late = (TooLate, TimeoutError)
         self._refusal, self._down = ResponseError, ClusterDownError
         self._said: dict[str, float] = {}
 
@@ -70,7 +74,7 @@ class Server:
         Raises:
             Away: there is none in time, it was refused, or too many wait already.
         """
-        if self.is_away:
+        if self.is_away or (self._failures and time.monotonic() < self._resting_until):
             raise Away
         line = self._line
         if line.locked():
@@ -135,6 +139,8 @@ class Server:
 
     def _failed(self, error: BaseException) -> None:
         self._failures += 1
+        if isinstance(error, self._too_late):
+            self._resting_until = time.monotonic() + _REST
         if self._failures >= _FAILURES and not self.is_away:  # as a server that was closed is, too
             log.warning("redis_is_away", place=self.place, reason=str(error) or type(error).__name__)
             self.is_away = True
