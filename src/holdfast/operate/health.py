@@ -20,6 +20,7 @@ from holdfast.store.redis import Redis
 
 PING_LIMIT = 2.0  # seconds after which a database that does not answer counts as down
 _SCHEMA_KEPT = 5.0  # seconds for which what is pending is not looked up again
+_REDIS_KEPT = 2.0  # seconds for which Redis is not asked again how it fares
 _LATE = 300_000  # milliseconds that a schedule may wait for a worker
 _NAMED = 5  # of what is missing
 _MIGRATE = "run `holdfast migrate up`"
@@ -49,7 +50,7 @@ class Examiner:
         self._journal = journal
         self._captured = captured
         self._is_followed = is_followed
-        self._redis = redis
+        self._redis = None if redis is None else Kept(lambda: examine_redis(redis), _REDIS_KEPT)
         self.pending: Kept[Difference] = Kept(pending, _SCHEMA_KEPT)
 
     async def ping(self) -> float:
@@ -84,7 +85,7 @@ class Examiner:
         except HoldfastError as error:
             findings.append(_database_wrong(*_advised(error)))
         if self._redis is not None:
-            findings += (await examine_redis(self._redis)).findings
+            findings += (await self._redis.get()).findings
         return Report.of(findings)
 
     async def _rejected(self) -> list[Finding]:

@@ -54,4 +54,7 @@ class Listener:
     async def _send(self, command: str, channel: str) -> None:
         if not self._connection.is_connected:  # else it would connect anew, and hear nothing of before
             raise ConnectionError("the connection is broken")
-        await self._connection.send_command(command, channel, check_health=False)
+        try:
+            await self._connection.send_command(command, channel, check_health=False)
+        except AttributeError:  # it pauses before it writes, and whoever reads may drop the socket meanwhile
+            raise ConnectionError("the connection broke") from None
