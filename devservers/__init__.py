@@ -15,11 +15,13 @@ from devservers.install import ensure_pgbouncer, ensure_sqld
 from devservers.pgbouncer import PgbouncerServer, start_pgbouncer
 from devservers.postgres import PostgresServer, start_postgres, start_replica
 from devservers.redis import RedisServer, start_redis
+from devservers.redis_cluster import RedisCluster, start_redis_cluster
 from devservers.sqld import SqldServer, start_sqld
 
 __all__ = [
     "PgbouncerServer",
     "PostgresServer",
+    "RedisCluster",
     "RedisServer",
     "ServerError",
     "SqldServer",
@@ -33,6 +35,7 @@ __all__ = [
     "start_pgbouncer",
     "start_postgres",
     "start_redis",
+    "start_redis_cluster",
     "start_replica",
     "start_sqld",
 ]

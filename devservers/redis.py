@@ -20,6 +20,16 @@ class RedisServer(Server):
         self.command("FLUSHALL")
         self.command("SCRIPT FLUSH")
 
+    def text(self, line: str) -> str:
+        """Send one inline command whose answer is a text, such as INFO; return it."""
+        with socket.create_connection((self.host, self.port), timeout=5) as connection:
+            connection.sendall(line.encode() + b"\r\n")
+            with connection.makefile("rb") as answer:
+                first = answer.readline()
+                if not first.startswith(b"$"):
+                    raise ServerError(f"{self.name} answered {line!r} with {first.decode().strip()}")
+                return answer.read(int(first[1:])).decode()
+
     def command(self, line: str) -> str:
         """Send one inline command; return the first line of the answer."""
         with socket.create_connection((self.host, self.port), timeout=5) as connection:
@@ -28,8 +38,11 @@ class RedisServer(Server):
                 return answer.readline().decode().strip()
 
 
-def start_redis(*options: str) -> RedisServer:
+def start_redis(*options: str, port: int | None = None) -> RedisServer:
     """Start a Redis; `options` are more arguments for it, such as `--maxmemory`, `10mb`.
+
+    Args:
+        port: of 127.0.0.1; a free one unless given.
 
     Raises `ServerError` when there is none or it does not start.
     """
@@ -37,11 +50,11 @@ def start_redis(*options: str) -> RedisServer:
     last: ServerError | None = None
     for _ in range(3):  # another process may take the free port first
         folder = temporary_folder("redis")
-        port = free_port()
-        command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        chosen = port or free_port()
+        command = [str(binary), "--port", str(chosen), "--bind", "127.0.0.1", "--dir", str(folder)]
         command += ["--save", "", "--appendonly", "no", "--daemonize", "no", *options]
         try:
-            server = RedisServer("Redis", command, folder=folder, port=port)
+            server = RedisServer("Redis", command, folder=folder, port=chosen)
             server.wait_until(lambda started=server: _answers(started))  # type: ignore[misc]
             return server
         except ServerError as error:

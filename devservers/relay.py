@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 
 _PIECE = 65_536  # bytes
@@ -77,10 +78,14 @@ class Relay:
 
 
 @contextlib.asynccontextmanager
-async def relay(host: str, port: int) -> AsyncIterator[Relay]:
-    """A relay to the server at `host:port`, until the block ends."""
+async def relay(host: str, port: int, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Relay]:
+    """A relay to the server at `host:port`, until the block ends.
+
+    Args:
+        tls: what clients speak TLS with; what is passed on is plain.
+    """
     made = Relay(host, port)
-    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(made.accept, "127.0.0.1", 0, ssl=tls)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

@@ -12,6 +12,7 @@ from playwright.async_api import Browser, async_playwright
 from devservers import (
     PgbouncerServer,
     PostgresServer,
+    RedisCluster,
     RedisServer,
     SqldServer,
     ensure_pgbouncer,
@@ -20,6 +21,7 @@ from devservers import (
     start_pgbouncer,
     start_postgres,
     start_redis,
+    start_redis_cluster,
     start_replica,
     start_sqld,
 )
@@ -105,6 +107,27 @@ def redis_url(redis_server: RedisServer) -> str:
     """`redis://127.0.0.1:PORT/0`, emptied before the test."""
     redis_server.clear()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """One Redis Cluster of three primaries and their replicas for the session (one per worker under xdist)."""
+    with start_redis_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster_url(redis_cluster: RedisCluster) -> str:
+    """`redis+cluster://127.0.0.1:PORT,…`, emptied before the test."""
+    redis_cluster.clear()
+    return redis_cluster.url
+
+
+@pytest.fixture(params=("redis", "redis_cluster"))
+def any_redis_url(request: pytest.FixtureRequest) -> str:
+    """An empty Redis of one server, and one of several."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ class Node:
                     await self._read_group()
             except Exception as error:  # noqa: BLE001  counted: no fault may reach who reads
                 self.failures += 1
-                print(repr(error), file=sys.stderr)
+                print(f"[failed] {error!r}", file=sys.stderr)
             await asyncio.sleep(self._draw.expovariate(1 / PAUSE))
 
     async def read_one(self) -> None:

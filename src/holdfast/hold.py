@@ -21,12 +21,15 @@ from holdfast.operate import (
     CatchUp,
     Examiner,
     PastRun,
+    RedisReport,
     Schedule,
     ScheduleRunner,
     Schedules,
     ScheduleTable,
     Work,
     Worker,
+    drop_our_keys,
+    examine_redis,
     registered,
     schedule_metadata,
 )
@@ -34,6 +37,7 @@ from holdfast.rollup import Rollups
 from holdfast.rollup import metadata as rollup_metadata
 from holdfast.settings import Settings
 from holdfast.store import Counters, Isolation, Store, Tenant, Unit
+from holdfast.store.redis import Redis
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -69,8 +73,14 @@ class Holdfast:
         self.journal = Journal(self.store)
         self.rollups = Rollups(self.store, self.journal, self.models)
         self.handlers = Handlers(self.journal, self.models, {"Holdfast": self})
+        self._redis = Redis.of(settings)
         self.cache = Cache(
-            self.store, self.journal, self.models, capacity=settings.cache_capacity, ttls=settings.cache_ttls
+            self.store,
+            self.journal,
+            self.models,
+            redis=self._redis,
+            capacity=settings.cache_capacity,
+            ttls=settings.cache_ttls,
         )
         self._metadatas = metadatas
         self.counters = Counters(self.store)
@@ -267,7 +277,26 @@ class Holdfast:
             self.pending,
             captured=sum(model.__policy__.capture for model in self.models),
             is_followed=bool(self.rollups.rollups or self.handlers.all()),
+            redis=self._redis,
         )
+
+    async def redis_report(self) -> RedisReport | None:
+        """How the Redis of the cache fares, with what is wrong and what to do; None where none is configured.
+
+        Never raises for a Redis that is gone or refuses: those are findings. It changes nothing.
+        """
+        return None if self._redis is None else await examine_redis(self._redis)
+
+    async def flush_redis(self) -> int:
+        """For an emergency: drop every key in Redis that begins with `HOLDFAST_REDIS_PREFIX`, and no other.
+
+        It looks at every key, a thousand at a time, and never uses FLUSHALL. Nodes keep what they have in memory;
+        to end values for good say `cache.clear()`. Returns how many keys were dropped; 0 where no Redis is configured.
+
+        Raises:
+            Unavailable: Redis did not answer, or refused; it says how many were dropped until then.
+        """
+        return 0 if self._redis is None else await drop_our_keys(self._redis)
 
     async def follow(self) -> None:
         """Run Holdfast's own followers of the journal, rollups and handlers, in this process until `close`.

@@ -63,9 +63,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 " raise the one or lower the other"
             )
 
-        if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
+        if self.redis_url is not None and not self.redis_url.startswith(_REDIS):
             shown = hide_password(self.redis_url)
-            raise ConfigurationError(f"{_told('redis_url')} must begin with redis://, rediss:// or unix://: {shown!r}")
+            raise ConfigurationError(
+                f"{_told('redis_url')} must begin with redis://, rediss:// or unix://, or with redis+cluster:// or"
+                f" rediss+cluster:// for a cluster: {shown!r}"
+            )
 
     def __repr__(self) -> str:
         return f"<Settings {self.environment} {hide_password(self.database_url)}>"
@@ -133,6 +136,8 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "poll_interval": (("HOLDFAST_POLL_INTERVAL",), float),
 }
 
+
+_REDIS = ("redis://", "rediss://", "unix://", "redis+cluster://", "rediss+cluster://")
 
 # The least that makes sense, in the field's own unit.
 _LOWEST: dict[str, float] = {

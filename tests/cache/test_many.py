@@ -9,6 +9,9 @@ import pytest
 
 from holdfast import Holdfast
 from holdfast.cache import LoadMany
+from tests.cache.conftest import ALSO_ON_A_CLUSTER
+
+pytestmark = pytest.mark.parametrize("hold", ALSO_ON_A_CLUSTER, indirect=True)
 
 
 class Numbers:

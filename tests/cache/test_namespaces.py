@@ -10,7 +10,10 @@ import pytest
 from holdfast import Holdfast, Load
 from holdfast.cache import LoadMany
 from holdfast.errors import ConfigurationError, InvalidValue
+from tests.cache.conftest import ALSO_ON_A_CLUSTER
 from tests.cache.loans import Loans, lend
+
+pytestmark = pytest.mark.parametrize("hold", ALSO_ON_A_CLUSTER, indirect=True)
 
 
 async def named(load: Load) -> str:

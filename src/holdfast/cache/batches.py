@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -16,7 +15,6 @@ from holdfast.cache.entry import Entry, made_entry
 from holdfast.cache.loader import Load, Loader, LoadMany, ManyLoader
 from holdfast.cache.loads import Loads, is_put_off, turn_of
 from holdfast.store.current import newest_commit
-from holdfast.store.redis import Away
 
 
 class Batches:
@@ -52,10 +50,9 @@ class Batches:
         others: set[str] = set()
         if turns is not None and remote is not None and not options.skip_l2:
             names = {key: turn_of(remote, one) for key, one in asked.items()}
-            with contextlib.suppress(Away):
-                taken = await turns.take_many(list(names.values()), options.lease)
-                tokens = {key: taken[name] for key, name in names.items()}
-                others = {key for key, token in tokens.items() if token is None}
+            taken = await turns.take_many(list(names.values()), options.lease)
+            tokens = {key: taken.get(name) for key, name in names.items()}
+            others = {key for key, name in names.items() if name in taken and taken[name] is None}
         mine = {key: one for key, one in asked.items() if key not in others}
         entries: dict[str, Entry] = {}
         try:

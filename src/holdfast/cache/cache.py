@@ -59,6 +59,7 @@ class Cache:
     """The cache of one node.
 
     Args:
+        redis: where nodes share what they have loaded; closed with the cache.
         capacity: the sum of the weights kept in memory; an entry weighs 1 unless its options say otherwise.
         options: for every call that says nothing else.
         ttls: of declared keys, in place of what they say: `shop.price=5s, shop.user=1m`.
@@ -79,6 +80,7 @@ class Cache:
         journal: Journal,
         models: Iterable[type[Model]],
         *,
+        redis: Redis | None = None,
         capacity: int = 100_000,
         options: Options | None = None,
         ttls: str = "",
@@ -93,7 +95,6 @@ class Cache:
         self.peek: Peek = peeking(self._memory, self._freshness)
         self.statistics = Statistics()
         self._renewal = Renewal(self._freshness, journal, ChangedTags(models), self.statistics)
-        redis = Redis.of(store.settings)
         self._redis = redis
         self._turns = None if redis is None else Turns(redis)
         self._remote = remote = None if redis is None else Remote(redis, self._freshness.marks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +12,7 @@ from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
 from holdfast.cache.marks import Marks
 from holdfast.cache.wire import Codec
-from holdfast.store.redis import Away, Redis
-
-_SCANNED = 1_000  # keys that Redis looks at for one answer
-_GLOB = re.compile(r"[\[\]*?\\]")
+from holdfast.store.redis import Away, Redis, escaped
 
 
 class Remote:
@@ -35,7 +31,7 @@ class Remote:
         """The entry of `key`; None where there is none, or Redis does not answer."""
         name = self.key(key, codec)
         try:
-            data = await self._redis.ask(lambda client: client.get(name))
+            data = await self._redis.ask(lambda client: client.get(name), name)
         except Away:
             return None
         return None if data is None else carried.read(data, codec, self._marks, boottime(), time.time())
@@ -44,12 +40,10 @@ class Remote:
         """The entries of `keys`, in their order."""
         start = self.key("", codec)
         names = [start + key for key in keys]
-        try:
-            found = await self._redis.ask(lambda client: client.mget(names))
-        except Away:
-            return [None] * len(keys)
+        found = await self._redis.get_many(names)
         now, clock = boottime(), time.time()
-        return [None if data is None else carried.read(data, codec, self._marks, now, clock) for data in found]
+        every = (found.get(name) for name in names)
+        return [None if data is None else carried.read(data, codec, self._marks, now, clock) for data in every]
 
     async def put(self, entries: Mapping[str, Entry], codec: Codec) -> None:
         """Keep entries by key.
@@ -58,44 +52,34 @@ class Remote:
             InvalidValue: a value cannot be written.
         """
         now = boottime()
-        written = [
-            (self.key(key, codec), carried.written(entry, codec, now), _lives(entry, now))
+        written = {
+            self.key(key, codec): (carried.written(entry, codec, now), _lives(entry, now))
             for key, entry in entries.items()
-        ]
-
-        async def store(client: Any) -> None:
-            if len(written) == 1:
-                [(name, data, lives)] = written
-                await client.set(name, data, px=lives)
-                return
-            pipeline = client.pipeline(transaction=False)
-            for name, data, lives in written:
-                pipeline.set(name, data, px=lives)
-            await pipeline.execute()
-
-        try:
-            await self._redis.ask(store)
-        except Away:
+        }
+        if len(written) == 1:
+            [(name, (data, lives))] = written.items()
+            with contextlib.suppress(Away):
+                await self._redis.ask(lambda client: client.set(name, data, px=lives), name)
             return
+
+        async def store(client: Any, names: Sequence[str]) -> list[Any]:
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                data, lives = written[name]
+                pipeline.set(name, data, px=lives)
+            return list(await pipeline.execute(raise_on_error=False))
+
+        await self._redis.ask_each(list(written), store)
 
     async def remove_matching(self, pattern: str) -> int:
         """Drop the entries whose keys are like `pattern`; returns how many. Stops where Redis does not answer."""
-        like = f"{_GLOB.sub(_escape, self._prefix)}{'?' * len(Codec().version)}:{pattern}"
-        removed, cursor = 0, 0
+        removed = 0
         with contextlib.suppress(Away):
-            while True:
-                cursor, names = await self._redis.ask(
-                    lambda client, at=cursor: client.scan(at, match=like, count=_SCANNED)
-                )
-                if names:
-                    removed += await self._redis.ask(lambda client, these=names: client.unlink(*these))
-                if not cursor:
-                    break
+            async for count in self._redis.remove_matching(
+                f"{escaped(self._prefix)}{'?' * len(Codec().version)}:{pattern}"
+            ):
+                removed += count
         return removed
-
-
-def _escape(found: re.Match[str]) -> str:
-    return f"\\{found[0]}"
 
 
 def _lives(entry: Entry, now: float) -> int:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.logs import get_logger
-from holdfast.store.redis import Away, Redis
+from holdfast.store.redis import Away, Redis, Server
+from holdfast.store.redis_listener import Listener
 
 log = get_logger("holdfast.cache")
 
@@ -46,7 +47,8 @@ class Turns:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._ears: dict[str, _Ear] = {}
-        self._pubsub: Any = None
+        self._line: Listener | None = None
+        self._heard: Server | None = None
         self._hearing: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
 
@@ -58,27 +60,27 @@ class Turns:
         """
         token = secrets.token_hex(8)
         lives = max(1, round(lease * 1_000))
-        taken = await self._redis.ask(lambda client: client.set(name, token, nx=True, px=lives))
+        taken = await self._redis.ask(lambda client: client.set(name, token, nx=True, px=lives), name)
         return token if taken else None
 
     async def take_many(self, names: Sequence[str], lease: float) -> dict[str, str | None]:
-        """What `take` gives, for several leases in one question."""
+        """What `take` gives, for several leases in one question; those that Redis does not answer are left out."""
         token = secrets.token_hex(8)
         lives = max(1, round(lease * 1_000))
 
-        async def take(client: Any) -> list[Any]:
+        async def take(client: Any, these: Sequence[str]) -> list[Any]:
             pipeline = client.pipeline(transaction=False)
-            for name in names:
+            for name in these:
                 pipeline.set(name, token, nx=True, px=lives)
-            return list(await pipeline.execute())
+            return list(await pipeline.execute(raise_on_error=False))
 
-        taken = await self._redis.ask(take)
-        return {name: token if had else None for name, had in zip(names, taken, strict=True)}
+        taken = await self._redis.ask_each(names, take)
+        return {name: token if had else None for name, had in taken.items()}
 
     async def give_back(self, name: str, token: str) -> None:
         """End the lease, if it still is ours, and wake those who wait for it."""
         with contextlib.suppress(Away):
-            await self._redis.ask(lambda client: client.eval(_RELEASE, 1, name, token))
+            await self._redis.ask(lambda client: client.eval(_RELEASE, 1, name, token), name)
 
     async def wait(self, name: str, lease: float) -> None:
         """Return when whoever has `name` gives it back, or when its lease ends.
@@ -88,8 +90,8 @@ class Turns:
         """
         ear = self._ears[name] = _Ear()
         try:
-            await self._redis.ask(lambda client: self._redis.in_time(self._listen(name, ear)))
-            left = await self._redis.ask(lambda client: client.pttl(name))
+            await self._be_told(name, ear)
+            left = await self._redis.ask(lambda client: client.pttl(name), name)
             if left < 0:  # it was given back before we listened
                 return
             with contextlib.suppress(TimeoutError):
@@ -97,40 +99,65 @@ class Turns:
                     await ear.given_back.wait()
         finally:
             del self._ears[name]
-            with contextlib.suppress(Away):
-                await self._redis.ask(lambda client: self._pubsub.unsubscribe(name))
+            server, line = self._heard, self._line
+            if server is not None and line is not None:
+                with contextlib.suppress(Away):
+                    await server.ask(lambda client: line.unsubscribe(name))
 
     async def close(self) -> None:
         """Stop listening."""
+        await self._stop_hearing()
+
+    async def _be_told(self, name: str, ear: _Ear) -> None:
+        """Return when Redis will tell `ear`, or when nobody can. Away: it does not answer."""
+        server = self._heard
+        if server is None or server.is_away or self._line is None:
+            server = await self._redis.listener()
+        try:
+            await server.ask(lambda client: server.in_time(self._listen(server, client, name, ear)))
+        except Away as away:
+            if isinstance(away.__cause__, TimeoutError):
+                await self._stop_hearing()  # of a line that may have died without a word
+            raise
+
+    async def _listen(self, server: Server, client: Any, name: str, ear: _Ear) -> None:
+        async with self._opening:
+            line = self._line
+            if line is None or self._heard is None or self._heard.is_away:
+                await self._stop_hearing()
+                line = Listener(client)
+                try:
+                    await line.open()
+                except BaseException:
+                    await line.close()
+                    raise
+                self._line, self._heard = line, server
+                self._hearing = asyncio.create_task(self._hear(line), name="cache turns")
+        await line.subscribe(name)
+        await ear.is_open.wait()
+
+    async def _stop_hearing(self) -> None:
         if self._hearing is not None:
             self._hearing.cancel()
             await asyncio.gather(self._hearing, return_exceptions=True)
-        if self._pubsub is not None:
-            await self._pubsub.aclose()
+        if (line := self._line) is not None:  # the hearing had not begun
+            self._line = None
+            await line.close()
 
-    async def _listen(self, name: str, ear: _Ear) -> None:
-        """Return when Redis will tell `ear`, or when nobody can."""
-        async with self._opening:
-            if self._hearing is None or self._hearing.done():
-                self._pubsub = self._redis.client.pubsub()
-                # Always one more, for without any the hearing would end.
-                await self._pubsub.subscribe(f"{self._redis.prefix}:cache:turns")
-                self._hearing = asyncio.create_task(self._hear(self._pubsub), name="cache turns")
-        await self._pubsub.subscribe(name)
-        await ear.is_open.wait()
-
-    async def _hear(self, pubsub: Any) -> None:
+    async def _hear(self, line: Listener) -> None:
         try:
-            async for message in pubsub.listen():
-                ear = self._ears.get(message["channel"].decode())
-                if ear is not None and message["type"] == "subscribe":
+            async for kind, channel in line.heard():
+                ear = self._ears.get(channel)
+                if ear is not None and kind == "subscribe":
                     ear.is_open.set()
-                elif ear is not None and message["type"] == "message":
+                elif ear is not None and kind == "message":
                     ear.given_back.set()
         except Exception as error:  # noqa: BLE001  whoever waits looks again by himself when the lease ends
             log.info("cache_turns_unheard", reason=str(error))
         finally:
+            if self._line is line:
+                self._line = None
             for ear in self._ears.values():
                 ear.is_open.set()
                 ear.given_back.set()
-            await pubsub.aclose()
+            await line.close()

@@ -1,6 +1,9 @@
 """How a data layer is kept well."""
 
-from holdfast.operate.health import Examiner, Finding, Report
+from holdfast.operate.findings import Finding, Report
+from holdfast.operate.health import Examiner
+from holdfast.operate.redis import drop_our_keys, examine_redis
+from holdfast.operate.redis_state import AppendLog, RedisReport, RedisServer, Snapshots, Unreachable
 from holdfast.operate.rhythm import CatchUp
 from holdfast.operate.schedule_runs import LostSchedule, Run, ScheduleRunner
 from holdfast.operate.schedule_table import PastRun, ScheduleState, ScheduleTable
@@ -9,12 +12,15 @@ from holdfast.operate.schedules import Schedule, Schedules, Work, registered, sc
 from holdfast.operate.worker import Piece, Source, Worker
 
 __all__ = [
+    "AppendLog",
     "CatchUp",
     "Examiner",
     "Finding",
     "LostSchedule",
     "PastRun",
     "Piece",
+    "RedisReport",
+    "RedisServer",
     "Report",
     "Run",
     "Schedule",
@@ -22,9 +28,13 @@ __all__ = [
     "ScheduleState",
     "ScheduleTable",
     "Schedules",
+    "Snapshots",
     "Source",
+    "Unreachable",
     "Work",
     "Worker",
+    "drop_our_keys",
+    "examine_redis",
     "registered",
     "schedule_metadata",
     "scheduled",

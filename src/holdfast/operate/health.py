@@ -4,45 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Literal
 
-import msgspec
 from sqlalchemy import func, select
 
 from holdfast.errors import HoldfastError, Unavailable
 from holdfast.index.rejected import list_rejected, rejected
 from holdfast.journal import Journal, JournalStatus
 from holdfast.migrate import Difference
+from holdfast.operate.findings import Finding, Report
+from holdfast.operate.redis import examine_redis
 from holdfast.operate.schedule_table import ScheduleState, ScheduleTable
 from holdfast.shared import Kept
 from holdfast.store import Store
+from holdfast.store.redis import Redis
 
 PING_LIMIT = 2.0  # seconds after which a database that does not answer counts as down
 _SCHEMA_KEPT = 5.0  # seconds for which what is pending is not looked up again
+_REDIS_KEPT = 2.0  # seconds for which Redis is not asked again how it fares
 _LATE = 300_000  # milliseconds that a schedule may wait for a worker
 _NAMED = 5  # of what is missing
 _MIGRATE = "run `holdfast migrate up`"
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. A note is worth knowing, and nothing is broken."""
-
-    check: str
-    state: Literal["ok", "note", "wrong"]
-    detail: str
-    do: str | None = None
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was looked at; ok where nothing is wrong."""
-
-    ok: bool
-    findings: list[Finding]
-
-    @classmethod
-    def of(cls, findings: list[Finding]) -> Report:
-        """The report of `findings`."""
-        return cls(ok=all(finding.state != "wrong" for finding in findings), findings=findings)
 
 
 class Examiner:
@@ -52,6 +33,7 @@ class Examiner:
         pending: what a migration would make now.
         captured: the number of captured tables.
         is_followed: whether it has what some process must follow the journal for.
+        redis: where the cache shares what it has loaded; None where that is nowhere.
     """
 
     def __init__(
@@ -62,11 +44,13 @@ class Examiner:
         *,
         captured: int,
         is_followed: bool,
+        redis: Redis | None = None,
     ) -> None:
         self._store = store
         self._journal = journal
         self._captured = captured
         self._is_followed = is_followed
+        self._redis = None if redis is None else Kept(lambda: examine_redis(redis), _REDIS_KEPT)
         self.pending: Kept[Difference] = Kept(pending, _SCHEMA_KEPT)
 
     async def ping(self) -> float:
@@ -82,7 +66,10 @@ class Examiner:
             raise Unavailable(f"{self._store.place} does not answer within {PING_LIMIT:g} s") from None
 
     async def examine(self) -> Report:
-        """What is wrong and what is worth knowing. Never raises for a database that is gone: that is a finding."""
+        """What is wrong and what is worth knowing.
+
+        Never raises for a database or a Redis that is gone: that is a finding.
+        """
         file = self._store.file
         if file is not None and not file.exists():
             return Report.of([_database_wrong(f"there is no file {file}", "make it: holdfast migrate up")])
@@ -97,6 +84,8 @@ class Examiner:
                 findings += _schedules(await ScheduleTable(self._store).states())
         except HoldfastError as error:
             findings.append(_database_wrong(*_advised(error)))
+        if self._redis is not None:
+            findings += (await self._redis.get()).findings
         return Report.of(findings)
 
     async def _rejected(self) -> list[Finding]:

@@ -1,122 +1,149 @@
-"""The connection to Redis: one configuration, bounded waits, and a breaker, so that its failure is nobody else's.
+"""Redis, of one server or of several: one configuration, and its failure is nobody else's.
 
 What is in Redis speeds things up and is never the truth: every call may say that there is none.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from holdfast.errors import ConfigurationError
-from holdfast.logs import get_logger
 from holdfast.settings import Settings, hide_password
+from holdfast.store.redis_server import Away, Server
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as Client
 
-log = get_logger("holdfast.redis")
+__all__ = ["Away", "Redis", "Server", "escaped"]
 
 T = TypeVar("T")
 
-_AT_A_TIME = 48  # questions, each of which takes a connection
-_FAILURES = 3  # in a row, and it is left alone
-_PAUSE = 0.5  # seconds between questions whether it is back
-
-
-class Away(Exception):
-    """Redis did not answer, or is being left alone for a moment."""
+_SCANNED = 1_000  # keys that a server looks at for one answer
+_GLOB = re.compile(r"[\[\]*?\\]")
 
 
 class Redis:
-    """A Redis, asked with bounded patience.
+    """A Redis of one server.
 
     Attributes:
         prefix: what every key begins with.
         place: the URL fit for people, without password.
-        is_away: whether it is being left alone just now: it did not answer, and is asked now and then whether it does.
+        is_cluster: whether keys are spread over several servers.
     """
 
+    is_cluster = False
+
     def __init__(self, url: str, *, prefix: str, timeout: float) -> None:
-        try:
-            from redis import asyncio as redis
-            from redis import exceptions
-            from redis.asyncio.retry import Retry
-            from redis.backoff import NoBackoff
-        except ImportError:
-            raise ConfigurationError(
-                "HOLDFAST_REDIS_URL is set, but the client is not installed: pip install 'holdfast[redis]'"
-            ) from None
         self.prefix = prefix
         self.place = hide_password(url)
         self._timeout = timeout
-        self._failures = 0
-        self._line = asyncio.Semaphore(_AT_A_TIME)
-        self.is_away = False
-        self._probing: asyncio.Task[None] | None = None
-        self._lost = (exceptions.RedisError, OSError, TimeoutError)
-        make: Any = redis.Redis.from_url
-        self.client: Client = make(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
+        self._server = self._connected(url)
 
     @classmethod
     def of(cls, settings: Settings) -> Redis | None:
-        """The Redis that is configured, or None."""
-        if settings.redis_url is None:
-            return None
-        return cls(settings.redis_url, prefix=settings.redis_prefix, timeout=settings.redis_timeout)
+        """The Redis that is configured, or None.
 
-    async def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
-        """The answer to `question(client)`.
+        Raises:
+            ConfigurationError: the URL is malformed. MissingExtra: redis-py is not installed.
+        """
+        from holdfast.store.redis_cluster import Cluster
+
+        url = settings.redis_url
+        if url is None:
+            return None
+        kind = Cluster if "+cluster://" in url else cls
+        return kind(url, prefix=settings.redis_prefix, timeout=settings.redis_timeout)
+
+    def _connected(self, url: str) -> Server:
+        return Server(url, timeout=self._timeout)
+
+    @property
+    def client(self) -> Client:
+        """redis-py's client of the one server."""
+        return self._server.client
+
+    @property
+    def is_away(self) -> bool:
+        """Whether all of it is being left alone just now."""
+        return self._server.is_away
+
+    def ask(self, question: Callable[[Client], Awaitable[T]], at: str) -> Awaitable[T]:
+        """The answer to `question(client)` of the server that has the key `at`.
 
         Raises:
             Away: there is none in time.
         """
-        if self.is_away:
-            raise Away
+        return self._server.ask(question)
+
+    async def ask_each(
+        self, names: Sequence[str], question: Callable[[Any, Sequence[str]], Awaitable[Sequence[Any]]]
+    ) -> dict[str, Any]:
+        """The answers to `question(client, names)`, by name; those that were not given in time are left out.
+
+        Args:
+            question: asks one server for the names that it has, in one go, and returns answers, or errors, in order.
+        """
         try:
-            async with self._line:
-                if self.is_away:  # since we queued
-                    raise Away
-                answer = await question(self.client)
-        except self._lost as error:
-            self._failed(error)
-            raise Away from error
-        self._failures = 0
-        return answer
+            answers = await self._server.ask(lambda client: question(client, names))
+        except Away:
+            return {}
+        return told(self._server, dict(zip(names, answers, strict=True)))
 
-    async def in_time(self, work: Awaitable[T]) -> T:
-        """What `work` gives, which waits for more than answers of Redis. TimeoutError: not in the time of a call."""
-        async with asyncio.timeout(self._timeout):
-            return await work
+    async def servers(self) -> list[Server]:
+        """All servers, replicas too. Away: it is not known which there are."""
+        return [self._server]
 
-    def _failed(self, error: BaseException) -> None:
-        self._failures += 1
-        if self._failures >= _FAILURES and not self.is_away:
-            log.warning("redis_is_away", place=self.place, reason=str(error) or type(error).__name__)
-            self.is_away = True
-            self._probing = asyncio.create_task(self._probe(), name="redis probe")
+    async def known(self) -> list[Server]:
+        """All servers of which it is known, at the least those that the URL names."""
+        return [self._server]
 
-    async def _probe(self) -> None:
-        """Ask until it answers, so that nobody who wants something of it has to find out."""
-        while self.is_away:
-            await asyncio.sleep(_PAUSE)
-            with contextlib.suppress(*self._lost):
-                async with asyncio.timeout(self._timeout):
-                    await self.client.ping()
-                self._failures, self.is_away = 0, False
-                log.info("redis_is_back", place=self.place)
+    async def primaries(self) -> list[Server]:
+        """The servers that have keys. Away: it is not known which there are."""
+        return [self._server]
+
+    async def listener(self) -> Server:
+        """A server by which all that is published can be heard. Away: none."""
+        return self._server
+
+    async def remove_matching(self, pattern: str) -> AsyncIterator[int]:
+        """Drop what has a key like `pattern`, a thousand looked at at a time; yields how many were dropped each time.
+
+        Raises:
+            Away: a server did not answer; what has been dropped is.
+        """
+        for server in await self.primaries():
+            cursor: Any = 0
+            while True:
+                cursor, names = await server.ask(lambda client, at=cursor: client.scan(at, pattern, _SCANNED))  # type: ignore[misc]
+                if names:
+                    yield await server.ask(lambda client, these=names: self._unlink(client, these))  # type: ignore[misc]
+                if not int(cursor):
+                    break
+
+    async def _unlink(self, client: Any, names: Sequence[bytes]) -> int:
+        return int(await client.unlink(*names))
+
+    async def get_many(self, names: Sequence[str]) -> dict[str, bytes | None]:
+        """The values of keys, by name; of those that were not given in time none."""
+        return await self.ask_each(names, lambda client, these: client.mget(these))
 
     async def close(self) -> None:
         """Drop the connections."""
-        if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.gather(self._probing, return_exceptions=True)
-        await self.client.aclose()
+        await self._server.close()
+
+
+def told(server: Server, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The answers among answers and errors; of errors the log is told."""
+    found: dict[str, Any] = {}
+    for name, answer in answers.items():
+        if isinstance(answer, Exception):
+            server.refused(answer)
+        else:
+            found[name] = answer
+    return found
+
+
+def escaped(text: str) -> str:
+    """`text` as a part of a pattern that is like nothing but itself."""
+    return _GLOB.sub(lambda found: f"\\{found[0]}", text)
