@@ -128,10 +128,32 @@ async def test_keys_like_a_pattern_are_cleaned_up(hold: Holdfast, client: httpx.
     assert answer.json() == {"cleared": "matching", "removed_from_redis": 5 if hold.settings.redis_url else 0}
 
 
+async def test_redis_is_emptied_of_what_is_ours_in_an_emergency(hold: Holdfast, client: httpx.AsyncClient) -> None:
+    for number in range(3):
+        await hold.cache.set(f"a:{number}", 1)
+    answer = await client.post("/admin/cache/clear", json={"redis": True})
+    assert answer.json() == {"cleared": "redis", "removed_from_redis": 3 if hold.settings.redis_url else 0}
+
+
+async def test_how_redis_fares_is_told(hold: Holdfast, client: httpx.AsyncClient) -> None:
+    answer = await client.get("/metrics/redis")
+    if not hold.settings.redis_url:
+        assert (answer.status_code, "HOLDFAST_REDIS_URL" in answer.json()["detail"]) == (404, True)
+        return
+    [server] = answer.json()["servers"]
+    assert server["memory_used"] > 0
+    assert server["commands"] > 0
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"]["/metrics/redis"]["get"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    validator = Draft202012Validator({**schema, "components": document["components"]})
+    assert [error.message for error in validator.iter_errors(answer.json())] == []
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({}, "one of tags, keys, matching, everything"),
+        ({}, "one of tags, keys, matching, everything, redis"),
         ({"tags": ["a"], "everything": True}, "['tags', 'everything']"),
         ({"tag": ["a"]}, "unknown field"),
         ({"tags": ["a\nb"]}, "is no tag"),
@@ -165,7 +187,13 @@ async def test_nobody_else_may_ask(hold: Holdfast, address: str, headers: dict[s
     app = create_app(hold)
     transport = httpx.ASGITransport(app=app, client=(address, 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://holdfast.test", headers=headers) as client:
-        for path in ("/cache", "/cache/part", "/admin/cache/metrics", "/admin/cache/test/performance"):
+        for path in (
+            "/cache",
+            "/cache/part",
+            "/admin/cache/metrics",
+            "/admin/cache/test/performance",
+            "/metrics/redis",
+        ):
             assert (await client.get(path)).status_code == 403, path
         for path in ("/admin/cache/clear", "/admin/cache/test/performance"):
             answer = await client.post(path, json={"everything": True})

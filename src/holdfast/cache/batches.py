@@ -86,7 +86,7 @@ class Batches:
                 value = one.codec.checked(value)
             entries[key] = made_entry(freshness.marks, key, value, load.options, load.found_tags, seen, began)
             one.tally.loaded(entries[key].cost / len(asked), load.found_tags, partial(one.codec.size, value))
-            self._loads.finder.remember(one, entries[key])
+            self._loads.finder.remember(key, entries[key], one.options, one.tally)
         return entries
 
     async def _share(

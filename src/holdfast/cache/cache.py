@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, overload
 
 from holdfast.cache import tags as tagging
-from holdfast.cache.asked import Asked, Kept
-from holdfast.cache.batches import Batches
+from holdfast.cache.answers import Answers
+from holdfast.cache.asked import Asked
 from holdfast.cache.changes import ALL, CacheCleared, ChangedTags
-from holdfast.cache.clock import boottime
 from holdfast.cache.durations import Duration, seconds
-from holdfast.cache.entry import SURE, Entry
 from holdfast.cache.finding import Finder
 from holdfast.cache.found import Found
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.keyed import Keyed
 from holdfast.cache.keys import checked_key, shortened
-from holdfast.cache.loader import Load, LoadMany, ManyLoader
+from holdfast.cache.loader import Load, LoadMany
 from holdfast.cache.loads import Loads
 from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory, Size
 from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
-from holdfast.cache.own_writes import sees_own, verdict
 from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
 from holdfast.cache.registry import Key, registry
 from holdfast.cache.remote import Remote
@@ -43,16 +38,12 @@ from holdfast.cache.turns import Turns
 from holdfast.cache.warming import Warmer
 from holdfast.cache.wire import codec_of
 from holdfast.cache.write_through import WriteThrough
-from holdfast.errors import HoldfastError
 from holdfast.journal import Journal
 from holdfast.model import Model
 from holdfast.store import Store
-from holdfast.store.current import current
 from holdfast.store.redis import Redis
 
 M = TypeVar("M", bound=Model)
-
-_RENEWAL = 0.25  # the share of `max_staleness` for which a read waits for the journal before it loads
 
 
 class Cache:
@@ -69,6 +60,7 @@ class Cache:
             loaded and nothing waited for.
         statistics: how it is used, since it was opened.
         warmer: loads what is declared to be kept warm, before somebody asks.
+        answers: what is behind the methods, for the other parts of this room.
 
     A value served while loading anew fails or takes too long is told as `stale`; every other one is at most
     `max_staleness` behind the last commit that changed what its tags name.
@@ -98,10 +90,10 @@ class Cache:
         self._redis = redis
         self._turns = None if redis is None else Turns(redis)
         self._remote = remote = None if redis is None else Remote(redis, self._freshness.marks)
-        self._finder = Finder(self._freshness, self._memory, remote)
+        finder = Finder(self._freshness, self._memory, remote)
         results = None if store.in_memory else Results(store, self._freshness.marks)
-        self._loads = Loads(self._finder, self._memory, remote, self._turns, results)
-        self._batches = Batches(self._loads)
+        self._loads = Loads(finder, self._memory, remote, self._turns, results)
+        self.answers = Answers(self.peek, finder, self._loads, self._renewal, self.statistics)
         self.warmer = Warmer(self)
         self._rows = RowsOfModels(self, store, models)
         self._write_through = WriteThrough(self, store, models)
@@ -133,8 +125,8 @@ class Cache:
         value = self.peek(key, SEEK)
         if value.__class__ is not Unfit:
             return value
-        asked = self.ask(key, _nothing, options or self.options, (), kind, value)
-        kept = await self._found(asked)
+        asked = self.answers.ask(key, None, options or self.options, (), kind, value)
+        kept = await self.answers.kept(asked)
         return default if kept is None or kept.fresh is None else kept.fresh.value
 
     async def get_or_load(
@@ -164,7 +156,7 @@ class Cache:
             seen = self.peek(key, SEEK)
             if seen.__class__ is not Unfit:
                 return seen
-        return (await self.answer(self.ask(key, loader, options, tags, kind, seen))).value
+        return (await self.answers.answer(self.answers.ask(key, loader, options, tags, kind, seen))).value
 
     async def lookup(
         self,
@@ -178,7 +170,7 @@ class Cache:
     ) -> Found[Any]:
         """What `get_or_load` does, and how the value was had."""
         options = (options or self.options).but(**given)
-        return await self.answer(self.ask(key, loader, options, tags, kind))
+        return await self.answers.answer(self.answers.ask(key, loader, options, tags, kind))
 
     async def refresh(
         self,
@@ -204,28 +196,9 @@ class Cache:
             Whatever the loader raises.
         """
         options = (options or self.options).but(**given)
-        asked = self.ask(key, loader, options, tags, kind)
-        if await self._ready(options) == "bypass":
-            return False
+        asked = self.answers.ask(key, loader, options, tags, kind)
         until = asked.began + (math.inf if lasting == math.inf else seconds(lasting, "lasting"))
-        entry = self._memory.get(key)
-        if entry is not None and entry.expires >= until and self._finder.may_serve(entry, asked.began):
-            return False
-        return await self._loads.renew(asked, entry, until)
-
-    async def answer(self, asked: Asked) -> Found[Any]:
-        """What is kept for what somebody asks, or loaded."""
-        kept = await self._found(asked)
-        if kept is None:  # what is loaded now is for this unit alone
-            asked.tally.bypassed()
-            load = Load(asked.key, asked.options, asked.tags, None, None, False)
-            return Found(await asked.loader(load), loaded=True)
-        if kept.fresh is not None:
-            if _is_due(kept.fresh, asked.began):
-                self._loads.refresh(asked, kept.fresh)
-            return Found(kept.fresh.value)
-        entry, is_stale = await self._loads.load(asked, kept.older, self._sees_own)
-        return Found(entry.value, stale=is_stale, loaded=not is_stale)
+        return await self.answers.refresh(asked, until)
 
     async def set(
         self,
@@ -245,19 +218,14 @@ class Cache:
             InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
         options = (options or self.options).but(**given)
-        asked = self.ask(key, _nothing, options, tags, kind)
-        self._renewal.start(at_least=options.max_staleness)
-        if not self._freshness.epoch or not self._sees_own():
-            await self._try_to_renew(options)
-        await self._loads.put(asked, value)
+        await self.answers.put(self.answers.ask(key, None, options, tags, kind), value)
 
     async def get_many(self, keys: Iterable[str], *, kind: Any = Any) -> dict[str, Any]:
         """The fresh values that are kept among `keys`, by key, in their order; one question to Redis for all."""
         order = list(dict.fromkeys(keys))
-        found, asked = self._peeked(order, self.options, (), kind)
-        if asked and (await self._ready(self.options)) == "use":
-            kept = await self._finder.find_many(asked)
-            found |= {key: one.fresh.value for key, one in kept.items() if one.fresh is not None}
+        found, missing = self.answers.peek_many(order, self.options)
+        if missing:
+            found |= await self.answers.kept_many(missing, self.options, codec_of(kind))
         return {key: found[key] for key in order if key in found}
 
     async def set_many(
@@ -293,61 +261,28 @@ class Cache:
             As `get_or_load`.
         """
         options = (options or self.options).but(**given)
-        order = list(dict.fromkeys(keys))
-        found, asked = self._peeked(order, options, tagging.checked(tags), kind)
-        if asked:
-            found |= await self._rest(asked, loader, options)
-        return {key: found[key] for key in order} if asked else found
+        order, carried = list(dict.fromkeys(keys)), tagging.checked(tags)
+        found, missing = self.answers.peek_many(order, options)
+        if not missing:
+            return found
 
-    async def _rest(self, asked: dict[str, Asked], loader: ManyLoader, options: Options) -> dict[str, Any]:
-        ready = await self._ready(options)
-        if ready == "bypass":  # what is loaded now is for this unit alone
-            for one in asked.values():
-                one.tally.bypassed()
-            loads = {key: Load(key, options, one.tags, None, None, False) for key, one in asked.items()}
-            values = await loader(LoadMany(loads))
-            return {key: values.get(key) for key in asked}
-        if ready == "use":
-            kept = await self._finder.find_many(asked)
-        else:
-            kept = dict.fromkeys(asked, Kept(None))
-            for one in asked.values():
-                one.tally.missed()
-        found = {key: one.fresh.value for key, one in kept.items() if one.fresh is not None}
-        missing = {asked[key]: one.older for key, one in kept.items() if one.fresh is None}
-        if missing:
-            loaded = await self._batches.load(missing, loader, self._sees_own)
-            found |= {key: entry.value for key, (entry, _) in loaded.items()}
-        return found
+        def ask(key: str, seen: Unfit | None) -> Asked:
+            return self.answers.ask(key, None, options, carried, kind, seen)
 
-    def _peeked(
-        self, keys: Iterable[str], options: Options, tags: tuple[str, ...], kind: Any
-    ) -> tuple[dict[str, Any], dict[str, Asked]]:
-        """What this node holds for `keys`, and what is to be asked for the others."""
-        found: dict[str, Any] = {}
-        asked: dict[str, Asked] = {}
-        codec, began = codec_of(kind), boottime()
-        peek, skips = self.peek, options.skip_l1
-        for key in keys:
-            value = None if skips else peek(key, SEEK)
-            if skips or value.__class__ is Unfit:
-                tally = self.statistics.tally(checked_key(key), options)
-                asked[key] = Asked(key, _nothing, options, tags, codec, began, tally, value)
-            else:
-                found[key] = value
-        return found, asked
+        found |= await self.answers.answer_many(missing, ask, loader, options, codec_of(kind))
+        return {key: found[key] for key in order}
 
     async def delete(self, *keys: str) -> None:
         """End what is kept for these keys, on every node: by an event in the journal."""
-        await self._clear([tagging.of_key(checked_key(key)) for key in keys])
+        await self.end([tagging.of_key(checked_key(key)) for key in keys])
 
     async def invalidate(self, *tags: str) -> None:
         """End everything that carries one of these tags, on every node, however much it is: by one event."""
-        await self._clear(tagging.checked(tags))
+        await self.end(tagging.checked(tags))
 
     async def clear(self) -> None:
         """End everything, on every node."""
-        await self._clear([ALL])
+        await self.end([ALL])
 
     def namespace(
         self, name: str, *, options: Options | None = None, tags: Iterable[str] = (), **given: Any
@@ -428,7 +363,8 @@ class Cache:
         """
         await self._renewal.now()
 
-    async def _clear(self, tags: Sequence[str]) -> None:
+    async def end(self, tags: Sequence[str]) -> None:
+        """End what carries these tags, those of keys and rows too."""
         if not tags:
             return
         freshness = self._freshness
@@ -441,61 +377,3 @@ class Cache:
             freshness.everything_changed(tick)
         else:
             freshness.changed(tags, tick)
-
-    def ask(
-        self,
-        key: str,
-        loader: Callable[[Load], Awaitable[Any]],
-        options: Options,
-        tags: Iterable[str],
-        kind: Any,
-        seen: Unfit | None = None,
-    ) -> Asked:
-        """What somebody wants; see there."""
-        tally = self.statistics.tally(checked_key(key), options)
-        return Asked(key, loader, options, tagging.checked(tags), codec_of(kind), boottime(), tally, seen)
-
-    async def _found(self, asked: Asked) -> Kept | None:
-        """What is kept for a key, by what is known of the journal now; None where the cache is to be left alone."""
-        if current.get() is None and self._freshness.is_known(asked.began, asked.options.max_staleness):
-            return await self._finder.find(asked)  # which is how it mostly is
-        ready = await self._ready(asked.options)
-        if ready == "bypass":
-            return None
-        if ready == "use":
-            return await self._finder.find(asked)
-        asked.tally.missed()
-        return Kept(None)
-
-    async def _ready(self, options: Options) -> Literal["use", "load", "bypass"]:
-        """What may be done with the cache now, by what is known of the journal and what this task writes."""
-        state = current.get()
-        if state is not None and verdict(state, self._freshness.covers) == "bypass":
-            return "bypass"
-        self._renewal.start(at_least=options.max_staleness)
-        if not self._freshness.is_known(boottime(), options.max_staleness) or not self._sees_own():
-            await self._try_to_renew(options)
-        return "use" if self._sees_own() else "load"
-
-    def _sees_own(self) -> bool:
-        """Whether what this task has committed is known here."""
-        return sees_own(self._freshness.covers)
-
-    async def _try_to_renew(self, options: Options) -> None:
-        try:
-            async with asyncio.timeout(options.max_staleness * _RENEWAL):
-                await self._renewal.now()
-        except (HoldfastError, TimeoutError):
-            return  # then it is loaded, from a database that may be there again by then
-
-
-def _is_due(entry: Entry, now: float) -> bool:
-    """XFetch (https://cseweb.ucsd.edu/~avattani/papers/cache_stampede.pdf): whether to load before the end."""
-    if now < entry.refresh_from:
-        return False
-    window = (entry.expires - entry.refresh_from) / SURE
-    return now - window * math.log(1.0 - random.random()) >= entry.expires
-
-
-async def _nothing(load: Load) -> None:
-    raise AssertionError("nothing is loaded")

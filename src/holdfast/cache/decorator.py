@@ -165,8 +165,8 @@ class Declared:
         """The value of a call, from `cache` or loaded."""
         tags = tuple(tag(*args, **kwargs) for tag in self._tags_of)
         options = self._options(cache)
-        return await cache.answer(
-            cache.ask(key, lambda load: self.load(load, args, kwargs), options, tags, self._kind, seen)
+        return await cache.answers.answer(
+            cache.answers.ask(key, lambda load: self.load(load, args, kwargs), options, tags, self._kind, seen)
         )
 
     async def refresh(self, cache: Cache, args: Any, kwargs: Any, lasting: float) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from holdfast.cache.asked import Asked, Kept
 from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.memory import Memory
+from holdfast.cache.options import Options
 from holdfast.cache.own_writes import sees_own
+from holdfast.cache.peeking import Unfit
 from holdfast.cache.remote import Remote
+from holdfast.cache.statistics import Tally
+from holdfast.cache.wire import Codec
 
 
 class Finder:
@@ -38,44 +42,44 @@ class Finder:
     async def find(self, asked: Asked) -> Kept:
         """What is kept for a key, in memory or in Redis; what is found there is kept in memory too."""
         options = asked.options
-        entry = self._in_memory(asked)
-        if entry is not None and (self.may_serve(entry, asked.began) or self._will_do(entry, asked)):
+        entry = self.in_memory(asked)
+        if entry is not None and (self.may_serve(entry, asked.began) or self._will_do(entry, options, asked.began)):
             asked.tally.hit()
             return Kept(entry)
         older = entry
         if self._remote is not None and not options.skip_l2:
             entry = await self._look(self._remote, asked)
             if entry is not None and self.may_serve(entry, asked.began):
-                self.remember(asked, entry)
+                self.remember(asked.key, entry, options, asked.tally)
                 asked.tally.shared(boottime() - asked.began)
                 return Kept(entry)
             if older is None or (entry is not None and entry.as_of > older.as_of):
                 older = entry
-        self._missed(asked, older)
+        self._missed(asked.tally, older, asked.began)
         return Kept(None, self._still(older))
 
-    def _in_memory(self, asked: Asked) -> Entry | None:
+    def in_memory(self, asked: Asked) -> Entry | None:
+        """What is in memory for a key, fresh or not; looked up once."""
         if asked.seen is not None:
             return asked.seen.entry
         return None if asked.options.skip_l1 else self._memory.get(asked.key)
 
-    def _will_do(self, entry: Entry, asked: Asked) -> bool:
+    def _will_do(self, entry: Entry, options: Options, began: float) -> bool:
         """Whether `entry`, though it was changed, was loaded so lately that it need not be loaded anew.
 
         Its load saw what was committed before it began, so what it lacks is no older than that; and what this task has
         committed it must see at once.
         """
-        debounce = min(asked.options.debounce, entry.max_staleness)
+        debounce = min(options.debounce, entry.max_staleness)
         return (
-            asked.began - entry.began < debounce
-            and asked.began < entry.expires
+            began - entry.began < debounce
+            and began < entry.expires
             and entry.epoch == self.freshness.epoch
             and sees_own(entry.sees)
         )
 
-    def _missed(self, asked: Asked, older: Entry | None) -> None:
-        changed = older is not None and asked.began < older.expires and not self.freshness.is_fresh(older)
-        asked.tally.missed(changed=changed)
+    def _missed(self, tally: Tally, older: Entry | None, began: float) -> None:
+        tally.missed(changed=older is not None and began < older.expires and not self.freshness.is_fresh(older))
 
     async def _look(self, remote: Remote, asked: Asked) -> Entry | None:
         """The entry in Redis, by one question for all who ask for it at the same time."""
@@ -97,31 +101,51 @@ class Finder:
             return None
         return entry
 
-    async def find_many(self, asked: Mapping[str, Asked]) -> dict[str, Kept]:
-        """What is kept for keys that are all asked for with the same options; one question to Redis."""
-        found: dict[str, Kept] = {}
+    async def find_many(
+        self,
+        missing: Mapping[str, Unfit | None],
+        options: Options,
+        codec: Codec,
+        tally: Callable[[str], Tally],
+    ) -> tuple[dict[str, Entry], dict[str, Entry | None]]:
+        """The entries of keys that are asked for now with the same options, by one question to Redis.
+
+        Args:
+            missing: what was found in memory instead.
+
+        Returns:
+            Those that may be served, and for the other keys an older one that may do until it is loaded anew.
+        """
+        began = boottime()
+        found: dict[str, Entry] = {}
         olders: dict[str, Entry | None] = {}
-        for key, one in asked.items():
-            entry = self._in_memory(one)
-            if entry is not None and (self.may_serve(entry, one.began) or self._will_do(entry, one)):
-                one.tally.hit()
-                found[key] = Kept(entry)
+        for key, seen in missing.items():
+            entry = None if seen is None else seen.entry
+            if entry is not None and (self.may_serve(entry, began) or self._will_do(entry, options, began)):
+                tally(key).hit()
+                found[key] = entry
             else:
-                found[key], olders[key] = Kept(None, self._still(entry)), entry
-        missing = list(olders)
-        if self._remote is not None and missing and not asked[missing[0]].options.skip_l2:
-            entries = await self._remote.get_many(missing, asked[missing[0]].codec)
-            for key, entry in zip(missing, entries, strict=True):
-                if entry is not None and self.may_serve(entry, asked[key].began):
-                    self.remember(asked[key], entry)
-                    asked[key].tally.shared(boottime() - asked[key].began)
-                    found[key] = Kept(entry)
-                elif entry is not None and olders[key] is None:
+                olders[key] = entry
+        if self._remote is not None and olders and not options.skip_l2:
+            entries = await self._remote.get_many(list(olders), codec)
+            served: dict[Tally, int] = {}
+            for key, entry in zip(list(olders), entries, strict=True):
+                if entry is None:
+                    continue
+                if self.may_serve(entry, began):
+                    counted = tally(key)
+                    served[counted] = served.get(counted, 0) + 1
+                    self.remember(key, entry, options, counted)
+                    found[key] = entry
+                    del olders[key]
+                elif olders[key] is None:
                     olders[key] = entry
+            for counted, number in served.items():
+                counted.shared(boottime() - began, number)
         for key, older in olders.items():
-            if found[key].fresh is None:
-                self._missed(asked[key], older)
-        return found
+            self._missed(tally(key), older, began)
+            olders[key] = self._still(older)
+        return found, olders
 
     async def in_remote(self, asked: Asked, until: float) -> Entry | None:
         """The entry in Redis, if it may be served, and does not end before `until`; it is kept in memory too."""
@@ -132,12 +156,11 @@ class Finder:
         # What was kept before a commit of the caller's own is fresh as long as nobody here knows of it.
         if not sees_own(self.freshness.covers):
             return None
-        self.remember(asked, entry)
+        self.remember(asked.key, entry, asked.options, asked.tally)
         return entry
 
-    def remember(self, asked: Asked, entry: Entry) -> None:
+    def remember(self, key: str, entry: Entry, options: Options, tally: Tally) -> None:
         """Keep `entry` in this node's memory, unless it is to be left alone."""
-        now = boottime()
-        entry.counts = asked.tally.kind.counts
-        if not asked.options.skip_l1 and entry.kept > now and entry.epoch:
-            self._memory.put(asked.key, entry, now)
+        entry.counts = tally.kind.counts
+        if not options.skip_l1 and entry.kept > (now := boottime()) and entry.epoch:
+            self._memory.put(key, entry, now)

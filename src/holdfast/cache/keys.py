@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 
 from holdfast.errors import InvalidValue
@@ -15,6 +16,19 @@ def shortened(key: str) -> str:
     if len(key) <= LONGEST:
         return key
     return f"{key[:_SHOWN]}:{blake2b(key.encode(), digest_size=16).hexdigest()}"
+
+
+def checked_keys(keys: Iterable[str]) -> Collection[str]:
+    """The keys. InvalidValue: one is none; see `checked_key`."""
+    keys = keys if isinstance(keys, Collection) else list(keys)
+    try:  # together, which takes a tenth of the time
+        if not keys or ("".join(keys).isprintable() and min(map(len, keys)) > 0 and max(map(len, keys)) <= LONGEST):
+            return keys
+    except TypeError:  # one is no text
+        pass
+    for key in keys:
+        checked_key(key)
+    return keys
 
 
 def checked_key(key: str) -> str:

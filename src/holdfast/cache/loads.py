@@ -169,7 +169,7 @@ class Loads:
             if entry.expires >= until and self.finder.may_serve(entry, asked[key].began)
         }
         for key, entry in fresh.items():
-            self.finder.remember(asked[key], entry)
+            self.finder.remember(key, entry, asked[key].options, asked[key].tally)
         return fresh
 
     def into_results(self, asked: Mapping[str, Asked], entries: Mapping[str, Entry]) -> None:
@@ -205,7 +205,7 @@ class Loads:
             raise
         entry = made_entry(self.freshness.marks, asked.key, value, load.options, load.found_tags, seen, began, note)
         asked.tally.loaded(entry.cost, load.found_tags, lambda: asked.codec.size(value))
-        self.finder.remember(asked, entry)
+        self.finder.remember(asked.key, entry, asked.options, asked.tally)
         return entry
 
     async def put(self, asked: Asked, value: Any) -> None:
@@ -214,7 +214,7 @@ class Loads:
         if not options.skip_l2:
             value = asked.codec.checked(value)
         entry = made_entry(self.freshness.marks, asked.key, value, options, asked.tags, seen, asked.began)
-        self.finder.remember(asked, entry)
+        self.finder.remember(asked.key, entry, asked.options, asked.tally)
         if self.remote is not None and not options.skip_l2 and entry.epoch:
             await self.remote.put({asked.key: entry}, asked.codec)
 

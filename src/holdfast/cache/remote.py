@@ -42,8 +42,7 @@ class Remote:
         names = [start + key for key in keys]
         found = await self._redis.get_many(names)
         now, clock = boottime(), time.time()
-        every = (found.get(name) for name in names)
-        return [None if data is None else carried.read(data, codec, self._marks, now, clock) for data in every]
+        return [None if data is None else carried.read(data, codec, self._marks, now, clock) for data in found]
 
     async def put(self, entries: Mapping[str, Entry], codec: Codec) -> None:
         """Keep entries by key.

@@ -111,7 +111,7 @@ class Rows(Generic[M]):
         async def load(load: Load) -> Any:
             return (await self._read([key], tenant)).get(key)
 
-        found = await self._cache.answer(self._asked(name, key, load, seen))
+        found = await self._cache.answers.answer(self._asked(name, key, load, seen))
         return Found(self._row(found.value), stale=found.stale, loaded=found.loaded)
 
     async def get_many(self, keys: Iterable[Any], *, tenant: Tenant = None) -> dict[Any, M]:
@@ -132,8 +132,11 @@ class Rows(Generic[M]):
                 rows = await self._read([wanted[name] for name in load.keys], tenant)
                 return {name: rows.get(wanted[name]) for name in load.keys}
 
-            asked = {name: self._asked(name, key, _never, looked.get(name)) for name, key in missing.items()}
-            found |= await self._cache._rest(asked, load, self.options)
+            def ask(name: str, seen: Unfit | None) -> Asked:
+                return self._asked(name, wanted[name], _never, seen)
+
+            others = {name: looked.get(name) for name in missing}
+            found |= await self._cache.answers.answer_many(others, ask, load, self.options, self._codec)
         return {key: self._form.row(found[name]) for name, key in wanted.items() if found[name] is not None}
 
     def peek(self, key: Any, *, tenant: Tenant = None) -> M | None:
@@ -142,7 +145,7 @@ class Rows(Generic[M]):
 
     async def invalidate(self, *keys: Any) -> None:
         """End what is kept of the rows with these keys, and whatever carries their tags, on every node."""
-        await self._cache._clear([self._tag(self._key.parse(key)) for key in keys])
+        await self._cache.end([self._tag(self._key.parse(key)) for key in keys])
 
     def _name(self, key: Any, tenant: Tenant) -> str:
         """The key in the cache: the tenant's own, so that what one has loaded is nobody else's."""
@@ -179,7 +182,7 @@ class Rows(Generic[M]):
     def _unit(self, tenant: Tenant) -> Unit | None:
         """The unit whose writes, or whose snapshot, this task has to see."""
         state = current.get()
-        if state is None or verdict(state, self._cache._freshness.covers) != "bypass":
+        if state is None or verdict(state, self._cache.answers.freshness.covers) != "bypass":
             return None
         whose = checked_tenant(tenant)
         for unit in reversed(state.units):

@@ -61,11 +61,11 @@ class Tally(msgspec.Struct, frozen=True, eq=False, gc=False):
         for counts in self._both():
             counts.hits += 1
 
-    def shared(self, seconds: float) -> None:
-        """It was served from Redis."""
+    def shared(self, seconds: float, reads: int = 1) -> None:
+        """It was served from Redis, or so many were by one question."""
         for counts in self._both():
-            counts.shared += 1
-            counts.shared_seconds += seconds
+            counts.shared += reads
+            counts.shared_seconds += seconds * reads
 
     def missed(self, *, changed: bool = False) -> None:
         """Nothing fresh was kept, perhaps because it had been changed."""
@@ -132,6 +132,22 @@ class Statistics:
         if kind.options is not options:
             kind.options = options
         return Tally(kind, endpoint.get())
+
+    def tallies(self, options: Options) -> Callable[[str], Tally]:
+        """What gives `tally` of each of many keys, which mostly have one template."""
+        if options.counted_as is not None:
+            same = self.tally("", options)
+            return lambda key: same
+        known: dict[str, Tally] = {}
+
+        def tally(key: str) -> Tally:
+            start = key.rpartition(":")[0] or key
+            found = known.get(start)
+            if found is None:
+                found = known[start] = self.tally(key, options)
+            return found
+
+        return tally
 
     def _new(self, template: str, options: Options) -> Kind:
         if len(self._kinds) >= NAMES:

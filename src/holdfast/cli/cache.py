@@ -71,12 +71,13 @@ def clear(
         str | None, typer.Option("--matching", metavar="PATTERN", help="Clean up keys like it in Redis: * ? […].")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
+    redis: Annotated[bool, typer.Option("--redis", help="For an emergency: every key of ours in Redis.")] = False,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
     """End values on every node, by an event in the journal; nodes follow within their bound of staleness.
 
-    --matching is a clean-up of Redis alone: what nodes have in memory they keep.
+    --matching and --redis clean up Redis alone: what nodes have in memory they keep.
 
     Examples:
 
@@ -85,9 +86,10 @@ def clear(
     holdfast cache clear --all
     """
     given = [name for name, value in (("--tag", tags), ("--key", keys), ("--matching", matching)) if value]
-    given += ["--all"] if everything else []
+    given += [name for name, said in (("--all", everything), ("--redis", redis)) if said]
     if len(given) != 1:
-        raise typer.BadParameter(f"say what is to end, one of --tag, --key, --matching, --all; not {given or 'none'}")
+        allowed = "--tag, --key, --matching, --all, --redis"
+        raise typer.BadParameter(f"say what is to end, one of {allowed}; not {' and '.join(given) or 'none'}")
 
     async def run() -> int | None:
         async with opened(database) as hold:
@@ -97,6 +99,8 @@ def clear(
                 await hold.cache.delete(*keys)
             elif matching is not None:
                 return await hold.cache.remove_matching(matching)
+            elif redis:
+                return await hold.flush_redis()
             else:
                 await hold.cache.clear()
         return None
@@ -105,7 +109,7 @@ def clear(
     if as_json:
         print_json({"cleared": given[0].removeprefix("--"), "removed_from_redis": removed})
     elif removed is not None:
-        say(f"Removed {removed:,} values from Redis.")
+        say(f"Removed {removed:,} {'keys' if redis else 'values'} from Redis.")
     else:
         say("Ended on every node.")
 

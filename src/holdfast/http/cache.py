@@ -19,6 +19,7 @@ from holdfast.http.answers import fresh
 from holdfast.http.local import body, only_here
 from holdfast.http.pages import Pages
 from holdfast.logs import get_logger
+from holdfast.operate import RedisReport
 from holdfast.operate.performance import TESTS, Performance, Test, measure_performance
 
 log = get_logger("holdfast.http")
@@ -35,12 +36,14 @@ class Clear(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         keys: on every node.
         matching: clean up keys like this pattern, in Redis and in this process.
         everything: on every node.
+        redis: for an emergency, drop every key of ours in Redis; nodes keep what they have in memory.
     """
 
     tags: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     matching: str | None = None
     everything: bool = False
+    redis: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,13 +62,13 @@ class Tested(msgspec.Struct, frozen=True):
 
 
 class Cleared(msgspec.Struct, frozen=True):
-    """What was asked for, and how many values a pattern removed from Redis."""
+    """What was asked for, and how many values were removed from Redis by a pattern, or keys in an emergency."""
 
     cleared: str
     removed_from_redis: int | None
 
 
-ADMINISTERED = (Clear, Cleared, Run, Tested, CacheReport)
+ADMINISTERED = (Clear, Cleared, Run, Tested, CacheReport, RedisReport)
 """What these endpoints take and answer, for the API description."""
 
 
@@ -84,6 +87,7 @@ class CacheAdmin:
             Route("/cache", only_here(self.page)),
             Route("/cache/part", only_here(self.part)),
             Route("/admin/cache/metrics", only_here(self.metrics)),
+            Route("/metrics/redis", only_here(self.redis)),
             Route("/admin/cache/clear", only_here(self.clear), methods=["POST"]),
             Route("/admin/cache/test/performance", only_here(self.results), methods=["GET"]),
             Route("/admin/cache/test/performance", only_here(self.run), methods=["POST"], name="run"),
@@ -98,6 +102,14 @@ class CacheAdmin:
     async def metrics(self, request: Request) -> Response:
         """What was counted, and what to look at."""
         return fresh(self.hold.cache.report(_span(request)))
+
+    async def redis(self, request: Request) -> Response:
+        """How the servers of Redis fare, with what is wrong and what to do; 404 where none is configured."""
+        parameters.read(request.scope["query_string"], ())
+        report = await self.hold.redis_report()
+        if report is None:
+            return problems.problem(request, 404, "no Redis is configured; HOLDFAST_REDIS_URL names one")
+        return fresh(report)
 
     async def clear(self, request: Request) -> Response:
         """End values."""
@@ -116,6 +128,8 @@ class CacheAdmin:
             await cache.delete(*asked.keys)
         elif asked.matching is not None:
             removed = await cache.remove_matching(asked.matching)
+        else:
+            removed = await self.hold.flush_redis()
         log.info("cache_cleared", by=given[0])
         return fresh(Cleared(given[0], removed))
 

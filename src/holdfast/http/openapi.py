@@ -98,13 +98,20 @@ def _admin_paths() -> dict[str, Any]:
     """What only this machine may ask for."""
     paths: dict[str, Any] = {}
     for path, method, words, takes in (
+        (
+            "/metrics/redis",
+            "get",
+            "How the servers of Redis fare, what is wrong and what to do; 404 without one.",
+            None,
+        ),
         ("/admin/cache/metrics", "get", "How the cache is used: by key, tier, tag, endpoint and time; advice.", None),
         ("/admin/cache/clear", "post", "End values of the cache.", "Clear"),
         ("/admin/cache/test/performance", "get", "How far the tests of the cache are, and what they found.", None),
         ("/admin/cache/test/performance", "post", "Begin the tests; 409 while they run.", "Run"),
     ):
         done = "202" if takes == "Run" else "200"
-        shape = "CacheReport" if path.endswith("metrics") else "Cleared" if takes == "Clear" else "Tested"
+        shapes = {"/metrics/redis": "RedisReport", "/admin/cache/metrics": "CacheReport"}
+        shape = shapes.get(path, "Cleared" if takes == "Clear" else "Tested")
         problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
         operation: dict[str, Any] = {
             "operationId": f"{method}-{path.strip('/').replace('/', '-')}",
@@ -116,6 +123,8 @@ def _admin_paths() -> dict[str, Any]:
                 "422": {"description": _PROBLEMS["422"]} | problem,
             },
         }
+        if path == "/metrics/redis":
+            operation["responses"]["404"] = {"description": "No Redis is configured."} | problem
         if takes is not None:
             operation["requestBody"] = {"content": {"application/json": {"schema": _ref(takes)}}}
         if path.endswith("metrics"):

@@ -124,9 +124,16 @@ class Redis:
     async def _unlink(self, client: Any, names: Sequence[bytes]) -> int:
         return int(await client.unlink(*names))
 
-    async def get_many(self, names: Sequence[str]) -> dict[str, bytes | None]:
-        """The values of keys, by name; of those that were not given in time none."""
-        return await self.ask_each(names, lambda client, these: client.mget(these))
+    async def get_many(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        """The values of keys, in their order; None also for those that were not given in time."""
+        try:
+            return await self._server.ask(lambda client: self._mget(client, names))
+        except Away:
+            return [None] * len(names)
+
+    async def _mget(self, client: Any, names: Sequence[str]) -> Sequence[bytes | None]:
+        found: Sequence[bytes | None] = await client.mget(names)
+        return found
 
     async def close(self) -> None:
         """Drop the connections."""

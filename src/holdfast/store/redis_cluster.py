@@ -134,14 +134,15 @@ class Cluster(Redis):
             self._watch()
             return {}
 
-    async def get_many(self, names: Sequence[str]) -> dict[str, bytes | None]:
+    async def get_many(self, names: Sequence[str]) -> Sequence[bytes | None]:
         async def get(client: Any, these: Sequence[str]) -> list[Any]:
             pipeline = client.pipeline(transaction=False)  # an MGET takes keys of one slot only
             for name in these:
                 pipeline.get(name)
             return list(await pipeline.execute(raise_on_error=False))
 
-        return await self.ask_each(names, get)
+        found = await self.ask_each(names, get)
+        return [found.get(name) for name in names]
 
     async def servers(self) -> list[Server]:
         await self._learnt()
