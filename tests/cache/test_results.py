@@ -196,7 +196,7 @@ async def test_a_value_that_is_loaded_ahead_of_its_end_is_loaded(hold: Holdfast)
     assert await kept(hold) == ["loans:ada"]
     entry = hold.cache._memory.get("loans:ada")
     assert entry is not None
-    asked = hold.cache.ask("loans:ada", loans, hold.cache.options.but(ttl="2h"), (), Any)
+    asked = hold.cache.answers.ask("loans:ada", loans, hold.cache.options.but(ttl="2h"), (), Any)
     hold.cache._loads.refresh(asked, entry)
     await asyncio.gather(*hold.cache._loads.flights._tasks.values())
     assert loans.count == 2
