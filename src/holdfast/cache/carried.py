@@ -12,6 +12,8 @@ from holdfast.cache.entry import Entry
 from holdfast.cache.marks import Marks
 from holdfast.cache.wire import Codec, Head
 
+_LONG_AGO = float("-inf")
+
 
 def written(entry: Entry, codec: Codec, now: float) -> bytes:
     """The entry as bytes, on a node whose clock says `now`.
@@ -33,7 +35,8 @@ def read(data: bytes, codec: Codec, marks: Marks, now: float, clock: float) -> E
         return None
     head, value = decoded
     # A clock that was set lets it live longer by no more than its own time.
-    age = min(max(0.0, clock - head.at), head.ttl + head.fail_safe)
+    age, lives = clock - head.at, head.ttl + head.fail_safe
+    age = 0.0 if age < 0.0 else age if age < lives else lives
     expires = now + head.ttl - age
     return Entry(
         value=value,
@@ -41,7 +44,7 @@ def read(data: bytes, codec: Codec, marks: Marks, now: float, clock: float) -> E
         as_of=head.as_of,
         buckets=marks.buckets(head.hashes),
         hashes=head.hashes,
-        began=float("-inf"),  # by another's clock, of which nothing is known here
+        began=_LONG_AGO,  # by another's clock, of which nothing is known here
         max_staleness=head.max_staleness,
         refresh_from=expires - head.ahead,
         expires=expires,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from holdfast.cache.tags import hashed
 
@@ -23,9 +23,11 @@ class Marks:
         self.ticks = array("q", [0])
         self._mask = 0
 
-    def buckets(self, hashes: Iterable[int]) -> tuple[int, ...]:
+    def buckets(self, hashes: Sequence[int]) -> tuple[int, ...]:
         """The buckets of hashed tags."""
         mask = self._mask
+        if len(hashes) == 1:  # the key's alone, as it mostly is
+            return (hashes[0] & mask,)
         return tuple([number & mask for number in hashes])
 
     def mark(self, tag: str, tick: int) -> None:
