@@ -103,7 +103,7 @@ def described(
 ) -> Iterator[tuple[str, list[str]]]:
     """Every path with the names of its query parameters."""
     for path, operations in document["paths"].items():
-        if path != "/v1/stream":
+        if path != "/v1/stream" and "get" in operations:
             named = [p["name"] for p in operations["get"].get("parameters", []) if p["in"] == "query"]
             yield path, [*named, "surprise"]
 

@@ -45,7 +45,7 @@ async def test_units_that_deadlock_are_run_again_until_both_are_done(on_postgres
         on_postgres.run(work("up", first, second)), on_postgres.run(work("down", second, first))
     )
     assert done == ["up", "down"]
-    assert len(runs) == 3  # one of them lost once
+    assert 3 <= len(runs) <= 5  # one of them lost; on a busy machine it may be overtaken, and lose again
     async with on_postgres.read() as unit:
         assert [part.stock for part in await unit[Part].list()] == [2, 2]
 

@@ -184,7 +184,7 @@ class Warmer:
         while True:
             now = boottime()
             ready = [one for one in warm_sets() if due.get(one.name, now) <= now]
-            for one in self.ordered(ready):
+            for one in self.ordered(ready) if ready else ():
                 began = boottime()
                 await self._pass(one, per_second, at_once, lambda progress: None)
                 due[one.name] = began + one.every if one.every is not None else float("inf")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
+import os
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +51,7 @@ def up(
     holdfast up --port 9000 --database postgresql://app@127.0.0.1/app --no-sample
     """
     asyncio.run(_up(host, port, database, redis, sample, work))
+    _leave()
 
 
 async def _up(host: str, port: int, database: str | None, redis: str | None, sample: bool | None, work: bool) -> None:
@@ -102,6 +106,18 @@ async def _serve(hold: Holdfast, host: str, port: int) -> None:
             if late:
                 # Whoever still holds a request open is left behind, and granian's own stop then comes too late.
                 asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+
+def _leave() -> None:
+    """End the process at once: everything is closed, and what was said is written.
+
+    The server's threads may ask for the interpreter once more, and abort the process where it is being taken down:
+    https://github.com/emmett-framework/granian/issues/693 and 881.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _accepts(host: str, port: int, serving: asyncio.Future[None]) -> None:
