@@ -237,7 +237,7 @@ def test_a_load_in_a_unit_stays_in_its_thread_and_is_told_of_late(postgres_url: 
         assert hold.cache.get_or_load("k", lambda load: 5) == 0
 
 
-def test_threads_that_wait_for_one_load_go_on_when_its_own_is_interrupted_before_it_begins(hold: Any) -> None:
+def test_a_thread_goes_on_after_its_loader_was_interrupted(hold: Any) -> None:
     with hold.unit() as unit:
         unit[Loan].add(Loan(reader="ada", title="Dune"))
     threads: list[int] = []

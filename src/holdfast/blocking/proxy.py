@@ -14,7 +14,8 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
-from holdfast.blocking.portal import NotThere, Portal, in_the_callers_thread
+from holdfast.blocking.line import NotThere, in_the_callers_thread
+from holdfast.blocking.portal import Portal
 from holdfast.cache import Load, LoadMany
 from holdfast.errors import StoreError
 from holdfast.store import Unit
