@@ -194,6 +194,14 @@ def _blocking(report: Report, folder: Path) -> None:
         def load(load: Any) -> dict[str, Any]:
             return VALUE
 
+        @cached(key="user:{number}", tags=("users:{number}",), ttl="1h")
+        def ours(number: int) -> dict[str, Any]:
+            return VALUE
+
+        @region.cache_on_arguments()
+        def theirs(number: int) -> dict[str, Any]:
+            return VALUE
+
         async def measured() -> None:
             await report.measure(
                 "blocking hit",
@@ -201,7 +209,9 @@ def _blocking(report: Report, folder: Path) -> None:
                 {
                     "holdfast peek": _plain(lambda: peek("k"), reads),
                     "holdfast get_or_load": _plain(lambda: get_or_load("k", load), reads),
+                    "holdfast decorated": _plain(lambda: ours(17), reads),
                     "dogpile get_or_create": _plain(lambda: region.get_or_create("k", lambda: VALUE), reads),
+                    "dogpile decorated": _plain(lambda: theirs(17), reads),
                 },
             )
 
@@ -210,6 +220,8 @@ def _blocking(report: Report, folder: Path) -> None:
             measured().send(None)
     times = 1 / report.ratio("blocking hit", "holdfast get_or_load", "dogpile get_or_create")
     report.target("blocking hit, times as fast as dogpile", times, at_least=BLOCKING)
+    times = 1 / report.ratio("blocking hit", "holdfast decorated", "dogpile decorated")
+    report.target("decorated blocking hit, times as fast as dogpile's", times, at_least=BLOCKING)
 
 
 async def _remote(report: Report, url: str, redis_url: str) -> None:

@@ -34,9 +34,9 @@ assert texts == {"from worker 0", "from worker 1"}, texts
 def test_they_run(tmp_path: Path) -> None:
     guide = (ROOT / "docs/guides/blocking.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    for number, (example, more) in enumerate(zip(examples, ("", FLASK, CELERY), strict=True)):
+    for number, (example, more) in enumerate(zip(examples, ("", FLASK, CELERY, ""), strict=True)):
         folder = tmp_path / str(number)
         folder.mkdir()
         script = MODEL + example + more + "\nhold.close()\n"

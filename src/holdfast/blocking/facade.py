@@ -13,6 +13,7 @@ from weakref import WeakSet
 from holdfast.blocking.cache import BlockingCache
 from holdfast.blocking.portal import Portal, portal
 from holdfast.blocking.proxy import Blocking, faced, method
+from holdfast.cache.running import running
 from holdfast.errors import StoreError
 
 
@@ -49,7 +50,7 @@ class Facade:
         """The cache; a hit in it is a plain call."""
         hold = self._mine()
         if self._cache is None or self._cache._target is not hold.cache:
-            self._cache = BlockingCache(self._portal, hold.cache)
+            self._cache = BlockingCache(self._portal, hold.cache, lambda: self._mine().cache)
         return self._cache
 
     def close(self) -> None:
@@ -93,6 +94,8 @@ class Facade:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
+        if not self._closed:
+            running.to_open(self._mine)
 
 
 _open: WeakSet[Facade] = WeakSet()

@@ -13,107 +13,21 @@ import queue
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
+from holdfast.blocking.line import Back, Line, NotThere, Request, in_the_callers_thread
+from holdfast.cache.loader import Load
 from holdfast.cache.statistics import endpoint
 from holdfast.errors import StoreError
-from holdfast.store.current import Current, current
+from holdfast.store.current import NOTHING, current
 
 T = TypeVar("T")
 
+_WORKERS = 32  # threads for functions that no caller waits for, at most
 _INTERRUPTED = 15.0  # seconds that an interrupted call has to end: a COMMIT under way is waited for
-
-
-class _Request:
-    """One call, where its reads of the cache are counted, how it ended, and which units the thread has open then."""
-
-    __slots__ = ("current", "error", "place", "result", "work")
-
-    def __init__(self, work: Callable[[], Awaitable[Any]]) -> None:
-        self.work = work
-        self.place = endpoint.get()
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.current: Current | None = None
-
-
-class _Back:
-    """The caller's function, which the loop had asked for, has returned."""
-
-    __slots__ = ("error", "result")
-
-    def __init__(self) -> None:
-        self.result: Any = None
-        self.error: Exception | None = None
-
-
-class _Line:
-    """The calls of one thread: what it asks for goes in, and what has become of it comes out."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.into: asyncio.Queue[_Request | _Back | None] = asyncio.Queue()
-        self.out: queue.SimpleQueue[_Request | Callable[[], Any]] = queue.SimpleQueue()
-        self.current: list[_Request] = []
-        self.task: asyncio.Task[Any] | None = None
-
-    def put(self, message: _Request | _Back | None) -> None:
-        self.loop.call_soon_threadsafe(self.into.put_nowait, message)
-
-    def begin(self) -> None:
-        self.task = self.loop.create_task(self._serve())
-
-    async def _serve(self) -> _Back | None:
-        """Do what is asked for, until the function that the caller was given returns, or the thread is gone."""
-        _line.set(self)
-        while True:
-            try:
-                message = await self.into.get()
-            except asyncio.CancelledError:  # of a call that had just ended
-                assert self.task is not None
-                self.task.uncancel()
-                continue
-            if not isinstance(message, _Request):
-                return message
-            self.current.append(message)
-            endpoint.set(message.place)
-            try:
-                message.result = await message.work()
-            except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
-                message.error = error
-                assert self.task is not None
-                while isinstance(error, asyncio.CancelledError) and self.task.cancelling():
-                    self.task.uncancel()
-            self.current.pop()
-            message.current = current.get()
-            self.out.put(message)
-
-    def interrupt(self, request: _Request) -> None:
-        """Cancel `request` if it still runs."""
-        if self.current and self.current[-1] is request and self.task is not None:
-            self.task.cancel()
-
-    async def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call `function` in the thread that waits; what it asks for meanwhile is done here, in its own task."""
-        self.out.put(lambda: function(*arguments))
-        back = await self._serve()
-        assert back is not None
-        if back.error is not None:
-            raise back.error
-        return back.result
-
-
-_line: ContextVar[_Line] = ContextVar("holdfast_blocking_line")
-
-
-async def in_the_callers_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a plain function in the thread whose call this is.
-
-    Raises:
-        Whatever the function raises.
-    """
-    return await _line.get().ask(function, *arguments)
 
 
 class _Handle:
@@ -121,7 +35,7 @@ class _Handle:
 
     __slots__ = ("__weakref__", "line")
 
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, line: Line) -> None:
         self.line = line
 
 
@@ -133,6 +47,7 @@ class Portal:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="holdfast", daemon=True)
         self._local = threading.local()
+        self._workers = ThreadPoolExecutor(_WORKERS, "holdfast load")
         self._thread.start()
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -146,7 +61,7 @@ class Portal:
         """
         self.check()
         line = self._mine()
-        request = _Request(work)
+        request = Request(work)
         line.put(request)
         try:
             self._wait(line, request)
@@ -179,37 +94,48 @@ class Portal:
                 " `await Holdfast.open(…)` there, or call it in a thread: await asyncio.to_thread(…)"
             )
 
-    def _wait(self, line: _Line, request: _Request) -> None:
-        while True:
-            message = line.out.get()
-            if message is request:
-                return
-            if isinstance(message, _Request):
-                continue  # one that was interrupted, and ended late
-            back = _Back()
-            try:
-                back.result = message()
-            except Exception as error:  # noqa: BLE001  the work decides what it means
-                back.error = error
-            except BaseException:
-                back.error = StoreError("the caller was interrupted")
-                line.put(back)
-                raise
-            line.put(back)
+    def loader(self, function: Callable[..., Any], *, apart: bool = False) -> Callable[..., Awaitable[Any]]:
+        """A plain function that loads values, as the cache calls one.
 
-    def _settle(self, line: _Line, request: _Request) -> None:
+        It runs in the thread of the caller that waits for the value. Where none waits, or one that may leave before the
+        end, it runs in a thread of its own, in which no unit is open.
+
+        Args:
+            apart: it is to run in a thread of its own anyway.
+        """
+        context = copy_context()
+
+        async def load(*given: Any) -> Any:
+            if not apart and not _may_be_left(given):
+                with contextlib.suppress(NotThere):
+                    return await in_the_callers_thread(lambda: function(*given))
+            work = partial(context.copy().run, _alone, function, *given)
+            return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+        return load
+
+    def _wait(self, line: Line, request: Request) -> None:
+        while not request.is_seen:
+            message = line.out.get()
+            if isinstance(message, Request):
+                message.is_seen = True  # another one was interrupted, or left by what waits further out
+            else:
+                line.run(message)
+
+    def _settle(self, line: Line, request: Request) -> None:
         """Wait until an interrupted call has ended."""
         with contextlib.suppress(queue.Empty):
-            while (message := line.out.get(timeout=_INTERRUPTED)) is not request:
-                if not isinstance(message, _Request):
-                    back = _Back()
-                    back.error = StoreError("the caller was interrupted")
-                    line.put(back)
+            while not request.is_seen:
+                message = line.out.get(timeout=_INTERRUPTED)
+                if isinstance(message, Request):
+                    message.is_seen = True
+                else:
+                    line.send(Back(NotThere("the caller was interrupted")), message)
 
-    def _mine(self) -> _Line:
+    def _mine(self) -> Line:
         handle: _Handle | None = getattr(self._local, "handle", None)
         if handle is None:
-            line = _Line(self._loop)
+            line = Line(self._loop, self)
             self._loop.call_soon_threadsafe(line.begin)
             handle = self._local.handle = _Handle(line)
             weakref.finalize(handle, line.put, None).atexit = False
@@ -218,6 +144,25 @@ class Portal:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+
+
+def _may_be_left(given: tuple[Any, ...]) -> bool:
+    """Whether who waits for a load may go on before its end, though a plain function cannot be stopped.
+
+    A unit belongs to its thread: with one open there the load is not moved, and who waits is told late.
+    """
+    load = given[0] if given else None
+    if not isinstance(load, Load) or any(unit.is_open for unit in (current.get() or NOTHING).units):
+        return False
+    options = load.options
+    return options.hard_timeout is not None or (load.has_older and options.soft_timeout is not None)
+
+
+def _alone(function: Callable[..., Any], *given: Any) -> Any:
+    """Call a function as one that nobody waits for: in no unit, and counted for no endpoint."""
+    current.set(None)
+    endpoint.set(None)
+    return function(*given)
 
 
 _portal: Portal | None = None

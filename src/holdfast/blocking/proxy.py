@@ -14,7 +14,9 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
-from holdfast.blocking.portal import Portal, in_the_callers_thread
+from holdfast.blocking.line import NotThere, in_the_callers_thread
+from holdfast.blocking.portal import Portal
+from holdfast.cache import Load, LoadMany
 from holdfast.errors import StoreError
 from holdfast.store import Unit
 
@@ -152,10 +154,25 @@ def _given(portal: Portal, value: Any, called_back: bool) -> Any:
     if not called_back or not inspect.isroutine(value) or inspect.iscoroutinefunction(value):
         return value
 
+    def function(*arguments: Any) -> Any:
+        return value(*(faced(portal, argument) for argument in arguments))
+
+    loader = portal.loader(function)
+
     async def call(*arguments: Any) -> Any:
-        return await in_the_callers_thread(lambda: value(*(faced(portal, argument) for argument in arguments)))
+        if arguments and isinstance(arguments[0], Load | LoadMany):
+            return await loader(*arguments)
+        try:
+            return await in_the_callers_thread(lambda: function(*arguments))
+        except NotThere:
+            raise StoreError("the caller was interrupted, and its function was not called") from None
 
     return call
+
+
+def loaded_by(portal: Portal, loader: Any) -> Any:
+    """What loads a value, as the asynchronous side takes it."""
+    return _given(portal, loader, True)
 
 
 @lru_cache(maxsize=1024)

@@ -3,8 +3,9 @@
 from holdfast.cache.aspect import Cold, Hot, Tier, Warm
 from holdfast.cache.cache import Cache
 from holdfast.cache.changes import CacheCleared
-from holdfast.cache.decorator import CachedFunction, cached
+from holdfast.cache.decorator import cached
 from holdfast.cache.found import MISSING, Found
+from holdfast.cache.functions import CachedFunction, PlainCachedFunction
 from holdfast.cache.loader import LOAD, Load, LoadFailed, LoadMany
 from holdfast.cache.options import COLD, HOT, WARM, Options
 from holdfast.cache.registry import Key, Listed, registry
@@ -30,6 +31,7 @@ __all__ = [
     "LoadFailed",
     "LoadMany",
     "Options",
+    "PlainCachedFunction",
     "Rows",
     "Tier",
     "Warm",

@@ -77,6 +77,11 @@ class Answers:
         entry, is_stale = await self._loads.load(asked, kept.older, self.sees_own)
         return Found(entry.value, stale=is_stale, loaded=not is_stale)
 
+    async def get(self, key: str, default: Any, options: Options, kind: Any, seen: Unfit) -> Any:
+        """What is kept for a key that this node's memory was asked for, or `default`."""
+        kept = await self.kept(self.ask(key, None, options, (), kind, seen))
+        return default if kept is None or kept.fresh is None else kept.fresh.value
+
     async def kept(self, asked: Asked) -> Kept | None:
         """What is kept for a key, by what is known of the journal now; None where the cache is to be left alone."""
         if current.get() is None and self.freshness.is_known(asked.began, asked.options.max_staleness):

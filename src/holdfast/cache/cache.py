@@ -24,6 +24,7 @@ from holdfast.cache.memory import Memory, Size
 from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import Options
 from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
+from holdfast.cache.plain import Reach, reached_by
 from holdfast.cache.registry import Key, registry
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
@@ -61,6 +62,7 @@ class Cache:
         statistics: how it is used, since it was opened.
         warmer: loads what is declared to be kept warm, before somebody asks.
         answers: what is behind the methods, for the other parts of this room.
+        reach: how plain code reaches it, where it was opened by the blocking face.
 
     A value served while loading anew fails or takes too long is told as `stale`; every other one is at most
     `max_staleness` behind the last commit that changed what its tags name.
@@ -95,11 +97,13 @@ class Cache:
         self._loads = Loads(finder, self._memory, remote, self._turns, results)
         self.answers = Answers(self.peek, finder, self._loads, self._renewal, self.statistics)
         self.warmer = Warmer(self)
+        self.reach: Reach | None = None
         self._rows = RowsOfModels(self, store, models)
         self._write_through = WriteThrough(self, store, models)
 
     def start(self) -> None:
         """Be the cache of functions that name none. The journal is followed from the first use on."""
+        self.reach = reached_by.get()
         running.add(self)
         telemetry.start()
         self._ttls.tell_unknown()
@@ -125,9 +129,7 @@ class Cache:
         value = self.peek(key, SEEK)
         if value.__class__ is not Unfit:
             return value
-        asked = self.answers.ask(key, None, options or self.options, (), kind, value)
-        kept = await self.answers.kept(asked)
-        return default if kept is None or kept.fresh is None else kept.fresh.value
+        return await self.answers.get(key, default, options or self.options, kind, value)
 
     async def get_or_load(
         self,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast, get_type_hints, overload
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
+from holdfast.cache.functions import CachedFunction, Keeping
 from holdfast.cache.keys import LONGEST, shortened
-from holdfast.cache.loader import Load
+from holdfast.cache.loader import Load, Loader
 from holdfast.cache.options import Options
 from holdfast.cache.peeking import SEEK, Unfit
+from holdfast.cache.plain import Face, loader_of, plain_function
 from holdfast.cache.registry import Key, Use, checked_tags, options_of, registry, shown
 from holdfast.cache.running import running
 from holdfast.cache.templates import compiled, default_template
@@ -23,45 +25,6 @@ if TYPE_CHECKING:
     from holdfast.cache.cache import Cache
     from holdfast.cache.found import Found
 
-P = ParamSpec("P")
-T = TypeVar("T")
-R = TypeVar("R", covariant=True)
-
-
-class CachedFunction(Protocol[P, R]):
-    """A function whose values are kept; it is called as before.
-
-    Attributes:
-        options: how its values are kept.
-    """
-
-    __name__: str
-    options: Options
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Coroutine[Any, Any, R]]: ...
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
-
-    async def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Found[Any]:
-        """The value, and how it was had."""
-        ...
-
-    async def delete(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        """End the value for these arguments, on every node."""
-        ...
-
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Load the value for these arguments anew, while the one that is kept is served; False within a unit that has
-        written."""
-        ...
-
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The key under which the value for these arguments is kept."""
-        ...
-
 
 def cached(
     declared: Key | None = None,
@@ -70,10 +33,13 @@ def cached(
     key: str | None = None,
     tags: Iterable[str] = (),
     tier: str | Options | None = None,
-    cache: Cache | None = None,
+    cache: Cache | Face | None = None,
     **given: Any,
-) -> Callable[[Callable[P, Awaitable[T]]], CachedFunction[P, T]]:
-    """Keep the values of an async function; a call with the same arguments gets the one that is kept.
+) -> Keeping:
+    """Keep the values of a function; a call with the same arguments gets the one that is kept.
+
+    A plain function is served by a cache that was opened with `Holdfast.blocking(…)`, and loads in the thread that
+    waits for the value.
 
     Args:
         declared: a `Key`, which says all of the following but `cache`; the function has parameters of its parts' names.
@@ -105,12 +71,17 @@ def cached(
     else:
         tags, options = checked_tags(tags), options_of(tier, given)
 
-    def decorate(function: Callable[P, Awaitable[T]]) -> CachedFunction[P, T]:
-        if not inspect.iscoroutinefunction(function):
-            raise ConfigurationError(f"@cached takes async functions, which {function!r} is not")
-        return _decorated(Declared(function, key, tags, options, declared), cache)
+    def decorate(function: Callable[..., Any]) -> Any:
+        if not inspect.isfunction(function) or _gives_many(function):
+            raise ConfigurationError(f"@cached takes functions, async or plain, that return a value, not {function!r}")
+        made = Declared(function, key, tags, options, declared)
+        if made.is_plain:
+            return plain_function(made, cache)
+        if hasattr(cache, "here"):
+            raise ConfigurationError(f"{made.name} is async, and cannot be served by the cache of a blocking face")
+        return _decorated(made, cache)
 
-    return decorate
+    return cast(Keeping, decorate)
 
 
 class Declared:
@@ -118,19 +89,21 @@ class Declared:
 
     Attributes:
         name: of the function, with its module.
+        is_plain: whether it is called without `await`.
         template: of its keys.
         options: how its values are kept.
     """
 
     def __init__(
         self,
-        function: Callable[..., Awaitable[Any]],
+        function: Callable[..., Any],
         key: str | None,
         tags: tuple[str, ...],
         options: Options,
         declared: Key | None,
     ) -> None:
         self.function = function
+        self.is_plain = not inspect.iscoroutinefunction(function)
         self._key = declared
         self.name = f"{function.__module__}.{function.__qualname__}"
         signature, self._asks = _signature(function)
@@ -161,19 +134,24 @@ class Declared:
         )
         registry.use(self._use)
 
-    async def lookup(self, cache: Cache, key: str, args: Any, kwargs: Any, seen: Unfit | None = None) -> Found[Any]:
+    def loader(self, cache: Cache, args: Any, kwargs: Any, *, apart: bool = False) -> Loader:
+        """What loads the value of a call; see `Reach.loader`."""
+        if self.is_plain:
+            return loader_of(cache, self.name, lambda load: self.load(load, args, kwargs), apart=apart)
+        return lambda load: self.load(load, args, kwargs)
+
+    async def found(
+        self, cache: Cache, key: str, loader: Loader, args: Any, kwargs: Any, seen: Unfit | None = None
+    ) -> Found[Any]:
         """The value of a call, from `cache` or loaded."""
         tags = tuple(tag(*args, **kwargs) for tag in self._tags_of)
-        options = self._options(cache)
-        return await cache.answers.answer(
-            cache.answers.ask(key, lambda load: self.load(load, args, kwargs), options, tags, self._kind, seen)
-        )
+        return await cache.answers.answer(cache.answers.ask(key, loader, self._options(cache), tags, self._kind, seen))
 
-    async def refresh(self, cache: Cache, args: Any, kwargs: Any, lasting: float) -> bool:
+    async def refresh(self, cache: Cache, loader: Loader, args: Any, kwargs: Any, lasting: float) -> bool:
         """Load the value of a call, unless one is kept that lasts; see `Cache.refresh`."""
         return await cache.refresh(
             shortened(self.key_of(*args, **kwargs)),
-            lambda load: self.load(load, args, kwargs),
+            loader,
             lasting=lasting,
             options=self._options(cache),
             tags=tuple(tag(*args, **kwargs) for tag in self._tags_of),
@@ -183,11 +161,18 @@ class Declared:
     def _options(self, cache: Cache) -> Options:
         return self.options if self._key is None else cache.options_of(self._key)
 
-    async def load(self, load: Load | None, args: Any, kwargs: Any) -> Any:
-        """Call the function."""
+    def load(self, load: Load | None, args: Any, kwargs: Any) -> Any:
+        """Call the function; what an async one gives is to be awaited."""
         if self._asks is not None:
             kwargs = {**kwargs, self._asks: load or Load("", self.options, (), None, None, False)}
-        return await self.function(*args, **kwargs)
+        value = self.function(*args, **kwargs)
+        if self.is_plain and load is not None and inspect.isawaitable(value):
+            if inspect.iscoroutine(value):
+                value.close()
+            raise ConfigurationError(
+                f"{self.name} is a plain function, and returned what is awaited; write `async def`"
+            )
+        return value
 
 
 def _decorated(declared: Declared, cache: Cache | None) -> CachedFunction[Any, Any]:
@@ -205,7 +190,7 @@ def _decorated(declared: Declared, cache: Cache | None) -> CachedFunction[Any, A
             seen = mine.peek(key, SEEK)
             if seen.__class__ is not Unfit:
                 return seen
-        return (await declared.lookup(mine, key, args, kwargs, seen)).value
+        return (await declared.found(mine, key, declared.loader(mine, args, kwargs), args, kwargs, seen)).value
 
     def bound() -> Cache:
         mine = cache or running.cache()
@@ -214,13 +199,16 @@ def _decorated(declared: Declared, cache: Cache | None) -> CachedFunction[Any, A
         return mine
 
     async def lookup(*args: Any, **kwargs: Any) -> Found[Any]:
-        return await declared.lookup(bound(), shortened(key_of(*args, **kwargs)), args, kwargs)
+        mine = bound()
+        key, loader = shortened(key_of(*args, **kwargs)), declared.loader(mine, args, kwargs)
+        return await declared.found(mine, key, loader, args, kwargs)
 
     async def delete(*args: Any, **kwargs: Any) -> None:
         await bound().delete(shortened(key_of(*args, **kwargs)))
 
     async def refresh(*args: Any, **kwargs: Any) -> bool:
-        return await declared.refresh(bound(), args, kwargs, math.inf)
+        mine = bound()
+        return await declared.refresh(mine, declared.loader(mine, args, kwargs), args, kwargs, math.inf)
 
     made: Any = functools.wraps(declared.function)(call)
     made.options = declared.options
@@ -228,6 +216,10 @@ def _decorated(declared: Declared, cache: Cache | None) -> CachedFunction[Any, A
     made.lookup, made.delete, made.refresh = lookup, delete, refresh
     made.key = lambda *args, **kwargs: shortened(key_of(*args, **kwargs))
     return cast(CachedFunction[Any, Any], made)
+
+
+def _gives_many(function: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _signature(function: Callable[..., Any]) -> tuple[inspect.Signature, str | None]:

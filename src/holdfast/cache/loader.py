@@ -30,10 +30,11 @@ class Load:
     Attributes:
         key: what is loaded.
         older: the value that was kept and is not fresh any more; None where there is none.
+        has_older: whether there is one.
         note: what was said with `remember` when that was loaded.
     """
 
-    __slots__ = ("_has_older", "_tags", "kept_note", "key", "note", "older", "options")
+    __slots__ = ("_tags", "has_older", "kept_note", "key", "note", "older", "options")
 
     def __init__(self, key: str, options: Options, given: tuple[str, ...], older: Any, note: Any, has: bool) -> None:
         self.key = key
@@ -42,7 +43,7 @@ class Load:
         self.note = note
         self.kept_note: Any = None
         self._tags = dict.fromkeys(given)
-        self._has_older = has
+        self.has_older = has
 
     @property
     def found_tags(self) -> tuple[str, ...]:
@@ -71,7 +72,7 @@ class Load:
         Raises:
             LoadFailed: there is no older value.
         """
-        if not self._has_older:
+        if not self.has_older:
             raise LoadFailed(f"{self.key!r} was loaded for the first time, and cannot be as it was")
         raise NotModified
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from holdfast.cache.clock import boottime
-from holdfast.cache.decorator import CachedFunction, Declared
+from holdfast.cache.decorator import Declared
 from holdfast.cache.durations import Duration, seconds
+from holdfast.cache.functions import CachedFunction, PlainCachedFunction
+from holdfast.cache.plain import loader_of
 from holdfast.errors import ConfigurationError, InvalidValue
 from holdfast.logs import get_logger
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 log = get_logger("holdfast.cache")
 
-Calls = Callable[[], Coroutine[Any, Any, Iterable[Any]]]
+Calls = Callable[[], Coroutine[Any, Any, Iterable[Any]] | Iterable[Any]]
 F = TypeVar("F", bound=Calls)
 
 _MOST = 100_000  # keys of a set
@@ -35,7 +37,8 @@ class WarmSet(msgspec.Struct, frozen=True):
     Attributes:
         name: of the function that names the calls.
         function: the cached function.
-        calls: `await calls()` gives the arguments of each: a tuple, a dict by name, or the one argument.
+        calls: `await calls()`, or `calls()` of a plain function, gives the arguments of each: a tuple, a dict by name,
+            or the one argument.
         every: seconds from pass to pass; None for one at the start alone.
         priority: the greater goes first; among equals, what is read more.
     """
@@ -81,15 +84,23 @@ class Progress(msgspec.Struct, frozen=True):
 _sets: dict[str, WarmSet] = {}
 
 
-def warms(function: CachedFunction[Any, Any], *, every: Duration | None = None, priority: int = 0) -> Callable[[F], F]:
+def warms(
+    function: CachedFunction[Any, Any] | PlainCachedFunction[Any, Any],
+    *,
+    every: Duration | None = None,
+    priority: int = 0,
+) -> Callable[[F], F]:
     """Declare that calls of a cached function are to be kept warm; the decorated function names them.
+
+    Plain functions, cached ones and those that name the calls, run in threads of their own.
 
     Args:
         every: from pass to pass, less than the values are kept; without it they are loaded at the start alone.
         priority: the greater goes first; among equals, what is read more.
 
     Raises:
-        ConfigurationError: the function is not cached, what names the calls is not async, or `every` is too long.
+        ConfigurationError: the function is not cached, a plain function names the calls of an async one, or `every` is
+            too long.
 
     Example::
 
@@ -111,7 +122,7 @@ def warms(function: CachedFunction[Any, Any], *, every: Duration | None = None, 
         )
 
     def decorate(calls: F) -> F:
-        if not inspect.iscoroutinefunction(calls):
+        if not declared.is_plain and not inspect.iscoroutinefunction(calls):
             raise ConfigurationError(f"what names the calls to warm must be async, which {calls!r} is not")
         name = f"{calls.__module__}.{calls.__qualname__}"
         _sets[name] = WarmSet(name, declared, calls, interval, priority)
@@ -191,6 +202,13 @@ class Warmer:
             soonest = min(due.values(), default=float("inf"))
             await asyncio.sleep(max(0.01, min(_LOOK, soonest - boottime())))
 
+    async def _calls(self, one: WarmSet) -> Iterable[Any]:
+        calls: Any = one.calls
+        if not inspect.iscoroutinefunction(calls):
+            calls = loader_of(self._cache, one.name, calls, apart=True)
+        named: Iterable[Any] = await calls()
+        return named
+
     async def _pass(
         self, one: WarmSet, per_second: float, at_once: int, progress: Callable[[Progress], None]
     ) -> Warmed:
@@ -198,7 +216,7 @@ class Warmer:
         calls: list[Any] = []
         counts = {"loaded": 0, "kept": 0, "failed": 0}
         try:
-            calls = list(await one.calls())
+            calls = list(await self._calls(one))
             if len(calls) > _MOST:
                 raise InvalidValue(f"{one.name} names {len(calls):,} calls; {_MOST:,} may be kept warm")
         except Exception as problem:  # noqa: BLE001  a set that fails is told, and does not stop the others
@@ -211,7 +229,8 @@ class Warmer:
             nonlocal error
             try:
                 args, kwargs = _arguments(call)
-                loaded = await one.function.refresh(self._cache, args, kwargs, lasting)
+                loader = one.function.loader(self._cache, args, kwargs, apart=True)
+                loaded = await one.function.refresh(self._cache, loader, args, kwargs, lasting)
                 counts["loaded" if loaded else "kept"] += 1
             except Exception as problem:  # noqa: BLE001  as above
                 counts["failed"] += 1

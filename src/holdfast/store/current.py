@@ -25,7 +25,7 @@ class Current(NamedTuple):
     commit: int
 
 
-_NOTHING = Current((), 0)
+NOTHING = Current((), 0)
 _numbers = count(1)
 _newest = 0
 current: ContextVar[Current | None] = ContextVar("holdfast_current", default=None)
@@ -34,14 +34,14 @@ current: ContextVar[Current | None] = ContextVar("holdfast_current", default=Non
 
 def opened(unit: Unit) -> None:
     """The current task has opened `unit`."""
-    now = current.get() or _NOTHING
+    now = current.get() or NOTHING
     current.set(now._replace(units=(*now.units, unit)))
 
 
 def closed(unit: Unit) -> None:
     """The current task has closed `unit`."""
     unit.is_open = False
-    now = current.get() or _NOTHING
+    now = current.get() or NOTHING
     left = tuple(one for one in now.units if one.is_open)
     current.set(now._replace(units=left) if left or now.commit else None)
 
@@ -50,7 +50,7 @@ def committed() -> None:
     """The current task has committed something, or may have."""
     global _newest
     _newest = next(_numbers)
-    current.set((current.get() or _NOTHING)._replace(commit=_newest))
+    current.set((current.get() or NOTHING)._replace(commit=_newest))
 
 
 def newest_commit() -> int:
