@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.cache.asked import Kept
 from holdfast.cache.clock import boottime
 from holdfast.cache.marks import Marks
-from torture.cache_models import Order
+from torture.cache_models import GROUPS, Order
 
 if TYPE_CHECKING:
     from torture.cache_node import Node
@@ -37,7 +37,7 @@ def plant_in_node(plant: str | None, node: Node) -> None:
 
 def _read_lease_late(node: Node) -> None:
     cache: Any = node.hold.cache
-    find = cache._finder.find
+    find = cache.answers.kept
 
     async def found(asked: Any) -> Any:
         cache._renewal.start(at_least=asked.options.max_staleness)
@@ -59,8 +59,8 @@ def _read_lease_late(node: Node) -> None:
             await asyncio.sleep(0.01)
 
     node.arriving = asyncio.get_running_loop().create_task(arrive())
-    cache._found = found
-    cache.peek = lambda key, default=None: default
+    cache.answers.kept = found
+    cache.peek = cache.answers._peek = lambda key, default=None, bound=0.0: default
 
 
 def _use_cashews(node: Node) -> None:
@@ -89,7 +89,7 @@ def _use_cashews(node: Node) -> None:
 
 @asynccontextmanager
 async def told_by_writers(order: Order) -> AsyncIterator[Told]:
-    """What a writer does after each commit: nothing, for the journal tells; for cashews it deletes the key."""
+    """What a writer does after each commit: nothing, for the journal tells; for cashews it deletes the keys."""
     if order.plant != "cashews":
         yield _nothing
         return
@@ -101,6 +101,7 @@ async def told_by_writers(order: Order) -> AsyncIterator[Told]:
     async def told(document: int) -> None:
         try:
             await theirs.delete(f"document:{document}")
+            await theirs.delete(f"group:{document % GROUPS}")
         except Exception as error:  # noqa: BLE001  Redis is away: then nobody is told
             print(repr(error), file=sys.stderr)
 

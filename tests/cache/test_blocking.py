@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -138,9 +139,9 @@ def test_memory_is_looked_at_once_for_a_miss(hold: Any, read: str, monkeypatch: 
     look = memory.get
     monkeypatch.setattr(memory, "get", lambda key: looks.append(key) or look(key))
 
-    def counted(key: str, default: Any = None) -> Any:
+    def counted(key: str, default: Any = None, bound: float = math.inf) -> Any:
         looks.append(key)
-        return peek(key, default)
+        return peek(key, default, bound)
 
     monkeypatch.setattr(hold.cache, "peek", counted)
     monkeypatch.setattr(hold.cache, "_look", counted)

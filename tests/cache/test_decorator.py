@@ -191,7 +191,7 @@ def test_calls_that_differ_have_keys_that_differ(one: tuple[Any, Any], other: tu
 
 
 def test_values_are_written_as_people_read_them() -> None:
-    given: dict[Any, str] = {
+    written: dict[Any, str] = {
         5: "5",
         "ada@example.org/x": "ada@example.org/x",
         "a:b": "a%3Ab",
@@ -201,8 +201,26 @@ def test_values_are_written_as_people_read_them() -> None:
         UUID(int=7): "00000000-0000-0000-0000-000000000007",
         dt.date(2026, 1, 2): "2026-01-02",
         Colour.RED: "red",
-        (1, "a,b"): "(1,a%2Cb)",
+        (1, "a,b"): "(1,a%2Cb,)",
+        "~None": "%7ENone",
+        "(1,)": "%281,)",
+        (): "()",
+        ("",): "(,)",
+        (("a", "b"), "c"): "((a,b,),c,)",
+        (("a,b",), "(c)"): "((a%2Cb,),%28c%29,)",
     }
-    assert {value: part(value) for value in given} == given
+    assert {value: part(value) for value in written} == written
     with pytest.raises(InvalidValue, match="a dict cannot be part of a cache key"):
         part({})
+    with pytest.raises(InvalidValue, match="is no Unicode text"):
+        part("\ud800")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.text("ab~(),%:", max_size=4), lambda inner: st.lists(inner, max_size=3).map(tuple)
+)
+
+
+@given(VALUES, VALUES)
+def test_no_two_texts_or_lists_of_them_have_one_key(one: Any, other: Any) -> None:
+    assert (part(one) == part(other)) == (one == other and type(one) is type(other))

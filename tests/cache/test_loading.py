@@ -12,7 +12,7 @@ from moka_py import Moka
 from benchmarks.cache_hit_ratio import zipf
 from holdfast import Holdfast, Load
 from holdfast.cache import LoadFailed
-from holdfast.errors import ConfigurationError, InvalidValue
+from holdfast.errors import ConfigurationError, InvalidValue, Unavailable
 from tests.backends import settings_for
 from tests.cache.loans import Base
 
@@ -299,3 +299,111 @@ async def test_memory_keeps_as_much_of_what_is_read_as_it_does_alone(sqlite_url:
         for key in trace:
             await hold.cache.get_or_load(key, load)
     assert 1 - loads / len(trace) > hits / len(trace) - 0.015
+
+
+async def test_a_load_that_hangs_is_left_behind_when_its_lease_is_over(hold: Holdfast, loader: Counted) -> None:
+    async def hangs(load: Load) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await hold.cache.get_or_load("k", hangs, hard_timeout=0.05, lease=0.2)
+    await asyncio.sleep(0.2)
+    async with asyncio.timeout(30):
+        assert await hold.cache.get_or_load("k", loader, lease=0.2) == 1
+    assert hold.cache.peek("k") == 1
+
+
+async def test_a_load_that_asks_for_itself_fails_and_waits_for_nobody(hold: Holdfast) -> None:
+    async def itself(load: Load) -> Any:
+        return await hold.cache.get_or_load(load.key, itself)
+
+    async def round_about(load: Load) -> Any:
+        return await hold.cache.get_or_load("b" if load.key == "a" else "a", round_about)
+
+    async def many(load: Any) -> Any:
+        return {"m": await hold.cache.get_or_load("m", itself)}
+
+    async with asyncio.timeout(30):
+        for asking in (
+            hold.cache.get_or_load("k", itself),
+            hold.cache.get_or_load("a", round_about),
+            hold.cache.get_or_load_many(["m", "n"], many),
+        ):
+            with pytest.raises(LoadFailed, match="itself, and would wait for ever"):
+                await asking
+
+
+async def test_a_load_that_cancels_itself_has_failed_and_its_callers_are_not_cancelled(hold: Holdfast) -> None:
+    async def cancels(load: Load) -> int:
+        if load.older is None and not load.note:
+            load.remember("again")
+            if not told:
+                told.append(1)
+                return 1
+        raise asyncio.CancelledError
+
+    told: list[int] = []
+    assert await hold.cache.get_or_load("k", cancels, ttl=0.05, fail_safe="1h") == 1
+    await asyncio.sleep(0.1)
+    assert (await hold.cache.lookup("k", cancels, ttl=0.05, fail_safe="1h")).stale
+    with pytest.raises(LoadFailed, match="was cancelled"):
+        await hold.cache.get_or_load("other", cancels)
+    waiting = asyncio.create_task(hold.cache.get_or_load("third", hangs_for_ever))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def hangs_for_ever(load: Load) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_reader_may_ask_for_less_staleness_than_the_value_was_kept_with(
+    hold: Holdfast, loader: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await hold.cache.get_or_load("k", loader, max_staleness="1h") == 1
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(hold.cache._renewal._now, "_load", hangs)
+    hold.cache.answers.freshness.since -= 10.0
+    assert await hold.cache.get_or_load("k", loader, max_staleness="1h") == 1
+    assert await hold.cache.get_or_load("k", loader, max_staleness="1s") == 2
+    assert await hold.cache.get_or_load_many(["k"], never_many, max_staleness="1h") == {"k": 2}
+
+
+async def never_many(load: Any) -> Any:
+    raise AssertionError("it is kept")
+
+
+async def test_an_older_value_serves_who_has_committed_too_while_the_journal_cannot_be_read(
+    hold: Holdfast, loader: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await hold.cache.get_or_load("k", loader, fail_safe="1h") == 1
+
+    async def away() -> None:
+        raise Unavailable("away")
+
+    async with hold.unit() as unit:
+        await unit.execute("UPDATE loans SET title = title")
+    monkeypatch.setattr(hold.cache._renewal, "now", away)
+    loader.error = OSError("away")
+    found = await hold.cache.lookup("k", loader, fail_safe="1h")
+    assert (found.value, found.stale) == (1, True)
+
+
+async def test_more_tags_than_a_value_may_carry_are_refused(hold: Holdfast) -> None:
+    many = [f"t{number}" for number in range(1_001)]
+    with pytest.raises(InvalidValue, match="1,001 tags are too many"):
+        await hold.cache.set("k", 1, tags=many)
+
+    async def load(load: Load) -> int:
+        load.tags(*many[:600])
+        load.tags(*many[600:])
+        return 1
+
+    with pytest.raises(InvalidValue, match="1,001 tags are too many"):
+        await hold.cache.get_or_load("k", load)

@@ -198,7 +198,7 @@ async def test_a_value_that_is_loaded_ahead_of_its_end_is_loaded(hold: Holdfast)
     assert entry is not None
     asked = hold.cache.answers.ask("loans:ada", loans, hold.cache.options.but(ttl="2h"), (), Any)
     hold.cache._loads.refresh(asked, entry)
-    await asyncio.gather(*hold.cache._loads.flights._tasks.values())
+    await asyncio.gather(*hold.cache._loads.flights._all)
     assert loans.count == 2
 
 

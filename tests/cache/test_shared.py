@@ -290,3 +290,17 @@ async def test_lines_that_are_cut_while_many_wait_for_their_turn_are_told_to_nob
         a.cache._redis._server.is_away = b.cache._redis._server.is_away = False  # type: ignore[union-attr]
         await wait(0)
         assert turns._ears == {}
+
+
+async def test_a_note_that_cannot_be_written_keeps_nobody_waiting(postgres_url: str, redis_url: str) -> None:
+    async with nodes(postgres_url, redis_url) as (one, two):
+        for number, note in enumerate((object(), "x" * 70_000)):
+
+            async def load(load: Load, note: Any = note) -> int:
+                load.remember(note)
+                return 1
+
+            began = time.monotonic()
+            assert await one.cache.get_or_load(f"k{number}", load, lease=20) == 1
+            assert await two.cache.get_or_load(f"k{number}", load, lease=20) == 1
+            assert time.monotonic() - began < 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,7 +33,7 @@ class BlockingCache(Blocking):
 
     def get(self, key: str, default: Any = None, *, options: Options | None = None, kind: Any = Any) -> Any:
         """As `Cache.get`."""
-        value = self.peek(key, SEEK)
+        value = self.peek(key, SEEK, (options or self._target.options).max_staleness)
         if value.__class__ is not Unfit:
             return value
         cache = self._target
@@ -42,7 +43,7 @@ class BlockingCache(Blocking):
         """As `Cache.get_or_load`."""
         if given:
             return self._get_or_load(key, loader, **given)
-        seen = self._look(key, SEEK)
+        seen = self._look(key, SEEK, self._target.options.max_staleness)
         if seen.__class__ is not Unfit:
             return seen
         return self._load(key, loader, self._target.options, (), Any, seen)
@@ -60,7 +61,7 @@ class BlockingCache(Blocking):
         options = (options or self._target.options).but(**given)
         seen = None
         if not options.skip_l1:
-            seen = self.peek(key, SEEK)
+            seen = self.peek(key, SEEK, options.max_staleness)
             if seen.__class__ is not Unfit:
                 return seen
         return self._load(key, loader, options, tags, kind, seen)
@@ -70,6 +71,6 @@ class BlockingCache(Blocking):
         return self._portal.call(lambda: answers.answer(answers.ask(key, load, options, tags, kind, seen))).value
 
 
-def _look_nowhere(key: str, default: Any = None) -> Any:
+def _look_nowhere(key: str, default: Any = None, bound: float = math.inf) -> Any:
     """As `peek`, of a cache that leaves its memory alone."""
     return default

@@ -92,7 +92,7 @@ class Answers:
         if ready == "use":
             return await self._finder.find(asked)
         asked.tally.missed()
-        return Kept(None)
+        return Kept(None, self._finder.older(asked))
 
     def peek_many(self, keys: Iterable[str], options: Options) -> tuple[dict[str, Any], dict[str, Unfit | None]]:
         """What this node holds for `keys`, and for the others what it found instead.
@@ -106,7 +106,7 @@ class Answers:
         found: dict[str, Any] = {}
         missing: dict[str, Unfit | None] = {}
         for key in keys:
-            value = peek(key, SEEK)
+            value = peek(key, SEEK, options.max_staleness)
             if value.__class__ is Unfit:
                 missing[key] = value
             else:
@@ -143,7 +143,7 @@ class Answers:
             values = await loader(LoadMany(loads))
             return {key: values.get(key) for key in wanted}
         found: dict[str, Any] = {}
-        left: Mapping[str, Entry | None] = dict.fromkeys(missing)
+        left: Mapping[str, Entry | None] = {}
         tally = self._statistics.tallies(options)
         if ready == "use":
             entries, left = await self._finder.find_many(missing, options, codec, tally)
@@ -151,6 +151,7 @@ class Answers:
         else:
             for key in missing:
                 tally(key).missed()
+            left = {key: self._finder.older(ask(key, seen)) for key, seen in missing.items()}
         if left:
             unkept = {ask(key, missing[key]): older for key, older in left.items()}
             loaded = await self._batches.load(unkept, loader, self.sees_own)
@@ -162,7 +163,11 @@ class Answers:
         if await self.ready(asked.options) == "bypass":
             return False
         entry = self._finder.in_memory(asked)
-        if entry is not None and entry.expires >= until and self._finder.may_serve(entry, asked.began):
+        if (
+            entry is not None
+            and entry.expires >= until
+            and self._finder.may_serve(entry, asked.began, asked.options.max_staleness)
+        ):
             return False
         return await self._loads.renew(asked, entry, until)
 

@@ -12,6 +12,7 @@ import msgspec
 from holdfast.cache.asked import Asked
 from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry, made_entry
+from holdfast.cache.flights import within
 from holdfast.cache.loader import Load, Loader, LoadMany, ManyLoader
 from holdfast.cache.loads import Loads, is_put_off, turn_of
 from holdfast.store.current import newest_commit
@@ -35,15 +36,24 @@ class Batches:
         mine = {one.key: one for one in begin if one.key not in self._loads.flights}
         begun: dict[str, asyncio.Task[Entry]] = {}
         if mine:
-            batch = asyncio.create_task(self._fly(mine, loader), name=f"cache load of {len(mine)}")
-            begun = {key: self._loads.flights.joined(key, partial(_part, batch, key))[0] for key in mine}
+            # It begins to run when all are begun.
+            batch = asyncio.create_task(self._fly(mine, loader, begun), name=f"cache load of {len(mine)}")
+            for key, one in mine.items():
+                begun[key] = self._loads.flights.joined(key, partial(_part, batch, key), one.options.lease)[0]
         # Each waits, and fails, as if it were alone.
         alone = [(msgspec.structs.replace(one, loader=_one_of(loader)), older) for one, older in missing.items()]
         waits = (self._loads.load(one, older, must_see, begun.get(one.key)) for one, older in alone)
         return dict(zip((one.key for one, _ in alone), await asyncio.gather(*waits), strict=True))
 
-    async def _fly(self, asked: Mapping[str, Asked], loader: ManyLoader) -> dict[str, Entry]:
-        """One load of several keys; of those that other processes load, what they have loaded."""
+    async def _fly(
+        self, asked: Mapping[str, Asked], loader: ManyLoader, begun: Mapping[str, asyncio.Task[Entry]]
+    ) -> dict[str, Entry]:
+        """One load of several keys; of those that other processes load, what they have loaded.
+
+        Args:
+            begun: the loads of single keys that it is.
+        """
+        within(begun.values())
         options = next(iter(asked.values())).options
         tokens: dict[str, str | None] = dict.fromkeys(asked)
         turns, remote = self._loads.turns, self._loads.remote

@@ -126,7 +126,7 @@ class Cache:
             options: in place of the cache's.
             kind: the type of the value, as it was given when it was kept.
         """
-        value = self.peek(key, SEEK)
+        value = self.peek(key, SEEK, (options or self.options).max_staleness)
         if value.__class__ is not Unfit:
             return value
         return await self.answers.get(key, default, options or self.options, kind, value)
@@ -155,7 +155,7 @@ class Cache:
         options = (options or self.options).but(**given)
         seen = None
         if not options.skip_l1:
-            seen = self.peek(key, SEEK)
+            seen = self.peek(key, SEEK, options.max_staleness)
             if seen.__class__ is not Unfit:
                 return seen
         return (await self.answers.answer(self.answers.ask(key, loader, options, tags, kind, seen))).value

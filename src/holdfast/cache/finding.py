@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 
 from holdfast.cache.asked import Asked, Kept
@@ -34,22 +35,30 @@ class Finder:
         self._remote = remote
         self._looking: dict[str, asyncio.Future[Entry | None]] = {}
 
-    def may_serve(self, entry: Entry, began: float) -> bool:
-        """Whether `entry` may be given to who asked at `began`."""
+    def may_serve(self, entry: Entry, began: float, bound: float = math.inf) -> bool:
+        """Whether `entry` may be given to who asked at `began`, and asks for no older than `bound` seconds."""
         freshness = self.freshness
-        return began < entry.expires and freshness.is_known(began, entry.max_staleness) and freshness.is_fresh(entry)
+        bound = entry.max_staleness if entry.max_staleness < bound else bound
+        return began < entry.expires and freshness.is_known(began, bound) and freshness.is_fresh(entry)
+
+    def older(self, asked: Asked) -> Entry | None:
+        """What is in memory and may be served in place of a new value, whatever is known of the journal."""
+        return self._still(self.in_memory(asked))
 
     async def find(self, asked: Asked) -> Kept:
         """What is kept for a key, in memory or in Redis; what is found there is kept in memory too."""
         options = asked.options
         entry = self.in_memory(asked)
-        if entry is not None and (self.may_serve(entry, asked.began) or self._will_do(entry, options, asked.began)):
+        if entry is not None and (
+            self.may_serve(entry, asked.began, asked.options.max_staleness)
+            or self._will_do(entry, options, asked.began)
+        ):
             asked.tally.hit()
             return Kept(entry)
         older = entry
         if self._remote is not None and not options.skip_l2:
             entry = await self._look(self._remote, asked)
-            if entry is not None and self.may_serve(entry, asked.began):
+            if entry is not None and self.may_serve(entry, asked.began, asked.options.max_staleness):
                 self.remember(asked.key, entry, options, asked.tally)
                 asked.tally.shared(boottime() - asked.began)
                 return Kept(entry)
@@ -70,7 +79,7 @@ class Finder:
         Its load saw what was committed before it began, so what it lacks is no older than that; and what this task has
         committed it must see at once.
         """
-        debounce = min(options.debounce, entry.max_staleness)
+        debounce = min(options.debounce, entry.max_staleness, options.max_staleness)
         return (
             began - entry.began < debounce
             and began < entry.expires
@@ -121,7 +130,9 @@ class Finder:
         olders: dict[str, Entry | None] = {}
         for key, seen in missing.items():
             entry = None if seen is None else seen.entry
-            if entry is not None and (self.may_serve(entry, began) or self._will_do(entry, options, began)):
+            if entry is not None and (
+                self.may_serve(entry, began, options.max_staleness) or self._will_do(entry, options, began)
+            ):
                 tally(key).hit()
                 found[key] = entry
             else:
@@ -132,7 +143,7 @@ class Finder:
             for key, entry in zip(list(olders), entries, strict=True):
                 if entry is None:
                     continue
-                if self.may_serve(entry, began):
+                if self.may_serve(entry, began, options.max_staleness):
                     counted = tally(key)
                     served[counted] = served.get(counted, 0) + 1
                     self.remember(key, entry, options, counted)
@@ -151,7 +162,11 @@ class Finder:
         """The entry in Redis, if it may be served, and does not end before `until`; it is kept in memory too."""
         assert self._remote is not None
         entry = await self._remote.get(asked.key, asked.codec)
-        if entry is None or entry.expires < until or not self.may_serve(entry, asked.began):
+        if (
+            entry is None
+            or entry.expires < until
+            or not self.may_serve(entry, asked.began, asked.options.max_staleness)
+        ):
             return None
         # What was kept before a commit of the caller's own is fresh as long as nobody here knows of it.
         if not sees_own(self.freshness.covers):

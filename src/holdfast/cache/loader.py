@@ -53,6 +53,7 @@ class Load:
     def tags(self, *names: str) -> None:
         """Let the value carry these tags too: it ends when one of them changes."""
         self._tags.update(dict.fromkeys(tags.checked(names)))
+        tags.checked(self._tags)  # how many they are together
 
     def ttl(self, duration: Duration) -> None:
         """Keep this value for so long."""

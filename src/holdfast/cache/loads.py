@@ -12,12 +12,13 @@ from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry, made_entry
 from holdfast.cache.finding import Finder
 from holdfast.cache.flights import Flights
-from holdfast.cache.loader import Load, NotModified
+from holdfast.cache.loader import Load, LoadFailed, NotModified
 from holdfast.cache.memory import Memory
 from holdfast.cache.own_writes import sees_own
 from holdfast.cache.remote import Remote
 from holdfast.cache.results import FROM, Results
 from holdfast.cache.turns import Turns
+from holdfast.errors import InvalidValue
 from holdfast.logs import get_logger
 from holdfast.store.current import newest_commit
 from holdfast.store.redis import Away
@@ -57,7 +58,9 @@ class Loads:
 
     def refresh(self, asked: Asked, entry: Entry) -> None:
         """Load anew what is served meanwhile."""
-        task, is_new = self.flights.joined(asked.key, lambda: self.fly(asked, entry, until=math.inf))
+        task, is_new = self.flights.joined(
+            asked.key, lambda: self.fly(asked, entry, until=math.inf), asked.options.lease
+        )
         if is_new:
             task.add_done_callback(lambda done: _log_failure(asked.key, done))
 
@@ -86,10 +89,10 @@ class Loads:
             if begun is not None:
                 (task, is_mine), begun = (begun, True), None
             else:
-                task, is_mine = self.flights.joined(asked.key, lambda: self.fly(asked, older))
+                task, is_mine = self.flights.joined(asked.key, lambda: self.fly(asked, older), options.lease)
             try:
                 async with asyncio.timeout(limit):
-                    entry = await asyncio.shield(task)
+                    entry = await _awaited(task, asked.key)
             except TimeoutError as error:
                 if older is not None and (options.soft_timeout is not None or options.fail_safe):
                     asked.tally.stale()
@@ -107,13 +110,17 @@ class Loads:
                 asked.tally.stale()
                 return older, True
             # One that others began earlier may have read before what this caller must see.
-            if is_mine or entry.began >= asked.began or (must_see() and self.finder.may_serve(entry, asked.began)):
+            if (
+                is_mine
+                or entry.began >= asked.began
+                or (must_see() and self.finder.may_serve(entry, asked.began, options.max_staleness))
+            ):
                 return entry, False
 
     async def renew(self, asked: Asked, older: Entry | None, until: float) -> bool:
         """Load, unless another process has loaded what may be served until then; whether it was loaded."""
-        task, _ = self.flights.joined(asked.key, lambda: self.fly(asked, older, until=until))
-        return (await asyncio.shield(task)).began >= asked.began
+        task, _ = self.flights.joined(asked.key, lambda: self.fly(asked, older, until=until), asked.options.lease)
+        return (await _awaited(task, asked.key)).began >= asked.began
 
     async def fly(self, asked: Asked, older: Entry | None, *, until: float = 0.0) -> Entry:
         """One load over all processes, or what another has loaded meanwhile, if that does not end before `until`."""
@@ -166,7 +173,8 @@ class Loads:
         fresh = {
             key: entry
             for key, entry in entries.items()
-            if entry.expires >= until and self.finder.may_serve(entry, asked[key].began)
+            if entry.expires >= until
+            and self.finder.may_serve(entry, asked[key].began, asked[key].options.max_staleness)
         }
         for key, entry in fresh.items():
             self.finder.remember(key, entry, asked[key].options, asked[key].tally)
@@ -221,16 +229,31 @@ class Loads:
     async def _share(self, asked: Asked, entry: Entry, turn: str, token: str | None) -> None:
         assert self.remote is not None
         assert self.turns is not None
-        if entry.kept > boottime() and entry.epoch:
-            await self.remote.put({asked.key: entry}, asked.codec)
-        if token is not None:
-            await self.turns.give_back(turn, token)
+        try:
+            if entry.kept > boottime() and entry.epoch:
+                await self.remote.put({asked.key: entry}, asked.codec)
+        except InvalidValue as error:  # of its note: the value was checked
+            log.warning("cache_value_not_shared", key=asked.key, reason=str(error))
+        finally:
+            if token is not None:
+                await self.turns.give_back(turn, token)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` while the caller goes on with its value."""
         task = asyncio.create_task(work)
         self._shares.add(task)
         task.add_done_callback(self._shares.discard)
+
+
+async def _awaited(task: asyncio.Task[Entry], key: str) -> Entry:
+    """What a load gives. One that was cancelled, by itself or not, has failed: who waits for it was not."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        mine = asyncio.current_task()
+        if not task.cancelled() or mine is None or mine.cancelling():
+            raise
+        raise LoadFailed(f"the load of {key!r} was cancelled") from None
 
 
 def is_put_off(asked: Asked, older: Entry | None) -> bool:

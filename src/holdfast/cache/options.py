@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         weight: of the value in memory, whose capacity is the sum of weights.
         skip_l1, skip_l2: leave memory, or what nodes share, alone.
         skip_l3: leave the table of results alone, where values lie too that are kept for more than an hour.
-        lease: how long other processes wait for one that loads, before one of them loads too.
+        lease: how long others, in this process or another, wait for one that loads before one of them loads too.
         counted_as: the name under which reads are counted; without it the key, its last part left out: `user:*`.
     """
 

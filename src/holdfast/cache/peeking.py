@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 from holdfast.cache.clock import boottime
@@ -35,9 +36,11 @@ _TIMED = 63  # of so many hits and one more, one's time is taken
 
 
 class Peek(Protocol):
-    """Look for the fresh value of `key`; `default` where there is none."""
+    """Look for the fresh value of `key`; `default` where there is none, or none that is known to be fresh as of `bound`
+    seconds ago.
+    """
 
-    def __call__(self, key: str, default: Any = None) -> Any: ...
+    def __call__(self, key: str, default: Any = None, bound: float = math.inf) -> Any: ...
 
 
 def peeking(memory: Memory, freshness: Freshness) -> Peek:
@@ -45,12 +48,13 @@ def peeking(memory: Memory, freshness: Freshness) -> Peek:
     look, clock, marks = memory.get, boottime, freshness.marks
     state_of, place_of = current.get, endpoint.get
 
-    def peek(key: str, default: Any = None) -> Any:
+    def peek(key: str, default: Any = None, bound: float = math.inf) -> Any:
         now = clock()  # before looking: what is found is judged by what was known then
         entry = look(key)
         if entry is None:
             return default
-        if now >= entry.refresh_from or now - freshness.since > entry.max_staleness:
+        age = now - freshness.since
+        if now >= entry.refresh_from or age > entry.max_staleness or age > bound:
             return default if default is not SEEK else Unfit(entry)
         state = state_of()
         if state is not None and verdict(state, freshness.covers) != "use":

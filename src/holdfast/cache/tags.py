@@ -7,6 +7,7 @@ from zlib import crc32
 
 from holdfast.errors import InvalidValue
 
+MOST = 1_000  # tags of a value
 LONGEST = 255  # characters of a tag
 
 
@@ -24,6 +25,8 @@ def checked(tags: Iterable[str]) -> tuple[str, ...]:
     if isinstance(tags, str):
         raise InvalidValue(f"tags must be several texts, not the text {tags!r}; write ({tags!r},)")
     found = tuple(dict.fromkeys(tags))
+    if len(found) > MOST:
+        raise InvalidValue(f"{len(found):,} tags are too many: a value may carry {MOST:,}; give it a wider one instead")
     for tag in found:
         if not isinstance(tag, str) or not 0 < len(tag) <= LONGEST or not tag.isprintable():
             raise InvalidValue(f"{tag!r} is no tag: it takes 1 to {LONGEST} characters that can be seen")

@@ -16,12 +16,14 @@ from uuid import UUID
 
 from holdfast.errors import ConfigurationError, InvalidValue
 
-_UNQUOTED = re.compile(r"[\w .@/+=,;!$&'()*|<>?#-]*", re.ASCII)
+_UNQUOTED = re.compile(r"(?!\()[\w .@/+=,;!$&'()*|<>?#-]*", re.ASCII)
 _SAFE = " .@/+=,;!$&'()*|<>?#-"
 
 
 def part(value: Any) -> str:
     """A value as a part of a key: so that no two values of one type give one text, and none reaches into the next part.
+
+    None, True and a list are told from every text; the number 1 and the text "1" are not told apart.
 
     Raises:
         InvalidValue: it has no such text.
@@ -32,7 +34,7 @@ def part(value: Any) -> str:
     if kind is str:
         if _UNQUOTED.fullmatch(value):
             return value  # type: ignore[no-any-return]
-        return quote(value, safe=_SAFE)
+        return _quoted(value)
     if value is None or kind is bool:
         return f"~{value}"
     if isinstance(value, Enum):
@@ -46,10 +48,25 @@ def part(value: Any) -> str:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, tuple | list):
-        return f"({','.join(part(one).replace(',', '%2C') for one in value)})"
+        return f"({''.join(map(_element, value))})"
     raise InvalidValue(
         f"a {kind.__name__} cannot be part of a cache key; name what tells it apart, as in key='orders:{{user.id}}'"
     )
+
+
+def _quoted(text: str) -> str:
+    try:
+        quoted = quote(text, safe=_SAFE).replace("~", "%7E")  # which is never quoted, and begins what is no text
+    except UnicodeEncodeError:
+        raise InvalidValue(f"{text!r} cannot be part of a cache key: it is no Unicode text") from None
+    return f"%28{quoted[1:]}" if quoted.startswith("(") else quoted
+
+
+def _element(value: Any) -> str:
+    """One of several values, ended by a comma."""
+    if isinstance(value, tuple | list):
+        return f"{part(value)},"
+    return part(value).replace(",", "%2C").replace("(", "%28").replace(")", "%29") + ","
 
 
 def compiled(

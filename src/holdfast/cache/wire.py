@@ -18,6 +18,7 @@ from holdfast.errors import InvalidValue
 VERSION = 1
 _COMPRESSED_FROM = 1_024  # bytes; below, compressing saves less than it costs
 _LARGEST = 64 * 2**20  # bytes of a value that is compressed: what comes from outside is bounded
+_LARGEST_HEAD = 2**16 - 1  # bytes
 _REFUSALS = (TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -105,7 +106,12 @@ class Codec:
             raise InvalidValue(_told(value, str(error))) from None
         if len(body) >= _COMPRESSED_FROM:
             body, form = zstandard.compress(body, 1), 1
-        first = _encode(head(form))
+        try:
+            first = _encode(head(form))
+        except _REFUSALS as error:
+            raise InvalidValue(_told(value, f"its note cannot be written: {error}")) from None
+        if len(first) > _LARGEST_HEAD:
+            raise InvalidValue(_told(value, f"its tags and its note take {len(first):,} of {_LARGEST_HEAD:,} bytes"))
         return len(first).to_bytes(2, "big") + first + body
 
     def decode(self, data: bytes) -> tuple[Head, Any] | None:
