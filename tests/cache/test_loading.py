@@ -372,11 +372,6 @@ async def test_a_reader_may_ask_for_less_staleness_than_the_value_was_kept_with(
     hold.cache.answers.freshness.since -= 10.0
     assert await hold.cache.get_or_load("k", loader, max_staleness="1h") == 1
     assert await hold.cache.get_or_load("k", loader, max_staleness="1s") == 2
-    assert await hold.cache.get_or_load_many(["k"], never_many, max_staleness="1h") == {"k": 2}
-
-
-async def never_many(load: Any) -> Any:
-    raise AssertionError("it is kept")
 
 
 async def test_an_older_value_serves_who_has_committed_too_while_the_journal_cannot_be_read(
