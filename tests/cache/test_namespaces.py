@@ -47,6 +47,8 @@ async def test_a_namespace_ends_together_on_every_node_and_nothing_else_does(hol
 async def test_what_cannot_be_a_namespace_is_told(hold: Holdfast) -> None:
     with pytest.raises(InvalidValue, match="no key of the cache"):
         hold.cache.namespace("a\n")
+    with pytest.raises(InvalidValue, match=r"write 'a\.b'"):
+        hold.cache.namespace("a:b")
     with pytest.raises(ConfigurationError, match="ttl="):
         hold.cache.namespace("a", ttl="soon")
 

@@ -39,6 +39,7 @@ from holdfast.cache.turns import Turns
 from holdfast.cache.warming import Warmer
 from holdfast.cache.wire import codec_of
 from holdfast.cache.write_through import WriteThrough
+from holdfast.errors import InvalidValue
 from holdfast.journal import Journal
 from holdfast.model import Model
 from holdfast.store import Store
@@ -294,7 +295,10 @@ class Cache:
         Raises:
             InvalidValue: the name or a tag is none. ConfigurationError: an option makes no sense.
         """
-        checked_key(f"{name}:")
+        if ":" in checked_key(name):
+            raise InvalidValue(
+                f"the namespace {name!r} has a colon, and could meet another one; write {name.replace(':', '.')!r}"
+            )
         options = (options or self.options).but(**{"counted_as": f"{name}:*", **given})
         return Namespace(self, name, options, tagging.checked(tags))
 
