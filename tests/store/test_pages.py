@@ -308,6 +308,20 @@ async def test_a_cursor_with_a_changed_letter_is_an_invalid_value(ten: Store, da
                 await unit[Part].page(query, after=changed)
 
 
+async def test_a_cursor_whose_last_letter_differs_where_it_says_nothing_is_an_invalid_value(ten: Store) -> None:
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    unused = 0
+    async with ten.read() as unit:
+        for query in (PARTS.order_by("stock"), PARTS.order_by("price"), PARTS.order_by("-colour", "stock", "price")):
+            cursor = (await unit[Part].page(query, limit=3)).next
+            assert cursor is not None
+            unused += bool(len(cursor) % 4)
+            for letter in letters.replace(cursor[-1], ""):
+                with pytest.raises(InvalidValue, match="is not a page cursor of this query"):
+                    await unit[Part].page(query, after=cursor[:-1] + letter)
+    assert unused  # of some cursor's last letter some bits say nothing
+
+
 async def test_a_cursor_is_of_one_model_and_one_order(ten: Store) -> None:
     async with ten.read() as unit:
         cursor = (await unit[Part].page(PARTS.order_by("title"), limit=3)).next

@@ -75,7 +75,7 @@ class Cursors:
         except TypeError:
             raise InvalidValue(f"pages cannot be ordered by {names}: a value has no plain form") from None
         signature = self._secrets.sign(_PURPOSE, self._context + content)
-        cursor = base64.urlsafe_b64encode(signature + content).rstrip(b"=").decode()
+        cursor = _written(signature + content)
         if len(cursor) > _LONGEST:
             raise InvalidValue(f"pages cannot be ordered by {names}: the values are too long for a cursor")
         return cursor
@@ -90,6 +90,8 @@ class Cursors:
             if len(cursor) > _LONGEST:
                 raise ValueError
             whole = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+            if _written(whole) != cursor:  # the last letter has bits that say nothing
+                raise ValueError
             signature, content = whole[:TAG], whole[TAG:]
             if not self._secrets.signed(_PURPOSE, self._context + content, signature):
                 raise ValueError
@@ -99,6 +101,10 @@ class Cursors:
         except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
             shown = cursor if len(cursor) <= 80 else f"{cursor[:77]}…"
         raise InvalidValue(f"{shown!r} is not a page cursor of this query; start again without it")
+
+
+def _written(whole: bytes) -> str:
+    return base64.urlsafe_b64encode(whole).rstrip(b"=").decode()
 
 
 @lru_cache(maxsize=512)
