@@ -81,6 +81,7 @@ class Cache:
         ttls: str = "",
     ) -> None:
         self.options = options or Options()
+        self._bound = self.options.max_staleness
         self._ttls = Ttls(ttls)
         models = list(models)
         self._store = store
@@ -127,7 +128,7 @@ class Cache:
             options: in place of the cache's.
             kind: the type of the value, as it was given when it was kept.
         """
-        value = self.peek(key, SEEK, (options or self.options).max_staleness)
+        value = self.peek(key, SEEK, self._bound if options is None else options.max_staleness)
         if value.__class__ is not Unfit:
             return value
         return await self.answers.get(key, default, options or self.options, kind, value)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from holdfast.cache.counts import Counts
 from holdfast.cache.entry import Entry
 from holdfast.cache.marks import Marks
 from holdfast.cache.wire import Codec, Head
 
 _LONG_AGO = float("-inf")
+_UNCOUNTED = Counts()  # until a node keeps it, and says where; making one for each would cost a tenth of reading it
 
 
 def written(entry: Entry, codec: Codec, now: float) -> bytes:
@@ -52,6 +54,7 @@ def read(data: bytes, codec: Codec, marks: Marks, now: float, clock: float) -> E
         cost=head.cost,
         weight=head.weight,
         note=head.note,
+        counts=_UNCOUNTED,
     )
 
 

@@ -17,7 +17,7 @@ SURE = 20.0  # -ln of a chance of two in a billion: before that many loads' time
 
 
 class Entry(msgspec.Struct, kw_only=True, gc=False):
-    """A cached value. Never changed once it is kept, but for `retry_from`.
+    """A cached value. Never changed once it is kept, but for `retry_from` and `held_at`.
 
     Attributes:
         value: what was loaded.
@@ -34,6 +34,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
         weight: in memory.
         note: what the loader wants to see again with the next load, such as an ETag.
         retry_from: when a load may be tried again after one that failed.
+        held_at: of `Freshness.notes`, the one at which it was last found to be fresh.
         counts: where reads that it serves are counted.
     """
 
@@ -52,6 +53,7 @@ class Entry(msgspec.Struct, kw_only=True, gc=False):
     note: Any = None
     retry_from: float = 0.0
     sees: int = -1
+    held_at: int = -1
     counts: Counts = msgspec.field(default_factory=Counts)
 
 

@@ -2,7 +2,8 @@
 
 An entry has seen every commit up to the tick `as_of`. The node's marks have every change up to `tick`, and everything
 that was committed before `since` is at or before `tick`. So while `since` is less than `max_staleness` ago, an entry
-none of whose buckets has a mark after `as_of` is at most that stale, wherever it comes from.
+none of whose buckets has a mark after `as_of` is at most that stale, wherever it comes from. An entry for which that
+was found out remembers it for as long as nothing more is noted: most reads are of such ones.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ class Freshness:
         since: when the last renewal began, on the clock of `boottime`.
         floor: entries of an earlier tick are not served: changes up to it may be missing from the marks.
         marks: when tags changed.
+        notes: how often anything was noted, which is counted after it was.
     """
 
-    __slots__ = ("covers", "epoch", "floor", "marks", "since", "tick")
+    __slots__ = ("covers", "epoch", "floor", "marks", "notes", "since", "tick")
 
     def __init__(self, marks: Marks) -> None:
         self.epoch = 0
@@ -33,6 +35,7 @@ class Freshness:
         self.since = float("-inf")
         self.floor = 0
         self.marks = marks
+        self.notes = 0
 
     def is_known(self, now: float, max_staleness: float) -> bool:
         """Whether the marks are recent enough to rely on; `now` is read before the entry is looked up."""
@@ -40,28 +43,32 @@ class Freshness:
 
     def is_fresh(self, entry: Entry) -> bool:
         """Whether nothing that `entry` depends on has changed since it was loaded, as far as the marks know."""
-        as_of = entry.as_of
+        notes, as_of = self.notes, entry.as_of  # what another thread notes meanwhile is looked at by the next read
         if entry.epoch != self.epoch or as_of < self.floor:
             return False
         ticks = self.marks.ticks
-        for bucket in entry.buckets:  # noqa: SIM110  a generator costs more than the whole look-up
+        for bucket in entry.buckets:
             if ticks[bucket] > as_of:
                 return False
+        entry.held_at = notes
         return True
 
     def changed(self, tags: Iterable[str], tick: int) -> None:
         """Note that what has these tags changed at `tick`."""
         for tag in tags:
             self.marks.mark(tag, tick)
+        self.notes += 1
 
     def everything_changed(self, tick: int) -> None:
         """Note that anything may have changed up to `tick`."""
         self.floor = max(self.floor, tick)
+        self.notes += 1
 
     def begin(self, epoch: int, tick: int) -> None:
         """Another life of the database: what was loaded before counts for nothing."""
         self.marks.clear()
         self.epoch, self.tick, self.floor = epoch, tick, tick
+        self.notes += 1
 
     def replayed(self, floor: int, begun: int) -> None:
         """What changed from `floor` on is noted too, where this node had known nothing before `begun`."""

@@ -44,8 +44,8 @@ class Peek(Protocol):
 
 
 def peeking(memory: Memory, freshness: Freshness) -> Peek:
-    """A function that looks for fresh values in `memory`, and counts them. It is `Freshness.is_fresh` written out."""
-    look, clock, marks = memory.get, boottime, freshness.marks
+    """A function that looks for fresh values in `memory`, and counts them."""
+    look, clock = memory.get, boottime
     state_of, place_of = current.get, endpoint.get
 
     def peek(key: str, default: Any = None, bound: float = math.inf) -> Any:
@@ -59,13 +59,8 @@ def peeking(memory: Memory, freshness: Freshness) -> Peek:
         state = state_of()
         if state is not None and verdict(state, freshness.covers) != "use":
             return default if default is not SEEK else Unfit(entry)
-        as_of = entry.as_of
-        if as_of < freshness.floor or entry.epoch != freshness.epoch:
+        if entry.held_at != freshness.notes and not freshness.is_fresh(entry):
             return default if default is not SEEK else Unfit(entry)
-        ticks = marks.ticks
-        for bucket in entry.buckets:
-            if ticks[bucket] > as_of:
-                return default if default is not SEEK else Unfit(entry)
         counts = entry.counts
         counts.hits = hits = counts.hits + 1
         if not hits & _TIMED:
