@@ -158,24 +158,28 @@ async def _memory(report: Report, hold: Holdfast) -> None:
         subjects[peer] = _nanoseconds(partial(cache.get, "k"), slow)
     await report.measure("get", "ns", subjects)
     report.target("get, times as fast as cashews", 1 / report.ratio("get", "holdfast", "cashews"), at_least=GET)
-    counts = Counts()
     await report.measure(
         "counting a hit",
         "ns",
-        {"counted": _plain(lambda: _count(counts), reads), "not counted": _plain(lambda: None, reads)},
+        {"counted": _plain(_counting(Counts()), reads), "not counted": _plain(lambda: None, reads)},
     )
     counting = report.median("counting a hit", "counted") - report.median("counting a hit", "not counted")
     report.target("nanoseconds of a hit for statistics", counting, at_most=COUNTING)
 
 
-def _count(counts: Counts) -> None:
-    """What a hit does for the statistics, the call of this function beside it."""
-    counts.hits = hits = counts.hits + 1
-    if not hits & 63:
-        timed(counts, 0.0)
-    place = endpoint.get()
-    if place is not None:
-        place.hits += 1
+def _counting(counts: Counts) -> Callable[[], None]:
+    """What a hit does for the statistics."""
+    place_of = endpoint.get
+
+    def count() -> None:
+        counts.hits = hits = counts.hits + 1
+        if not hits & 63:
+            timed(counts, 0.0)
+        place = place_of()
+        if place is not None:
+            place.hits += 1
+
+    return count
 
 
 def _changing(hold: Holdfast, function: Callable[[], T]) -> Callable[[], T]:
