@@ -34,7 +34,8 @@ from holdfast.settings import Settings
 T = TypeVar("T")
 
 DECORATED = 15.0  # times as fast as the decorators of cashews and aiocache
-GET = 6.0  # times as fast as cashews' get
+GET = 6.0  # times as fast as the get of cashews and aiocache
+FASTER = 1.0  # times as fast as async-hybrid-cache, which has neither statistics nor anything that a value depends on
 BLOCKING = 2.0  # times as fast as dogpile's get_or_create
 REMOTE = 1.15  # of a raw GET and decoding
 MANY = 2.0  # of one MGET
@@ -64,13 +65,13 @@ async def run(options: Options) -> Report:
         postgres.database() as url,
     ):
         settings = Settings(database_url=f"sqlite:///{folder}/cache.db", cache_capacity=2_000_000)
+        await _remote(report, f"sqlite:///{folder}/cache.db", redis.url)
         async with await Holdfast.open(settings=settings) as hold:
             await _memory(report, hold)
             await _tags(report, hold)
         async with await Holdfast.open(settings=Settings(database_url=url, cache_capacity=2_000_000)) as hold:
             await _invalidation(report, hold)
         await asyncio.to_thread(_blocking, report, Path(folder))
-        await _remote(report, f"sqlite:///{folder}/cache.db", redis.url)
         await _stampede(report, url, redis.url)
     return report
 
@@ -137,7 +138,8 @@ async def _memory(report: Report, hold: Holdfast) -> None:
     )
     for peer in peers:
         times = 1 / report.ratio("hit through the decorator", "holdfast", peer)
-        report.target(f"decorated hit, times as fast as {peer}", times, at_least=DECORATED)
+        wanted = FASTER if peer == HYBRID else DECORATED
+        report.target(f"decorated hit, times as fast as {peer}", times, at_least=wanted)
 
     await hold.cache.set("k", VALUE, tags=("t",))
     await cashews.set("k", VALUE, expire=3_600)
@@ -157,7 +159,10 @@ async def _memory(report: Report, hold: Holdfast) -> None:
     for peer, cache in others.items():
         subjects[peer] = _nanoseconds(partial(cache.get, "k"), slow)
     await report.measure("get", "ns", subjects)
-    report.target("get, times as fast as cashews", 1 / report.ratio("get", "holdfast", "cashews"), at_least=GET)
+    for peer in others:
+        wanted = FASTER if peer == HYBRID else GET
+        times = 1 / report.ratio("get", "holdfast", peer)
+        report.target(f"get, times as fast as {peer}", times, at_least=wanted)
     await report.measure(
         "counting a hit",
         "ns",
@@ -221,9 +226,11 @@ async def _invalidation(report: Report, hold: Holdfast) -> None:
         await hold.cache.invalidate(tag)
         return (time.perf_counter() - began) * 1e3
 
-    await report.measure(
-        "invalidate", "ms", {few: lambda: invalidate("alone"), f"a tag of {members:,}": lambda: invalidate("crowd")}
-    )
+    subjects: dict[str, Subject] = {
+        few: lambda: invalidate("alone"),
+        f"a tag of {members:,}": lambda: invalidate("crowd"),
+    }
+    await report.measure("invalidate", "ms", subjects, rounds=5 * report.options.rounds)  # each waits for the disk
     assert hold.cache.peek("member:1") is None
     took = report.median("invalidate", f"a tag of {members:,}")
     report.target(f"ms to invalidate a tag of {members:,}", took, at_most=INVALIDATE)

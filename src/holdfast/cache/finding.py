@@ -39,7 +39,7 @@ class Finder:
         """Whether `entry` may be given to who asked at `began`, and asks for no older than `bound` seconds."""
         freshness = self.freshness
         bound = entry.max_staleness if entry.max_staleness < bound else bound
-        return began < entry.expires and freshness.is_known(began, bound) and freshness.is_fresh(entry)
+        return began < entry.expires and began - freshness.since <= bound and freshness.is_fresh(entry)
 
     def older(self, asked: Asked) -> Entry | None:
         """What is in memory and may be served in place of a new value, whatever is known of the journal."""

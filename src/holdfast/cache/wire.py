@@ -116,8 +116,8 @@ class Codec:
 
     def decode(self, data: bytes) -> tuple[Head, Any] | None:
         """The head and the value; None for bytes that are none of ours."""
-        end = int.from_bytes(data[:2], "big") + 2
         try:
+            end = (data[0] << 8 | data[1]) + 2
             head = _heads.decode(data[2:end])
             body = data[end:]
             if head.form:
@@ -125,7 +125,7 @@ class Codec:
                     return None
                 body = zstandard.decompress(body)
             return head, self._values.decode(body)
-        except (msgspec.MsgspecError, zstandard.ZstdError, ValueError, RecursionError):
+        except (msgspec.MsgspecError, zstandard.ZstdError, ValueError, IndexError, RecursionError):
             return None
 
 
