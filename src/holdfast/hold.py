@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -12,6 +13,7 @@ from sqlalchemy import MetaData
 from holdfast.blocking import BlockingHoldfast
 from holdfast.cache import Cache, result_metadata
 from holdfast.errors import ConfigurationError, Unavailable
+from holdfast.guard.keys import ApiKeys, Peppers, keys_models
 from holdfast.index import rejected
 from holdfast.journal import Event, Handler, Handlers, Journal, verify
 from holdfast.journal.changes import Op
@@ -267,6 +269,25 @@ class Holdfast:
             limits=limits,
             wait=wait,
             known=known,
+        )
+
+    @cached_property
+    def keys(self) -> ApiKeys[Any]:
+        """The API keys: made, verified, rotated, revoked.
+
+        Raises:
+            ConfigurationError: no model keeps any, or several do; or production has no `HOLDFAST_KEY_PEPPERS`.
+        """
+        found = keys_models(self.models)
+        if found is None:
+            raise ConfigurationError(
+                "API keys want one model with KeyColumns and one with KeyUseColumns; those of the accounts app are"
+                " holdfast.apps.accounts: name it in HOLDFAST_MODELS, or open with metadata=accounts.metadata"
+            )
+        model, uses = found
+        peppers = Peppers.configured(self.settings.key_peppers, production=self.settings.environment == "production")
+        return ApiKeys(
+            self.store, self.cache, self.counters, peppers, model=model, uses=uses, prefix=self.settings.key_prefix
         )
 
     def examiner(self) -> Examiner:

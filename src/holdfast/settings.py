@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_replica_urls: str | None = None  # PostgreSQL: replicas for reads that ask for one, between commas
     replica_wait: float = 0.25  # how long a read waits for a replica to have what it must see
     encryption_keys: str | None = None  # of encrypted columns: `id:base64,…`, the first one encrypts
+    key_peppers: str | None = None  # of API keys: `id:base64,…`, the first one hashes
+    key_prefix: str = "hold"  # what API keys begin with
     seeds: str = ""  # modules of the seeds, between commas; else a module `seeds` in or beside those of the models
     pool_size: int = 5  # connections kept open (PostgreSQL), readers (SQLite)
     pool_max: int = 15  # connections at most, under load
@@ -117,6 +119,8 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "database_replica_urls": (("HOLDFAST_DATABASE_REPLICA_URLS", "DATABASE_REPLICA_URLS"), str),
     "replica_wait": (("HOLDFAST_DATABASE_REPLICA_WAIT",), float),
     "encryption_keys": (("HOLDFAST_ENCRYPTION_KEYS",), str),
+    "key_peppers": (("HOLDFAST_KEY_PEPPERS",), str),
+    "key_prefix": (("HOLDFAST_KEY_PREFIX",), str),
     "models": (("HOLDFAST_MODELS",), str),
     "seeds": (("HOLDFAST_SEEDS",), str),
     "pool_size": (("HOLDFAST_DATABASE_POOL_SIZE", "DATABASE_POOL_SIZE", "DATABASE_POOL_MIN"), int),

@@ -1,1 +1,33 @@
-"""Users and their sessions: so far the keys of what is kept of them; no tables yet."""
+"""Users, organisations, and the keys by which programs act for them."""
+
+from holdfast.apps.accounts.models import (
+    AccountsModel,
+    ApiKey,
+    ApiKeyUse,
+    BillingEvent,
+    Contact,
+    Organization,
+    OrganizationMember,
+    Session,
+    UsageLog,
+    User,
+    UserProfile,
+)
+
+metadata = AccountsModel.metadata
+"""What to open a `Holdfast` with: `Holdfast.open(metadata=accounts.metadata)`, or `(Model.metadata, …)`."""
+
+__all__ = [
+    "AccountsModel",
+    "ApiKey",
+    "ApiKeyUse",
+    "BillingEvent",
+    "Contact",
+    "Organization",
+    "OrganizationMember",
+    "Session",
+    "UsageLog",
+    "User",
+    "UserProfile",
+    "metadata",
+]

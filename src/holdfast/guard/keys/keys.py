@@ -1,0 +1,339 @@
+"""`ApiKeys`: made, verified, rotated, revoked."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import func, or_, select, update
+
+from holdfast.cache import Cache, Load, Options
+from holdfast.cache.durations import Duration, seconds
+from holdfast.errors import Conflict, InvalidValue, NotFound
+from holdfast.guard.keys.access import KeyFacts, KeyRefused, checked_networks, checked_scopes, seconds_of
+from holdfast.guard.keys.columns import TAG, KeyColumns, KeyUseColumns
+from holdfast.guard.keys.peppers import Peppers
+from holdfast.guard.keys.text import checked_prefix, new_key, read_key
+from holdfast.store import ALL, Counters, Store, Unit
+from holdfast.store.current import NOTHING, current
+
+K = TypeVar("K", bound=Any)
+
+DEFAULT_SCOPES = ("tools:read",)
+_NAME = 255  # characters
+_OPTIONS = Options.of(ttl="5m", jitter=0.1, negative_ttl="10s", counted_as="api_key:{lookup}")
+_KIND: Any = KeyFacts | None
+
+
+class NewKey(Generic[K]):
+    """A key that was just made.
+
+    Attributes:
+        row: what is kept of it.
+        text: the key itself. It is shown once: nobody can read it again.
+    """
+
+    __slots__ = ("row", "text")
+
+    def __init__(self, row: K, text: str) -> None:
+        self.row = row
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"<NewKey {self.row.shown}…>"
+
+
+class KeyUse(msgspec.Struct, frozen=True):
+    """How often a key was used, and when last; a minute may be missing."""
+
+    usage_count: int
+    last_used_at: dt.datetime | None
+
+
+class ApiKeys(Generic[K]):
+    """The API keys of one model.
+
+    What a key may do is an ordinary value of the cache, which depends on the key's row: one that is revoked opens
+    nothing anywhere from `max_staleness` (a second) later at the latest, whatever of Redis or the other nodes is down.
+
+    Args:
+        model: that keeps keys; it mixes in `KeyColumns`.
+        uses: that counts their uses; it mixes in `KeyUseColumns`.
+        prefix: what keys begin with: the name of the product.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        counters: Counters,
+        peppers: Peppers,
+        *,
+        model: type[K],
+        uses: type[Any],
+        prefix: str,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._counters = counters
+        self._peppers = peppers
+        self._model = model
+        self._uses = uses
+        self._prefix = checked_prefix(prefix)
+
+    async def create(
+        self,
+        unit: Unit,
+        *,
+        name: str,
+        user_id: UUID,
+        org_id: UUID | None = None,
+        scopes: Iterable[str] = DEFAULT_SCOPES,
+        live: bool = True,
+        tier: str = "free",
+        networks: Iterable[str] | None = None,
+        expires_at: dt.datetime | None = None,
+        at_most: int | None = None,
+    ) -> NewKey[K]:
+        """Make a key in this unit; it opens something once the unit is committed.
+
+        Args:
+            name: what its owner calls it.
+            scopes: what it may do: `tools:read`, `tools:*`, `*`.
+            networks: addresses it may be used from, as CIDR; None for all.
+            at_most: keys that the organisation, or the user without one, may have that open something.
+
+        Raises:
+            InvalidValue: an argument cannot be. Conflict: there are `at_most` already, or whose it is to be is not
+                there. StoreError: the unit only reads.
+        """
+        if not isinstance(name, str) or not 0 < len(name) <= _NAME or not name.isprintable():
+            raise InvalidValue(f"a key has a name of 1 to {_NAME} characters that can be seen, not {str(name)[:60]!r}")
+        if expires_at is not None and (expires_at.tzinfo is None or expires_at <= _now()):
+            raise InvalidValue(f"expires_at={expires_at} must be to come, and have a time zone")
+        scopes, networks = checked_scopes(scopes), checked_networks(networks)
+        if at_most is not None:
+            await self._make_room(unit, user_id, org_id, at_most)
+        return await self._add(
+            unit,
+            name=name,
+            user_id=user_id,
+            org_id=org_id,
+            scopes=scopes,
+            live=live,
+            tier=tier,
+            networks=networks,
+            expires_at=expires_at,
+        )
+
+    async def verify(
+        self, text: str, *, scope: str | None = None, address: str | None = None, live: bool | None = None
+    ) -> KeyFacts:
+        """Whose a key is and what it may do, and count the use.
+
+        Args:
+            text: the key, as it came.
+            scope: what is to be done with it.
+            address: of who gave it; a key that is confined to networks wants one.
+            live: whether a live key or one for tests is wanted; None takes both.
+
+        Raises:
+            KeyRefused: it does not open this; its `reason` says why. Unavailable: nobody knows just now.
+        """
+        if read_key(text) is None:
+            raise KeyRefused("malformed", "this is no API key of ours, or was cut or mistyped")
+        name = TAG.format(lookup=self._peppers.hashed(text))
+        facts: KeyFacts | None = await self._cache.get_or_load(
+            name, partial(self._load, text), options=_OPTIONS, kind=_KIND
+        )
+        if facts is None:
+            raise KeyRefused("unknown", "this API key is not known")
+        facts.check(time.time(), scope=scope, address=address, live=live)
+        self._counters.add(self._uses, facts.id)
+        self._counters.touch(self._uses, facts.id)
+        return facts
+
+    async def get(self, unit: Unit, key_id: UUID) -> K:
+        """What is kept of a key. NotFound: there is none."""
+        row: K = await unit[self._model].get(key_id)
+        return row
+
+    async def list(
+        self, unit: Unit, *, user_id: UUID | None = None, org_id: UUID | None = None, dead: bool = False
+    ) -> list[tuple[K, KeyUse]]:
+        """The keys of an organisation, or those that a user made, newest first, and how they are used.
+
+        Args:
+            dead: also those that were revoked or have expired.
+
+        Raises:
+            InvalidValue: neither a user nor an organisation is given.
+        """
+        if user_id is None and org_id is None:
+            raise InvalidValue("say whose keys to list: user_id=… or org_id=…")
+        model: Any = self._model
+        uses: Any = self._uses
+        statement: Any = select(model, uses).outerjoin(uses, uses.key_id == model.id)
+        if user_id is not None:
+            statement = statement.where(model.user_id == user_id)
+        if org_id is not None:
+            statement = statement.where(model.org_id == org_id)
+        if not dead:
+            statement = statement.where(*self._alive())
+        found: Any = await unit.execute(statement.order_by(model.id.desc()))
+        return [
+            (row, KeyUse(0, None) if use is None else KeyUse(use.usage_count, use.last_used_at)) for row, use in found
+        ]
+
+    async def rotate(self, unit: Unit, key_id: UUID, *, grace: Duration = 0) -> NewKey[K]:
+        """Make a key that takes the place of another, which goes on opening things for `grace`, and no longer.
+
+        Where the old one was to expire before that, it does.
+
+        Raises:
+            NotFound: there is no such key. Conflict: it opens nothing any more, or was rotated before.
+            ConfigurationError: the grace is no duration.
+        """
+        old = await self._locked(unit, key_id)
+        now = _now()
+        if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+            raise Conflict(f"the key {old.name!r} opens nothing any more; create a new one")
+        if old.rotated_to is not None:
+            raise Conflict(f"the key {old.name!r} was rotated before; rotate the one that took its place")
+        made = await self._add(
+            unit,
+            name=old.name,
+            user_id=old.user_id,
+            org_id=old.org_id,
+            scopes=old.scopes,
+            live=old.live,
+            tier=old.tier,
+            networks=old.networks,
+            expires_at=old.expires_at,
+        )
+        ends = now + dt.timedelta(seconds=seconds(grace, "grace"))
+        old.expires_at = ends if old.expires_at is None else min(ends, old.expires_at)
+        old.rotated_to = made.row.id
+        await unit.flush()
+        return made
+
+    async def revoke(self, unit: Unit, key_id: UUID) -> K:
+        """Let a key open nothing any more; one that was revoked before stays as it is.
+
+        Raises:
+            NotFound: there is no such key.
+        """
+        row = await self._locked(unit, key_id)
+        if row.revoked_at is None:
+            row.revoked_at = _now()
+            await unit.flush()
+        return row
+
+    async def delete_dead(self, unit: Unit, *, after: Duration = "90d") -> int:
+        """Delete keys that were revoked or expired so long ago; returns how many."""
+        before = _now() - dt.timedelta(seconds=seconds(after, "after"))
+        model = self._model
+        gone = await unit.execute(
+            select(model.id).where(or_(model.revoked_at < before, model.expires_at < before)).with_for_update()
+        )
+        ids = list(gone.scalars())
+        for key_id in ids:
+            await unit[model].delete(key_id)
+        return len(ids)
+
+    async def _add(self, unit: Unit, *, live: bool, **values: Any) -> NewKey[K]:
+        text = new_key(self._prefix, "live" if live else "test")
+        read = read_key(text)
+        assert read is not None
+        row = self._model(
+            lookup=self._peppers.hashed(text), pepper=self._peppers.ids[0], shown=read.shown, live=live, **values
+        )
+        await unit[self._model].add(row)
+        await unit[self._uses].add(self._uses(key_id=row.id))
+        return NewKey(row, text)
+
+    async def _locked(self, unit: Unit, key_id: UUID) -> K:
+        """The row of a key, which nobody else changes until the unit ends."""
+        found = await unit.execute(select(self._model).where(self._model.id == key_id).with_for_update())
+        row: K | None = found.scalars().first()
+        if row is None:
+            raise NotFound(f"there is no API key {key_id}")
+        return row
+
+    async def _make_room(self, unit: Unit, user_id: UUID, org_id: UUID | None, at_most: int) -> None:
+        """Wait for who makes a key for the same owner, and count: two at a time would each see room for one."""
+        if unit.is_snapshot:
+            raise InvalidValue("keys are counted as they are now; make them in a unit without isolation=…")
+        if self._store.dialect == "postgresql":
+            await unit.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))", {"owner": f"api_keys {org_id or user_id}"}
+            )
+        model = self._model
+        mine = model.org_id == org_id if org_id is not None else (model.user_id == user_id) & model.org_id.is_(None)
+        there = (
+            await unit.execute(
+                select(func.count()).select_from(model).where(mine, model.rotated_to.is_(None), *self._alive())
+            )
+        ).scalar_one()
+        if there >= at_most:
+            raise Conflict(
+                f"there are {there} API keys, and {at_most} are allowed; revoke one that is not needed any more"
+            )
+
+    def _alive(self) -> tuple[Any, ...]:
+        model = self._model
+        return model.revoked_at.is_(None), or_(model.expires_at.is_(None), model.expires_at > _now())
+
+    async def _load(self, text: str, load: Load) -> KeyFacts | None:
+        lookups = self._peppers.all_hashed(text)
+        load.tags(*(TAG.format(lookup=lookup) for lookup in lookups.values()))
+        model = self._model
+        async with self._store.read(tenant=ALL) as unit:
+            found = await unit.execute(select(model).where(model.lookup.in_(list(lookups.values()))))
+            row: Any = found.scalars().first()
+        if row is None:
+            return None
+        newest = self._peppers.ids[0]
+        # Who has a unit open may hold the one connection that writes, and would wait for himself.
+        if row.pepper != newest and not (current.get() or NOTHING).units:
+            await self._rehash(row, newest, lookups[newest])
+        return KeyFacts(
+            id=row.id,
+            name=row.name,
+            user_id=row.user_id,
+            org_id=row.org_id,
+            scopes=tuple(row.scopes),
+            live=row.live,
+            tier=row.tier,
+            networks=None if row.networks is None else tuple(row.networks),
+            expires_at=seconds_of(row.expires_at),
+            is_revoked=row.revoked_at is not None,
+        )
+
+    async def _rehash(self, row: Any, pepper: str, lookup: str) -> None:
+        """Keep a key by the current pepper from now on, so that the older one can be dropped some day."""
+        model = self._model
+        async with self._store.unit(actor="api keys", tenant=ALL) as unit:
+            await unit.execute(
+                update(model)
+                .where(model.id == row.id, model.lookup == row.lookup)
+                .values(lookup=lookup, pepper=pepper)
+                .execution_options(synchronize_session=False)
+            )
+
+
+def keys_models(models: Iterable[type[Any]]) -> tuple[type[Any], type[Any]] | None:
+    """The model that keeps API keys and the one that counts their uses; None where there is not exactly one of each."""
+    known = list(models)
+    keeping = [model for model in known if issubclass(model, KeyColumns)]
+    counting = [model for model in known if issubclass(model, KeyUseColumns)]
+    return (keeping[0], counting[0]) if len(keeping) == 1 and len(counting) == 1 else None
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

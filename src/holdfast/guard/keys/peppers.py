@@ -1,0 +1,96 @@
+"""By what API keys are found: an HMAC under a secret that is kept outside the database."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+
+from holdfast.errors import ConfigurationError
+
+PEPPERS = 4
+"""Peppers that may be in use: a key that is not known is looked up under each."""
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_SHORTEST = 32  # bytes
+_HOW = "make one with `holdfast keys new-pepper p1`"
+_DEVELOPMENT = ("development", b"holdfast: no pepper is set, which development may do")
+
+
+class Peppers:
+    """The secrets under which keys are hashed; the first hashes new ones.
+
+    Attributes:
+        ids: of the peppers, the first in use first.
+    """
+
+    def __init__(self, peppers: dict[str, bytes]) -> None:
+        self.ids = tuple(peppers)
+        self._peppers = tuple(peppers.values())
+
+    @classmethod
+    def configured(cls, text: str | None, *, production: bool) -> Peppers:
+        """Those of `HOLDFAST_KEY_PEPPERS`: `id:base64,…`. In development one that is no secret, where none is set.
+
+        Raises:
+            ConfigurationError: one is malformed; or production has none. No pepper is shown.
+        """
+        if not text:
+            if production:
+                raise ConfigurationError(f"HOLDFAST_ENV is production: API keys want HOLDFAST_KEY_PEPPERS; {_HOW}")
+            return cls(dict([_DEVELOPMENT]))
+        peppers: dict[str, bytes] = {}
+        for number, part in enumerate(text.split(","), 1):
+            name, mark, encoded = part.strip().partition(":")
+            if not mark or not _ID.fullmatch(name):
+                raise ConfigurationError(
+                    f"pepper {number} of HOLDFAST_KEY_PEPPERS is not id:base64, the id of letters and digits; {_HOW}"
+                )
+            if name in peppers:
+                raise ConfigurationError(f"HOLDFAST_KEY_PEPPERS has {name!r} twice; give each pepper its own id")
+            peppers[name] = _decoded(name, encoded)
+        if len(peppers) > PEPPERS:
+            raise ConfigurationError(
+                f"HOLDFAST_KEY_PEPPERS has {len(peppers)} peppers and may have {PEPPERS}; drop those that"
+                " `holdfast keys list` shows no key under"
+            )
+        return cls(peppers)
+
+    def hashed(self, text: str) -> str:
+        """By what a new key is found: 64 hexadecimal digits."""
+        return _hashed(self._peppers[0], text)
+
+    def all_hashed(self, text: str) -> dict[str, str]:
+        """By what a key may be found that is older, by the id of the pepper, the first one's first."""
+        return {name: _hashed(pepper, text) for name, pepper in zip(self.ids, self._peppers, strict=True)}
+
+
+def new_pepper(name: str) -> str:
+    """A pepper, as HOLDFAST_KEY_PEPPERS takes it.
+
+    Raises:
+        ConfigurationError: the id is not 1 to 32 letters, digits, dashes and underscores.
+    """
+    import secrets
+
+    if not _ID.fullmatch(name):
+        raise ConfigurationError(f"the id of a pepper is 1 to 32 letters, digits, - and _, not {name!r}")
+    return f"{name}:{base64.b64encode(secrets.token_bytes(_SHORTEST)).decode()}"
+
+
+def _hashed(pepper: bytes, text: str) -> str:
+    return hmac.digest(pepper, text.encode(), hashlib.sha256).hex()
+
+
+def _decoded(name: str, encoded: str) -> bytes:
+    try:
+        pepper = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        pepper = b""
+    if len(pepper) < _SHORTEST:
+        raise ConfigurationError(
+            f"the pepper {name!r} of HOLDFAST_KEY_PEPPERS is not base64 of {_SHORTEST} bytes or more; {_HOW}"
+        )
+    return pepper

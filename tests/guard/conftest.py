@@ -1,0 +1,28 @@
+"""A data layer with accounts for each test, and a second node on the same database and the same Redis."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from holdfast import Holdfast
+from holdfast.apps import accounts
+from tests.backends import settings_for
+
+
+@pytest.fixture(params=("sqlite", "postgres", "postgres+redis"))
+async def hold(request: pytest.FixtureRequest) -> AsyncIterator[Holdfast]:
+    database, _, redis = request.param.partition("+")
+    url = request.getfixturevalue(f"{database}_url")
+    redis_url = request.getfixturevalue(f"{redis}_url") if redis else None
+    settings = settings_for(url, redis_url=redis_url, redis_timeout=5.0)
+    async with await Holdfast.open(settings=settings, metadata=accounts.metadata) as hold:
+        yield hold
+
+
+@pytest.fixture
+async def other(hold: Holdfast) -> AsyncIterator[Holdfast]:
+    """Another node."""
+    async with await Holdfast.open(settings=hold.settings, metadata=accounts.metadata, migrate=False) as other:
+        yield other
