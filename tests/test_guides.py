@@ -29,7 +29,9 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("name", ["cache.md", "cache-operations.md", "events.md", "models.md", "repositories.md"])
+@pytest.mark.parametrize(
+    "name", ["cache.md", "cache-operations.md", "events.md", "keys.md", "models.md", "repositories.md"]
+)
 def test_the_examples_of_a_guide_run_one_after_the_other(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RUN, ROOT / "docs" / "guides" / name],

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime as dt
+import json
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import inspect, select
+from sqlalchemy import MetaData, inspect, select
 
-from holdfast import Holdfast
+from holdfast import Holdfast, KeyedModel, Model, Policy
 from holdfast.apps import accounts
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.apps.accounts.models import ApiKey, ApiKeyUse, Organization, User
 from holdfast.cache.clock import boottime
-from holdfast.errors import ConfigurationError, Conflict, InvalidValue, NotFound
-from holdfast.guard.keys import KeyRefused, NewKey, new_pepper
+from holdfast.errors import ConfigurationError, Conflict, InvalidValue, ModelError, NotFound
+from holdfast.guard.keys import KeyColumns, KeyRefused, KeyUseColumns, NewKey, new_pepper
+from holdfast.guard.keys.text import new_key
 from tests.backends import settings_for
 
 NEAR = dt.timedelta(hours=1)
@@ -95,8 +99,6 @@ async def test_what_is_no_key_is_told_from_what_is_not_known(hold: Holdfast) -> 
     wrong = made.text[:-1] + ("0" if made.text[-1] != "0" else "1")
     for text in ("", "x", wrong, made.text + "0", made.text.upper(), made.text * 3, f" {made.text}", "hold_live_é_x"):
         assert await refusal(hold, text) == "malformed"
-    from holdfast.guard.keys.text import new_key
-
     stranger = new_key("hold", "live")
     for _ in range(3):
         assert await refusal(hold, stranger) == "unknown"
@@ -145,8 +147,6 @@ async def test_a_key_that_was_unknown_is_good_as_soon_as_it_is_there(hold: Holdf
 
 
 def _raw(row: Any) -> dict[str, Any]:
-    import json
-
     return {name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
@@ -274,10 +274,7 @@ async def test_dead_keys_go_after_their_time(hold: Holdfast) -> None:
 
 async def test_a_pepper_is_changed_under_keys_that_go_on(hold: Holdfast) -> None:
     made = await key(hold)
-    old = (
-        "development:"
-        + __import__("base64").b64encode(b"holdfast: no pepper is set, which development may do").decode()
-    )
+    old = "development:" + base64.b64encode(b"holdfast: no pepper is set, which development may do").decode()
     settings = settings_for(
         hold.settings.database_url,
         redis_url=hold.settings.redis_url,
@@ -294,8 +291,6 @@ async def test_a_pepper_is_changed_under_keys_that_go_on(hold: Holdfast) -> None
 
 
 async def test_production_wants_a_pepper_and_a_model_of_keys(hold: Holdfast) -> None:
-    from sqlalchemy import MetaData
-
     settings = settings_for(hold.settings.database_url, environment="production")
     async with await Holdfast.open(settings=settings, metadata=accounts.metadata, migrate=False) as bare:
         with pytest.raises(ConfigurationError, match="HOLDFAST_KEY_PEPPERS"):
@@ -303,3 +298,21 @@ async def test_production_wants_a_pepper_and_a_model_of_keys(hold: Holdfast) -> 
     async with await Holdfast.open(settings=hold.settings, metadata=MetaData(), migrate=False) as none:
         with pytest.raises(ConfigurationError, match="KeyColumns"):
             none.keys  # noqa: B018
+
+
+def test_a_model_whose_keys_could_not_be_taken_back_is_refused(tmp_path: Path) -> None:
+    class Base(Model):
+        __abstract__ = True
+        metadata = MetaData()
+
+    class LooseToken(KeyColumns, Base):
+        __tablename__ = "loose_tokens"
+
+    class LooseTokenUse(KeyUseColumns, KeyedModel):
+        __tablename__ = "loose_token_uses"
+        __policy__ = Policy(capture=False)
+        metadata = Base.metadata
+
+    hold = Holdfast(settings_for(f"sqlite:///{tmp_path}/loose.db"), metadata=Base.metadata)
+    with pytest.raises(ModelError, match=r"api_key:\{lookup\}"):
+        hold.keys  # noqa: B018

@@ -51,7 +51,7 @@ async def opened(
             if meaning is None and not is_of_the_driver(error):
                 raise
             meaning = meaning or StoreError(f"{hold.store.place}: {error}")
-            if lacking := await _lacking(hold) if not isinstance(meaning, Unavailable) else []:
+            if lacking := await _lacking(hold) if not isinstance(meaning, (Unavailable, ConfigurationError)) else []:
                 more = f" and {len(lacking) - _NAMED} more" if lacking[_NAMED:] else ""
                 meaning = MigrationError(
                     f"{hold.store.place} is not migrated ({', '.join(lacking[:_NAMED])}{more});"

@@ -13,8 +13,9 @@ import msgspec
 from sqlalchemy import func, or_, select, update
 
 from holdfast.cache import Cache, Load, Options
+from holdfast.cache.aspect import Tier
 from holdfast.cache.durations import Duration, seconds
-from holdfast.errors import Conflict, InvalidValue, NotFound
+from holdfast.errors import Conflict, InvalidValue, ModelError, NotFound
 from holdfast.guard.keys.access import KeyFacts, KeyRefused, checked_networks, checked_scopes, seconds_of
 from holdfast.guard.keys.columns import TAG, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.peppers import Peppers
@@ -65,6 +66,9 @@ class ApiKeys(Generic[K]):
         model: that keeps keys; it mixes in `KeyColumns`.
         uses: that counts their uses; it mixes in `KeyUseColumns`.
         prefix: what keys begin with: the name of the product.
+
+    Raises:
+        ModelError: a key of the model could not be taken back at once. ConfigurationError: the prefix cannot be.
     """
 
     def __init__(
@@ -78,6 +82,12 @@ class ApiKeys(Generic[K]):
         uses: type[Any],
         prefix: str,
     ) -> None:
+        tier = model.__policy__.aspect(Tier)
+        if tier is None or TAG not in tier.tags:
+            raise ModelError(
+                f"{model.__name__} keeps API keys, and what is kept of one must end with its row; write"
+                f" Policy(Warm(tags=(TAG,)), …) with TAG = {TAG!r}"
+            )
         self._store = store
         self._cache = cache
         self._counters = counters
