@@ -14,6 +14,7 @@ from holdfast.blocking import BlockingHoldfast
 from holdfast.cache import Cache, result_metadata
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.guard.keys import ApiKeys, Peppers, keys_models
+from holdfast.guard.sessions import Sessions, session_model
 from holdfast.index import rejected
 from holdfast.journal import Event, Handler, Handlers, Journal, verify
 from holdfast.journal.changes import Op
@@ -285,10 +286,34 @@ class Holdfast:
                 " holdfast.apps.accounts: name it in HOLDFAST_MODELS, or open with metadata=accounts.metadata"
             )
         model, uses = found
-        peppers = Peppers.configured(self.settings.key_peppers, production=self.settings.environment == "production")
         return ApiKeys(
-            self.store, self.cache, self.counters, peppers, model=model, uses=uses, prefix=self.settings.key_prefix
+            self.store,
+            self.cache,
+            self.counters,
+            self._peppers,
+            model=model,
+            uses=uses,
+            prefix=self.settings.key_prefix,
         )
+
+    @cached_property
+    def sessions(self) -> Sessions[Any]:
+        """Who is signed in: begun, verified, ended.
+
+        Raises:
+            ConfigurationError: no model keeps sessions, or several do; or production has no `HOLDFAST_KEY_PEPPERS`.
+        """
+        model = session_model(self.models)
+        if model is None:
+            raise ConfigurationError(
+                "sessions want one model with SessionColumns; that of the accounts app is in holdfast.apps.accounts:"
+                " name it in HOLDFAST_MODELS, or open with metadata=accounts.metadata"
+            )
+        return Sessions(self.store, self.cache, self._peppers, model=model, prefix=self.settings.key_prefix)
+
+    @cached_property
+    def _peppers(self) -> Peppers:
+        return Peppers.configured(self.settings.key_peppers, production=self.settings.environment == "production")
 
     def examiner(self) -> Examiner:
         """Who looks at whether everything is as it must be."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -82,13 +81,12 @@ async def test_users_are_found_and_are_who_they_say_once(hold: Holdfast) -> None
 
 
 async def test_what_belongs_to_a_user_goes_with_him_and_what_was_billed_stays(hold: Holdfast) -> None:
-    now = dt.datetime.now(dt.UTC)
     async with hold.unit() as unit:
         ada = await unit[User].add(User(external_id="user_1"))
         acme = await unit[Organization].add(Organization(name="Acme"))
         await unit[UserProfile].add(UserProfile(user_id=ada.id, preferences={"theme": "dark"}))
         await unit[Contact].add(Contact(user_id=ada.id, name="Bob", address="0xb0b", chain_id=1))
-        await unit[Session].add(Session(user_id=ada.id, lookup="0" * 64, expires_at=now + dt.timedelta(hours=1)))
+        await hold.sessions.begin(unit, ada.id)
         await unit[BillingEvent].add(BillingEvent(user_id=ada.id, event_type="payment_success", amount_cents=500))
         made = await create_api_key(hold, unit, name="ci", user_id=ada.id, org_id=acme.id)
         await unit[UsageLog].add(

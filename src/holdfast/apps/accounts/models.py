@@ -12,6 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from holdfast.cache import Warm
 from holdfast.guard.keys import TAG, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.columns import Listed
+from holdfast.guard.sessions import TAG as SESSION_TAG
+from holdfast.guard.sessions import SessionColumns
 from holdfast.model import NAMING, KeyedModel, Model, Policy, Text, Timestamps, uuid7
 from holdfast.store import Monthly
 
@@ -209,16 +211,9 @@ class BillingEvent(AccountsModel):
     processed_at: Mapped[dt.datetime | None]
 
 
-class Session(AccountsModel):
-    """That a user is signed in. The token is nowhere: `lookup` is its hash."""
+class Session(SessionColumns, AccountsModel):
+    """That a user is signed in."""
 
     __tablename__ = "sessions"
-    __policy__ = Policy(Warm(tags=("session:{id}", "user:{user_id}")), secret=("lookup",), private=("details",))
-    __table_args__ = (Index("ix_sessions_user_id", "user_id"), Index("ix_sessions_expires_at", "expires_at"))
-
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
-    lookup: Mapped[str] = mapped_column(Text(64), unique=True)
-    expires_at: Mapped[dt.datetime]
-    created_at: Mapped[dt.datetime] = mapped_column(default=lambda: dt.datetime.now(dt.UTC))
-    revoked_at: Mapped[dt.datetime | None]
-    details: Mapped[dict[str, Any]] = mapped_column(Listed, default=dict)
+    __policy__ = Policy(Warm(tags=(SESSION_TAG, "user:{user_id}")), secret=("lookup", "pepper"), private=("details",))
+    __table_args__ = (ForeignKeyConstraint(("user_id",), ("users.id",), ondelete="CASCADE"),)

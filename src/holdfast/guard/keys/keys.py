@@ -155,7 +155,8 @@ class ApiKeys(Generic[K]):
         Raises:
             KeyRefused: it does not open this; its `reason` says why. Unavailable: nobody knows just now.
         """
-        if read_key(text) is None:
+        read = read_key(text)
+        if read is None or read.mode == "session":
             raise KeyRefused("malformed", "this is no API key of ours, or was cut or mistyped")
         name = TAG.format(lookup=self._peppers.hashed(text))
         facts: KeyFacts | None = await self._cache.get_or_load(

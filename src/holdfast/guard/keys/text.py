@@ -1,4 +1,4 @@
-"""How an API key is written: `acme_live_<43 letters and digits>_<6 of a checksum>`.
+"""How an API key, or the token of a session, is written: `acme_live_<43 letters and digits>_<6 of a checksum>`.
 
 The checksum finds what was mistyped or cut without asking anybody, and scanners of leaked secrets can be sure of a
 find. The letters and digits are 256 random bits, so that a fast hash is enough to keep them by; see docs/adr/0014.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import secrets
 from binascii import crc32
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from holdfast.errors import ConfigurationError
 
-Mode = Literal["live", "test"]
+Mode = Literal["live", "test", "session"]
 
 SHOWN = 4
 """Characters of the secret that are shown, so that people can tell their keys apart."""
@@ -25,7 +25,7 @@ _SECRET = 43  # characters that hold 256 bits
 _CHECK = 6  # that hold 32
 _LONGEST = 128  # characters of what is looked at
 _PREFIX = re.compile(r"[a-z][a-z0-9]{0,15}")
-_KEY = re.compile(rf"([a-z][a-z0-9]{{0,15}})_(live|test)_([0-9A-Za-z]{{{_SECRET}}})_([0-9A-Za-z]{{{_CHECK}}})")
+_KEY = re.compile(rf"([a-z][a-z0-9]{{0,15}})_(live|test|session)_([0-9A-Za-z]{{{_SECRET}}})_([0-9A-Za-z]{{{_CHECK}}})")
 
 
 class KeyText(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class KeyText(msgspec.Struct, frozen=True):
 
     Attributes:
         prefix: whose keys these are.
-        mode: `live`, or `test`.
+        mode: `live` or `test` of an API key, `session` of what a person is signed in by.
         shown: its beginning, which may be shown.
     """
 
@@ -61,7 +61,8 @@ def read_key(text: str) -> KeyText | None:
     found = _KEY.fullmatch(text)
     if found is None or _checksum(text[: found.end(3)]) != found[4]:
         return None
-    return KeyText(found[1], "live" if found[2] == "live" else "test", text[: found.start(3) + SHOWN])
+    mode: Any = found[2]
+    return KeyText(found[1], mode, text[: found.start(3) + SHOWN])
 
 
 def checked_prefix(prefix: str) -> str:
