@@ -10,6 +10,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+def is_cancelled() -> bool:
+    """Whether the current task is being cancelled; else a CancelledError is of what it waited for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 class Coalesced(Generic[T]):
     """One look-up at a time for all who ask: whoever asks while one is under way shares the next.
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 from sqlalchemy import MetaData
 from sqlalchemy.orm import Mapped
 
+from devservers import PostgresServer
 from holdfast import Holdfast, Model, Policy, Warm
 from holdfast.cache.clock import boottime
 from holdfast.errors import ModelError
-from tests.cache.loans import Loan, Loans, lend
+from tests.backends import settings_for
+from tests.cache.loans import Base, Loan, Loans, lend
+from tests.replicas import lagging
 
 
 async def test_what_was_loaded_is_served_until_what_it_depends_on_changes(hold: Holdfast, loans: Loans) -> None:
@@ -243,3 +247,63 @@ async def test_what_was_ended_by_hand_is_kept_again_though_nothing_else_is_commi
         await hold.cache.get_or_load("loans:ada", loans)
         assert hold.cache.peek("loans:ada") == []
     assert loans.count == 4
+
+
+async def test_what_is_cleared_in_a_unit_is_cleared_with_it(hold: Holdfast, other: Holdfast, loans: Loans) -> None:
+    assert await hold.cache.get_or_load("loans:ada", loans) == []
+    for is_committed in (False, True):
+        before = loans.count
+        with contextlib.suppress(ZeroDivisionError):
+            async with hold.unit() as unit:
+                await hold.cache.invalidate("reader:ada")  # whether it has written before, or has not
+                await unit[Loan].add(Loan(reader="bob", title="Emma"))
+                await hold.cache.delete("loans:ada")
+                if not is_committed:
+                    raise ZeroDivisionError
+        assert await hold.cache.get_or_load("loans:ada", loans) == []
+        assert loans.count == before + is_committed
+        assert await hold.cache.get_or_load("loans:ada", loans) == []
+        assert loans.count == before + is_committed
+    async with hold.read():
+        await hold.cache.clear()  # a unit that only reads has no part in it
+    assert hold.cache.peek("loans:ada") is None
+
+
+async def test_what_a_unit_has_not_committed_is_kept_for_nobody(hold: Holdfast, loans: Loans) -> None:
+    async with hold.unit() as unit:
+
+        async def through_the_unit(load: Any) -> list[str]:
+            load.tags("reader:ada")
+            await unit[Loan].add(Loan(reader="ada", title="Dune"))
+            return ["Dune"]
+
+        with contextlib.suppress(ZeroDivisionError):
+            async with unit.savepoint():
+                assert await hold.cache.get_or_load("loans:ada", through_the_unit, ttl="2h") == ["Dune"]
+                await hold.cache.set("set", "within")
+                raise ZeroDivisionError
+        assert await hold.cache.get_or_load("loans:ada", loans, ttl="2h") == []
+    assert await hold.cache.get("set") is None
+    assert await hold.cache.get_or_load("loans:ada", loans, ttl="2h") == []
+
+
+async def test_what_is_kept_is_read_from_no_replica(postgres_url: str, replica_server: PostgresServer) -> None:
+    settings = settings_for(
+        postgres_url, database_replica_urls=replica_server.database_url(postgres_url.rpartition("/")[2])
+    )
+    async with await Holdfast.open(settings=settings, metadata=Base.metadata) as hold:
+
+        async def titles(load: Any) -> list[str]:
+            load.tags("reader:ada")
+            async with hold.read(replica=True) as unit:
+                return [row.title for row in await unit[Loan].list()]
+
+        async def many(load: Any) -> dict[str, list[str]]:
+            return {key: await titles(load[key]) for key in load.keys}
+
+        async with lagging(replica_server):
+            await lend(hold, "ada", "Dune")
+            async with hold.read(replica=True) as unit:
+                assert unit.is_snapshot  # from the replica, which lags
+            assert await hold.cache.get_or_load("loans:ada", titles) == ["Dune"]
+            assert await hold.cache.get_or_load_many(["a", "b"], many) == {"a": ["Dune"], "b": ["Dune"]}

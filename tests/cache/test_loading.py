@@ -10,7 +10,7 @@ import pytest
 from moka_py import Moka
 
 from benchmarks.cache_hit_ratio import zipf
-from holdfast import Holdfast, Load
+from holdfast import Holdfast, Key, Load, cached
 from holdfast.cache import LoadFailed
 from holdfast.errors import ConfigurationError, InvalidValue, Unavailable
 from tests.backends import settings_for
@@ -372,6 +372,36 @@ async def test_a_reader_may_ask_for_less_staleness_than_the_value_was_kept_with(
     hold.cache.answers.freshness.since -= 10.0
     assert await hold.cache.get_or_load("k", loader, max_staleness="1h") == 1
     assert await hold.cache.get_or_load("k", loader, max_staleness="1s") == 2
+
+
+async def test_whoever_reads_has_the_bound_that_he_asks_for(hold: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = 0
+
+    @cached(key="bound:{number}", ttl="1h")
+    async def decorated(number: int) -> int:
+        nonlocal loads
+        loads += 1
+        return loads
+
+    key = Key("tests.bound", "bound:{number}", ttl="1h", about="a bound")
+    names = hold.cache.namespace("bound", ttl="1h")
+
+    async def other(load: Load) -> int:
+        return 7
+
+    await hold.cache.get_or_load("bound:1", other, max_staleness="1h")
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(hold.cache._renewal._now, "_load", hangs)
+    hold.cache.answers.freshness.since -= 10.0
+    assert hold.cache.peek("bound:1") == 7
+    assert hold.cache[key].peek(1) is None
+    assert names.peek("1") is None
+    assert await hold.cache.get("bound:1") is None
+    assert await decorated(1) == 1
 
 
 async def test_an_older_value_serves_who_has_committed_too_while_the_journal_cannot_be_read(

@@ -11,6 +11,7 @@ import pytest
 from holdfast import Holdfast, cached, warms
 from holdfast.cache import warming
 from holdfast.cache.warming import Progress
+from holdfast.cache.warming_turns import WarmingTurns
 from holdfast.errors import ConfigurationError, InvalidValue
 
 
@@ -213,3 +214,68 @@ async def test_a_value_is_loaded_anew_when_it_is_asked_for_and_not_within_a_unit
         await unit.execute("UPDATE loans SET title = title")
         assert await prices.price.refresh("BTC") is False
     assert prices.loads == ["BTC", "BTC"]
+
+
+async def test_a_set_that_hangs_or_is_large_keeps_no_other_from_being_warmed(hold: Holdfast) -> None:
+    passes, never = 0, asyncio.Event()
+
+    @cached(key="slow:{number}", ttl="60s", lease="0.1s")
+    async def slow(number: int) -> int:
+        await never.wait()
+        return number
+
+    @cached(key="quick:{number}", ttl="60s")
+    async def quick(number: int) -> int:
+        return number
+
+    @cached(key="broken:{number}", ttl="60s")
+    async def broken(number: int) -> int:
+        raise asyncio.CancelledError
+
+    @warms(slow, priority=1)
+    async def hanging() -> list[Any]:
+        return list(range(20))
+
+    @warms(broken)
+    async def failing() -> list[Any]:
+        raise asyncio.CancelledError
+
+    @warms(quick, every="0.1s", priority=10)
+    async def important() -> list[Any]:
+        nonlocal passes
+        passes += 1
+        return [passes]
+
+    hold.cache.warmer.start(per_second=1_000, at_once=2)
+    async with asyncio.timeout(20):
+        while passes < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    last = hold.cache.warmer.last
+    assert last[next(name for name in last if name.endswith("failing"))].error == "CancelledError"
+    assert not any(name.endswith("hanging") for name in last)
+
+
+async def test_the_more_important_goes_first() -> None:
+    turns = WarmingTurns(per_second=1_000_000, at_once=1)
+    first, order = await turns.take(0, 0, patience=60), []
+
+    async def wait(priority: int, reads: int) -> None:
+        turn = await turns.take(priority, reads, patience=60)
+        order.append((priority, reads))
+        turn.end()
+        turn.end()  # once is enough
+
+    waiting = [asyncio.create_task(wait(*who)) for who in ((1, 5), (2, 0), (1, 9), (0, 99))]
+    left = asyncio.create_task(wait(9, 9))
+    await asyncio.sleep(0.01)
+    left.cancel()
+    first.end()
+    await asyncio.gather(*waiting)
+    assert order == [(2, 0), (1, 9), (1, 5), (0, 99)]
+
+
+async def test_turns_begin_no_faster_than_they_may() -> None:
+    turns, began = WarmingTurns(per_second=100, at_once=50), time.perf_counter()
+    for _ in range(11):
+        (await turns.take(0, 0, patience=60)).end()
+    assert time.perf_counter() - began >= 0.1

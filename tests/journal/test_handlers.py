@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -161,6 +162,28 @@ async def test_what_fails_is_parked_with_its_key_and_taken_again(store: Store, l
         return (status.parked, status.handled) == (0, 6)
 
     await until(is_counted)
+
+
+async def test_a_handler_whose_own_task_was_cancelled_has_failed(store: Store, log: Journal) -> None:
+    seen: list[str] = []
+
+    async def arrive(event: Sailed) -> None:
+        seen.append(event.ship)
+        if event.ship == "Vasa":
+            lost = asyncio.create_task(asyncio.sleep(60))
+            lost.cancel()
+            await lost
+
+    made = handlers_of(log, Handler.checked(arrive, Sailed))
+    await made.start()
+    await sail(store, "Vasa")
+    await sail(store, "Kon-Tiki")
+    await settled(log, "arrive")
+    assert seen[-1] == "Kon-Tiki"
+    [status] = await made.status()
+    assert (status.parked, status.handled) == (1, 1)
+    [letter] = await log.dead_letters("on:arrive")
+    assert "cancelled" in letter.error
 
 
 async def test_what_a_handler_writes_through_its_unit_is_kept_once(store: Store, log: Journal) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from holdfast.cache.plain import Reach, reached_by
 from holdfast.cache.statistics import endpoint
 from holdfast.errors import StoreError
-from holdfast.store.current import Current, current
+from holdfast.store.current import Current, current, keeping
 
 
 class Request:
@@ -23,11 +23,23 @@ class Request:
         is_seen: whether its thread knows that it has.
     """
 
-    __slots__ = ("current", "error", "is_done", "is_interrupted", "is_seen", "place", "result", "task", "work")
+    __slots__ = (
+        "current",
+        "error",
+        "is_done",
+        "is_interrupted",
+        "is_seen",
+        "keeping",
+        "place",
+        "result",
+        "task",
+        "work",
+    )
 
     def __init__(self, work: Callable[[], Awaitable[Any]]) -> None:
         self.work = work
         self.place = endpoint.get()
+        self.keeping = keeping.get()
         self.result: Any = None
         self.error: BaseException | None = None
         self.current: Current | None = None
@@ -116,6 +128,8 @@ class Line:
         task = request.task = asyncio.current_task()
         assert task is not None
         asking, place = _asking.set(request), endpoint.set(request.place)
+        if request.keeping:
+            keeping.set(True)  # in the line of a thread that loads apart, and does nothing else meanwhile
         try:
             request.result = await request.work()
         except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
@@ -123,6 +137,8 @@ class Line:
         finally:
             _asking.reset(asking)
             endpoint.reset(place)
+            if request.keeping:
+                keeping.set(False)
         request.is_done = True
         if request.is_interrupted:
             task.uncancel()

@@ -22,7 +22,7 @@ from holdfast.blocking.line import Back, Line, NotThere, Request, in_the_callers
 from holdfast.cache.loader import Load
 from holdfast.cache.statistics import endpoint
 from holdfast.errors import StoreError
-from holdfast.store.current import NOTHING, current
+from holdfast.store.current import NOTHING, current, keeping
 
 T = TypeVar("T")
 
@@ -162,6 +162,7 @@ def _alone(function: Callable[..., Any], *given: Any) -> Any:
     """Call a function as one that nobody waits for: in no unit, and counted for no endpoint."""
     current.set(None)
     endpoint.set(None)
+    keeping.set(True)
     return function(*given)
 
 

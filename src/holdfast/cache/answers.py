@@ -20,7 +20,7 @@ from holdfast.cache.keys import checked_key, checked_keys
 from holdfast.cache.loader import Load, Loader, LoadMany, ManyLoader
 from holdfast.cache.loads import Loads
 from holdfast.cache.options import Options
-from holdfast.cache.own_writes import sees_own, verdict
+from holdfast.cache.own_writes import leaves_alone, sees_own
 from holdfast.cache.peeking import SEEK, Peek, Unfit
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.statistics import Statistics
@@ -172,7 +172,10 @@ class Answers:
         return await self._loads.renew(asked, entry, until)
 
     async def put(self, asked: Asked, value: Any) -> None:
-        """Keep a value that is given, as of now."""
+        """Keep a value that is given, as of now; not within a unit that leaves the cache alone."""
+        if leaves_alone(self.freshness.covers):
+            asked.tally.bypassed()
+            return
         self._renewal.start(at_least=asked.options.max_staleness)
         if not self.freshness.epoch or not self.sees_own():
             await self._try_to_renew(asked.options)
@@ -180,8 +183,7 @@ class Answers:
 
     async def ready(self, options: Options) -> Literal["use", "load", "bypass"]:
         """What may be done with the cache now, by what is known of the journal and what this task writes."""
-        state = current.get()
-        if state is not None and verdict(state, self.freshness.covers) == "bypass":
+        if leaves_alone(self.freshness.covers):
             return "bypass"
         self._renewal.start(at_least=options.max_staleness)
         if not self.freshness.is_known(boottime(), options.max_staleness) or not self.sees_own():

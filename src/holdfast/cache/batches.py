@@ -15,7 +15,8 @@ from holdfast.cache.entry import Entry, made_entry
 from holdfast.cache.flights import within
 from holdfast.cache.loader import Load, Loader, LoadMany, ManyLoader
 from holdfast.cache.loads import Loads, is_put_off, turn_of
-from holdfast.store.current import newest_commit
+from holdfast.cache.own_writes import leaves_alone
+from holdfast.store.current import keeping, newest_commit
 
 
 class Batches:
@@ -84,11 +85,14 @@ class Batches:
         seen = (freshness.epoch, freshness.tick, newest_commit())  # before the loader begins to read
         loads = {key: Load(key, one.options, one.tags, None, None, False) for key, one in asked.items()}
         began = boottime()
+        keeping.set(True)  # in the task of this load, which ends with it
         try:
             values = await loader(LoadMany(loads))
         except BaseException:
             next(iter(asked.values())).tally.failed(boottime() - began)
             raise
+        if leaves_alone(freshness.covers):
+            seen = (0, 0, 0)  # as for a single one
         entries: dict[str, Entry] = {}
         for key, one in asked.items():
             load, value = loads[key], values.get(key)
@@ -111,7 +115,7 @@ class Batches:
             await remote.put(kept, asked[next(iter(kept))].codec)
         for key, token in tokens.items():
             if token is not None:
-                await turns.give_back(turn_of(remote, asked[key]), token)
+                await turns.give_back(turn_of(remote, asked[key]), token, asked[key].options.lease)
 
 
 def _one_of(loader: ManyLoader) -> Loader:

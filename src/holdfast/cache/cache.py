@@ -43,6 +43,7 @@ from holdfast.errors import InvalidValue
 from holdfast.journal import Journal
 from holdfast.model import Model
 from holdfast.store import Store
+from holdfast.store.current import own_unit
 from holdfast.store.redis import Redis
 
 M = TypeVar("M", bound=Model)
@@ -277,7 +278,11 @@ class Cache:
         return {key: found[key] for key in order}
 
     async def delete(self, *keys: str) -> None:
-        """End what is kept for these keys, on every node: by an event in the journal."""
+        """End what is kept for these keys, on every node: by an event in the journal.
+
+        Within a unit of this task that may write, the event is committed or undone with it; so it is for `invalidate`
+        and `clear`.
+        """
         await self.end([tagging.of_key(checked_key(key)) for key in keys])
 
     async def invalidate(self, *tags: str) -> None:
@@ -371,16 +376,23 @@ class Cache:
         await self._renewal.now()
 
     async def end(self, tags: Sequence[str]) -> None:
-        """End what carries these tags, those of keys and rows too."""
+        """End what carries these tags, those of keys and rows too; within a unit that may write, with its commit."""
         if not tags:
             return
-        freshness = self._freshness
         # Here it holds at once. The event's tick is a later one than the last, but no mark may be later than that:
         # where nothing else is committed no other tick comes, and nothing with these tags would be fresh again.
-        tick = freshness.tick + 1
+        tick = self._freshness.tick + 1
+        mine = own_unit(self._store)
+        if mine is not None:
+            await mine.emit(CacheCleared(), tags=tags)
+            mine.after_commit(lambda: self._ended(tags, tick))
+            return
         async with self._store.unit() as unit:
             await unit.emit(CacheCleared(), tags=tags)
+        self._ended(tags, tick)
+
+    def _ended(self, tags: Sequence[str], tick: int) -> None:
         if ALL in tags:
-            freshness.everything_changed(tick)
+            self._freshness.everything_changed(tick)
         else:
-            freshness.changed(tags, tick)
+            self._freshness.changed(tags, tick)

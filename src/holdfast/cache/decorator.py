@@ -177,6 +177,7 @@ class Declared:
 
 def _decorated(declared: Declared, cache: Cache | None) -> CachedFunction[Any, Any]:
     key_of, may_peek = declared.key_of, not declared.options.skip_l1
+    max_staleness = declared.options.max_staleness
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         mine = cache or running.only or running.cache()
@@ -187,7 +188,7 @@ def _decorated(declared: Declared, cache: Cache | None) -> CachedFunction[Any, A
             key = shortened(key)
         seen = None
         if may_peek:
-            seen = mine.peek(key, SEEK)
+            seen = mine.peek(key, SEEK, max_staleness)
             if seen.__class__ is not Unfit:
                 return seen
         return (await declared.found(mine, key, declared.loader(mine, args, kwargs), args, kwargs, seen)).value

@@ -32,7 +32,7 @@ class Keyed:
 
     def peek(self, *parts: Any, **named: Any) -> Any:
         """The fresh value that this node holds, or None: a plain call."""
-        return self._cache.peek(self.key(*parts, **named), None)
+        return self._cache.peek(self.key(*parts, **named), None, self.options.max_staleness)
 
     async def get(self, *parts: Any, **named: Any) -> Any:
         """The fresh value that is kept, or None."""

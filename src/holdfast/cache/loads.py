@@ -14,13 +14,14 @@ from holdfast.cache.finding import Finder
 from holdfast.cache.flights import Flights
 from holdfast.cache.loader import Load, LoadFailed, NotModified
 from holdfast.cache.memory import Memory
-from holdfast.cache.own_writes import sees_own
+from holdfast.cache.own_writes import leaves_alone, sees_own
 from holdfast.cache.remote import Remote
 from holdfast.cache.results import FROM, Results
 from holdfast.cache.turns import Turns
 from holdfast.errors import InvalidValue
 from holdfast.logs import get_logger
-from holdfast.store.current import newest_commit
+from holdfast.shared import is_cancelled
+from holdfast.store.current import keeping, newest_commit
 from holdfast.store.redis import Away
 
 log = get_logger("holdfast.cache")
@@ -130,14 +131,15 @@ class Loads:
         turn = turn_of(remote, asked)
         token: str | None = None
         try:
-            while token is None:
+            gives_up = boottime() + 2 * asked.options.lease  # whoever has it does not let go of it in the usual way
+            while token is None and boottime() < gives_up:
                 token = await turns.take(turn, asked.options.lease)
                 if token is None:
                     await turns.wait(turn, asked.options.lease)
                 # Others may have loaded it since we looked.
                 if until < math.inf and (entry := await self.finder.in_remote(asked, until)) is not None:
                     if token is not None:
-                        self.later(turns.give_back(turn, token))
+                        self.later(turns.give_back(turn, token, asked.options.lease))
                     return entry
         except Away:
             pass
@@ -145,7 +147,7 @@ class Loads:
             entry = await self._had(asked, older, until)
         except BaseException:
             if token is not None:
-                self.later(turns.give_back(turn, token))
+                self.later(turns.give_back(turn, token, asked.options.lease))
             raise
         self.later(self._share(asked, entry, turn, token))
         return entry
@@ -185,7 +187,7 @@ class Loads:
         first = next(iter(asked.values()))
         if self.results is not None and not first.options.skip_l2 and not first.options.skip_l3:
             now = boottime()
-            lasting = {key: entry for key, entry in entries.items() if entry.expires - now > FROM}
+            lasting = {key: entry for key, entry in entries.items() if entry.epoch and entry.expires - now > FROM}
             if lasting and self.results.keep(lasting, first.codec):
                 self.later(self.results.write())
 
@@ -201,6 +203,7 @@ class Loads:
             older is not None,
         )
         began = boottime()
+        keeping.set(True)  # in the task of this load, which ends with it
         try:
             value, note = await asked.loader(load), load.kept_note
             if not load.options.skip_l2:
@@ -211,6 +214,8 @@ class Loads:
         except BaseException:
             asked.tally.failed(boottime() - began)
             raise
+        if leaves_alone(freshness.covers):
+            seen = (0, 0, 0)  # the loader wrote, in a unit that is open: what it has read is not for others
         entry = made_entry(self.freshness.marks, asked.key, value, load.options, load.found_tags, seen, began, note)
         asked.tally.loaded(entry.cost, load.found_tags, lambda: asked.codec.size(value))
         self.finder.remember(asked.key, entry, asked.options, asked.tally)
@@ -236,7 +241,7 @@ class Loads:
             log.warning("cache_value_not_shared", key=asked.key, reason=str(error))
         finally:
             if token is not None:
-                await self.turns.give_back(turn, token)
+                await self.turns.give_back(turn, token, asked.options.lease)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` while the caller goes on with its value."""
@@ -250,8 +255,7 @@ async def _awaited(task: asyncio.Task[Entry], key: str) -> Entry:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        mine = asyncio.current_task()
-        if not task.cancelled() or mine is None or mine.cancelling():
+        if not task.cancelled() or is_cancelled():
             raise
         raise LoadFailed(f"the load of {key!r} was cancelled") from None
 

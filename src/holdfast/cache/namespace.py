@@ -35,7 +35,7 @@ class Namespace:
 
     def peek(self, key: str, default: Any = None) -> Any:
         """The fresh value that this node holds, or `default`: a plain call."""
-        return self._cache.peek(self.key(key), default)
+        return self._cache.peek(self.key(key), default, self.options.max_staleness)
 
     async def get(self, key: str, default: Any = None, *, kind: Any = Any) -> Any:
         """The fresh value that is kept, or `default`."""

@@ -13,6 +13,12 @@ def sees_own(covers: int) -> bool:
     return state is None or state.commit <= covers
 
 
+def leaves_alone(covers: int) -> bool:
+    """Whether this task has to leave the cache alone; see `verdict`."""
+    state = current.get()
+    return state is not None and verdict(state, covers) == "bypass"
+
+
 def verdict(state: Current, covers: int) -> Literal["use", "renew", "bypass"]:
     """What a task may do that has units open, or has committed: use the cache, once it is renewed, or leave it alone.
 

@@ -78,6 +78,7 @@ def plain_function(declared: Declared, face: Cache | Face | None) -> PlainCached
         face: the cache, if it was named.
     """
     key_of, may_peek, function = declared.key_of, not declared.options.skip_l1, declared.function
+    max_staleness = declared.options.max_staleness
 
     def named() -> Cache | None:
         return running.here() if face is None else cast("Cache", face.here()) if hasattr(face, "here") else face
@@ -91,7 +92,7 @@ def plain_function(declared: Declared, face: Cache | Face | None) -> PlainCached
             key = shortened(key)
         seen = None
         if may_peek:
-            seen = mine.peek(key, SEEK)
+            seen = mine.peek(key, SEEK, max_staleness)
             if seen.__class__ is not Unfit:
                 return seen
         return found(mine, key, args, kwargs, seen).value

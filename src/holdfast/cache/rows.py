@@ -90,7 +90,7 @@ class Rows(Generic[M]):
         """
         key = self._key.parse(key)
         name = self._name(key, tenant)
-        seen = None if self.options.skip_l1 else self._cache.peek(name, SEEK)
+        seen = None if self.options.skip_l1 else self._cache.peek(name, SEEK, self.options.max_staleness)
         if seen.__class__ is not Unfit and not self.options.skip_l1:
             return self._row(seen)
         return (await self._found(name, key, tenant, seen)).value
@@ -99,7 +99,7 @@ class Rows(Generic[M]):
         """What `get` gives, and how it was had: whether it is stale, where the options allow that."""
         key = self._key.parse(key)
         name = self._name(key, tenant)
-        seen = None if self.options.skip_l1 else self._cache.peek(name, SEEK)
+        seen = None if self.options.skip_l1 else self._cache.peek(name, SEEK, self.options.max_staleness)
         if seen.__class__ is not Unfit and not self.options.skip_l1:
             return Found(self._row(seen))
         return await self._found(name, key, tenant, seen)
@@ -121,7 +121,11 @@ class Rows(Generic[M]):
             As `get`.
         """
         wanted = {self._name(key, tenant): key for key in map(self._key.parse, keys)}
-        looked = {} if self.options.skip_l1 else {name: self._cache.peek(name, SEEK) for name in wanted}
+        looked = (
+            {}
+            if self.options.skip_l1
+            else {name: self._cache.peek(name, SEEK, self.options.max_staleness) for name in wanted}
+        )
         found: dict[str, Any] = {name: kept for name, kept in looked.items() if kept.__class__ is not Unfit}
         missing = {name: key for name, key in wanted.items() if name not in found}
         if missing and (unit := self._unit(tenant)) is not None:
@@ -141,7 +145,7 @@ class Rows(Generic[M]):
 
     def peek(self, key: Any, *, tenant: Tenant = None) -> M | None:
         """The fresh row that this node holds, or None: a plain call."""
-        return self._row(self._cache.peek(self._name(self._key.parse(key), tenant)))
+        return self._row(self._cache.peek(self._name(self._key.parse(key), tenant), None, self.options.max_staleness))
 
     async def invalidate(self, *keys: Any) -> None:
         """End what is kept of the rows with these keys, and whatever carries their tags, on every node."""

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from holdfast.cache.clock import boottime
 from holdfast.logs import get_logger
 from holdfast.store.redis import Away, Redis, Server
 from holdfast.store.redis_listener import Listener
@@ -19,6 +20,8 @@ from holdfast.store.redis_listener import Listener
 log = get_logger("holdfast.cache")
 
 _LEAST = 0.001  # seconds
+_LOOKS_AGAIN = 1.0  # seconds: the word that a lease was given back may be lost with a server
+_ENDLESS = -1  # what Redis says of a key that does not expire
 
 # Only the holder gives a lease back, and tells those who wait.
 _RELEASE = """
@@ -77,25 +80,40 @@ class Turns:
         taken = await self._redis.ask_each(names, take)
         return {name: token if had else None for name, had in taken.items()}
 
-    async def give_back(self, name: str, token: str) -> None:
-        """End the lease, if it still is ours, and wake those who wait for it."""
-        with contextlib.suppress(Away):
-            await self._redis.ask(lambda client: client.eval(_RELEASE, 1, name, token), name)
+    async def give_back(self, name: str, token: str, lease: float) -> None:
+        """End the lease of so many seconds, if it still is ours, and wake those who wait for it.
+
+        Where Redis does not answer, it is tried until the lease would have ended by itself: another server may take
+        over that knows of it.
+        """
+        ends, pause = boottime() + lease, 0.05
+        while True:
+            try:
+                await self._redis.ask(lambda client: client.eval(_RELEASE, 1, name, token), name)
+            except Away:
+                if boottime() + pause > ends:
+                    return
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 0.5)
+            else:
+                return
 
     async def wait(self, name: str, lease: float) -> None:
-        """Return when whoever has `name` gives it back, or when its lease ends.
+        """Return when whoever has `name` gives it back, when its lease ends, or after a second to look again.
 
         Raises:
-            Away: Redis does not answer.
+            Away: Redis does not answer, or the lease has no end, and is none of ours.
         """
         ear = self._ears[name] = _Ear()
         try:
             await self._be_told(name, ear)
             left = await self._redis.ask(lambda client: client.pttl(name), name)
+            if left == _ENDLESS:
+                raise Away
             if left < 0:  # it was given back before we listened
                 return
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(lease, left / 1_000) + _LEAST):
+                async with asyncio.timeout(min(lease, left / 1_000, _LOOKS_AGAIN) + _LEAST):
                     await ear.given_back.wait()
         finally:
             del self._ears[name]

@@ -15,8 +15,10 @@ from holdfast.cache.decorator import Declared
 from holdfast.cache.durations import Duration, seconds
 from holdfast.cache.functions import CachedFunction, PlainCachedFunction
 from holdfast.cache.plain import loader_of
+from holdfast.cache.warming_turns import Turn, WarmingTurns
 from holdfast.errors import ConfigurationError, InvalidValue
 from holdfast.logs import get_logger
+from holdfast.shared import is_cancelled
 
 if TYPE_CHECKING:
     from holdfast.cache.cache import Cache
@@ -172,12 +174,16 @@ class Warmer:
             if name not in known:
                 raise InvalidValue(f"there is no set {name!r} to warm; there are {', '.join(known) or 'none'}")
         chosen = self.ordered(known.values() if names is None else [known[name] for name in dict.fromkeys(names)])
-        return [await self._pass(one, per_second, at_once, progress) for one in chosen]
+        turns = WarmingTurns(per_second, at_once)
+        return [await self._pass(one, turns, progress) for one in chosen]
 
     def ordered(self, sets: Iterable[WarmSet]) -> list[WarmSet]:
         """Sets by priority, and by how much their values were read in the last hour."""
-        reads = {figures.name: figures.reads for figures in self._cache.report().templates}
+        reads = self._reads()
         return sorted(sets, key=lambda one: (-one.priority, -reads.get(one.function.template, 0), one.name))
+
+    def _reads(self) -> dict[str, int]:
+        return {figures.name: figures.reads for figures in self._cache.report().templates}
 
     def start(self, *, per_second: float = 100.0, at_once: int = 4) -> None:
         """Keep every set warm from now on, in the background: a first pass at once, then as each says."""
@@ -191,16 +197,24 @@ class Warmer:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _keep(self, per_second: float, at_once: int) -> None:
+        turns = WarmingTurns(per_second, at_once)
         due: dict[str, float] = {}
-        while True:
-            now = boottime()
-            ready = [one for one in warm_sets() if due.get(one.name, now) <= now]
-            for one in self.ordered(ready) if ready else ():
-                began = boottime()
-                await self._pass(one, per_second, at_once, lambda progress: None)
-                due[one.name] = began + one.every if one.every is not None else float("inf")
-            soonest = min(due.values(), default=float("inf"))
-            await asyncio.sleep(max(0.01, min(_LOOK, soonest - boottime())))
+        passing: dict[str, asyncio.Task[Warmed]] = {}
+        try:
+            while True:
+                now = boottime()
+                passing = {name: task for name, task in passing.items() if not task.done()}
+                for one in warm_sets():
+                    # One that takes long, or hangs, is not begun again meanwhile, and keeps no other from it.
+                    if one.name not in passing and due.get(one.name, now) <= now:
+                        due[one.name] = now + one.every if one.every is not None else float("inf")
+                        passing[one.name] = asyncio.create_task(self._pass(one, turns), name=f"warming {one.name}")
+                soonest = min(due.values(), default=float("inf"))
+                await asyncio.sleep(max(0.01, min(_LOOK, soonest - boottime())))
+        finally:
+            for task in passing.values():
+                task.cancel()
+            await asyncio.gather(*passing.values(), return_exceptions=True)
 
     async def _calls(self, one: WarmSet) -> Iterable[Any]:
         calls: Any = one.calls
@@ -210,7 +224,7 @@ class Warmer:
         return named
 
     async def _pass(
-        self, one: WarmSet, per_second: float, at_once: int, progress: Callable[[Progress], None]
+        self, one: WarmSet, turns: WarmingTurns, progress: Callable[[Progress], None] = lambda progress: None
     ) -> Warmed:
         began, error = time.perf_counter(), None
         calls: list[Any] = []
@@ -219,36 +233,37 @@ class Warmer:
             calls = list(await self._calls(one))
             if len(calls) > _MOST:
                 raise InvalidValue(f"{one.name} names {len(calls):,} calls; {_MOST:,} may be kept warm")
-        except Exception as problem:  # noqa: BLE001  a set that fails is told, and does not stop the others
+        except (Exception, asyncio.CancelledError) as problem:  # a set that fails is told, and stops no other
+            if is_cancelled():
+                raise
             calls, error = [], str(problem) or type(problem).__name__
             log.warning("cache_set_not_warmed", set=one.name, reason=error)
         lasting = 0.0 if one.every is None else one.every * _MARGIN
-        gate = asyncio.Semaphore(at_once)
+        reads = self._reads().get(one.function.template, 0)
 
-        async def load(call: Any) -> None:
+        async def load(call: Any, turn: Turn) -> None:
             nonlocal error
             try:
                 args, kwargs = _arguments(call)
                 loader = one.function.loader(self._cache, args, kwargs, apart=True)
                 loaded = await one.function.refresh(self._cache, loader, args, kwargs, lasting)
                 counts["loaded" if loaded else "kept"] += 1
-            except Exception as problem:  # noqa: BLE001  as above
+            except (Exception, asyncio.CancelledError) as problem:  # as above
+                if is_cancelled():
+                    raise
                 counts["failed"] += 1
                 if error is None:
                     error = f"{call!r}: {problem}"[:500]
                     log.warning("cache_value_not_warmed", set=one.name, reason=error)
             finally:
-                gate.release()
+                turn.end()
             progress(Progress(one.name, sum(counts.values()), len(calls)))
 
         progress(Progress(one.name, 0, len(calls)))
         async with asyncio.TaskGroup() as group:
-            for number, call in enumerate(calls):
-                pause = began + number / per_second - time.perf_counter()
-                if pause > 0:
-                    await asyncio.sleep(pause)
-                await gate.acquire()
-                group.create_task(load(call))
+            for call in calls:
+                turn = await turns.take(one.priority, reads, patience=one.function.options.lease)
+                group.create_task(load(call, turn))
         found = Warmed(
             name=one.name,
             template=one.function.template,

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from holdfast.errors import JournalError, Unavailable
+from holdfast.errors import JournalError, StoreError, Unavailable
 from holdfast.journal.changes import Batch, Change, Position
 from holdfast.journal.dead_letters import DeadLetters, Key, key_of
 from holdfast.journal.leases import Lease, Leases
 from holdfast.logs import get_logger
+from holdfast.shared import is_cancelled
 from holdfast.store import Store, Unit
 from holdfast.store.failures import is_retryable
 
@@ -219,5 +220,9 @@ class Delivery:
     async def _call(self, *arguments: Any) -> None:
         try:
             await self._of.handler(*arguments)
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            raise HandlerFailed(StoreError("what the handler waited for was cancelled")) from error
         except Exception as error:
             raise HandlerFailed(error) from error

@@ -208,8 +208,9 @@ class Store:
         Args:
             tenant: whose rows it sees.
             replica: that what was committed elsewhere in the last moments may be missing: read from a replica, if
-                there is one that answers. From libSQL's what this process has committed is there; from PostgreSQL's
-                what was committed before `at_least`. There, raw SQL is refused.
+                there is one that answers, and what is read is not for the cache to keep. From libSQL's what this
+                process has committed is there; from PostgreSQL's what was committed before `at_least`. There, raw SQL
+                is refused.
             at_least: a position that `position` gave, after which nothing must be missing. Where no replica gets there
                 within `replica_wait` seconds, the primary is read.
 
@@ -227,6 +228,7 @@ class Store:
             failed: Callable[[], None] | None = None
             if at_least:
                 position_number(at_least)
+            replica = replica and not current.keeping.get()
             # What another process has written it may lack, and it has no positions to tell by.
             if replica and self.replica is not None and not at_least:
                 await self.replica.ready()

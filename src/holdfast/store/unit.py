@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -31,6 +32,7 @@ class Unit:
         read_only: whether writes are refused (they would go to a reading connection).
         session: the SQLAlchemy session, for what the repository does not cover.
         is_open: whether it has not ended yet.
+        task: that opened it.
         is_snapshot: whether it goes on seeing what was there when it began.
     """
 
@@ -45,6 +47,7 @@ class Unit:
         "scope",
         "session",
         "store",
+        "task",
         "tenant",
     )
 
@@ -67,6 +70,7 @@ class Unit:
         self.request_id = request_id
         self.read_only = read_only
         self.is_open = True
+        self.task: asyncio.Task[Any] | None = None
         self.is_snapshot = False
         self._after_commit: list[Callable[[], Awaitable[None] | None]] = []
         self._translated = Translated(store.place, read_only=read_only)
