@@ -40,6 +40,12 @@ def test_a_fact_with_line_breaks_stays_in_its_line(shown: io.StringIO) -> None:
     assert " at=1.5 ok=true none=None\n" in shown.getvalue()
 
 
+def test_a_fact_moves_no_cursor(shown: io.StringIO) -> None:
+    get_logger("holdfast.test").warning("seen", reason="\x1b[2Jgone\x07\x9b1m")
+    assert "\x1b" not in shown.getvalue()
+    assert "\\x1b[2Jgone" in shown.getvalue()
+
+
 def test_a_level_is_kept(shown: io.StringIO) -> None:
     log.debug("too much")
     assert shown.getvalue() == ""

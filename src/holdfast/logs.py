@@ -8,11 +8,14 @@ event as a dict is `record.event`, for handlers that keep its structure.
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any, TextIO
 
 import structlog
 
 ROOT = "holdfast"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _logfmt = structlog.processors.LogfmtRenderer(key_order=["event"], bool_as_flag=False)
 
@@ -49,6 +52,7 @@ def _to_record(_logger: Any, _method: str, event: Any) -> tuple[tuple[()], dict[
     # A traceback is rendered by the handler, if any wants it: plainly, since rendering every local variable of every
     # frame stops an event loop for seconds.
     passed = {name: event.pop(name) for name in ("exc_info", "stack_info", "stacklevel") if name in event}
-    # What a fact holds may come from outside: a line of the log stays a line.
+    # What a fact holds may come from outside: a line of the log stays a line, and moves no cursor.
     facts = {name: value if isinstance(value, int | float) else str(value) for name, value in event.items()}
-    return (), {"msg": _logfmt(_logger, _method, dict(facts)), "extra": {"event": dict(event)}, **passed}
+    line = _CONTROL.sub(lambda found: repr(found[0])[1:-1], _logfmt(_logger, _method, dict(facts)))
+    return (), {"msg": line, "extra": {"event": dict(event)}, **passed}

@@ -177,6 +177,8 @@ async def test_what_cannot_be_cleared_is_refused(
         ("192.0.2.7", {}),
         ("127.0.0.1", {"X-Forwarded-For": "192.0.2.7"}),
         ("127.0.0.1", {"Forwarded": "for=192.0.2.7"}),
+        ("127.0.0.1", {"X-Forwarded-Proto": "https"}),
+        ("127.0.0.1", {"CF-Connecting-IP": "192.0.2.7"}),
         ("127.0.0.1", {"Origin": "https://example.org"}),
         ("127.0.0.1", {"Sec-Fetch-Site": "cross-site"}),
         ("::ffff:192.0.2.7", {}),

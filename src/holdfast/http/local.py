@@ -17,7 +17,9 @@ from holdfast.http import problems
 T = TypeVar("T")
 Answer = Callable[[Request], Awaitable[Response]]
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+# What proxies add that say that they are one. There are others, which no header tells from a request of this machine.
+_FORWARDED = ("forwarded", "x-real-ip", "via", "cf-connecting-ip", "true-client-ip", "x-client-ip", "x-request-start")
+_FORWARDED_AS = "x-forwarded-"
 
 
 def only_here(endpoint: Answer) -> Answer:
@@ -34,7 +36,7 @@ def only_here(endpoint: Answer) -> Answer:
 
 def _refused(request: Request) -> str | None:
     host = request.client.host if request.client is not None else ""
-    if not _is_loopback(host) or any(name in request.headers for name in _FORWARDED):
+    if not _is_loopback(host) or _is_forwarded(request):
         return "this address answers to requests from its own machine alone, and not through a proxy"
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
@@ -42,6 +44,10 @@ def _refused(request: Request) -> str | None:
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return "this address does not answer to pages of other sites"
     return None
+
+
+def _is_forwarded(request: Request) -> bool:
+    return any(name in _FORWARDED or name.startswith(_FORWARDED_AS) for name in request.headers)
 
 
 def _is_loopback(host: str) -> bool:
