@@ -41,7 +41,7 @@ def test_a_fact_with_line_breaks_stays_in_its_line(shown: io.StringIO) -> None:
 
 
 def test_a_fact_moves_no_cursor(shown: io.StringIO) -> None:
-    get_logger("holdfast.test").warning("seen", reason="\x1b[2Jgone\x07\x9b1m")
+    log.warning("seen", reason="\x1b[2Jgone\x07\x9b1m")
     assert "\x1b" not in shown.getvalue()
     assert "\\x1b[2Jgone" in shown.getvalue()
 
