@@ -51,7 +51,7 @@ LEFT_OUT = {
 ATTRIBUTES = {
     "BlockingRepository": {"model": "type[M]"},
     "BlockingRows": {"model": "type[M]", "options": "Options", "is_shared": "bool"},
-    "BlockingCache": {"options": "Options", "peek": "Peek", "statistics": "Statistics"},
+    "BlockingCache": {"peek": "Peek", "statistics": "Statistics"},
     "BlockingUnit": {
         "actor": "str | None",
         "tenant": "str | None",

@@ -11,7 +11,7 @@ from moka_py import Moka
 
 from benchmarks.cache_hit_ratio import zipf
 from holdfast import Holdfast, Load
-from holdfast.cache import LoadFailed
+from holdfast.cache import LoadFailed, Options
 from holdfast.errors import ConfigurationError, InvalidValue, Unavailable
 from tests.backends import settings_for
 from tests.cache.loans import Base
@@ -230,6 +230,9 @@ async def test_memory_is_left_alone_where_it_is_asked_for(hold: Holdfast, loader
     assert hold.cache.peek("k") == 3
     assert await hold.cache.get_or_load("k", loader, skip_l1=True) == 4
     assert hold.cache.peek("k") == 3
+    await hold.cache.set("known", 1)
+    assert await hold.cache.get("known", "none", options=Options.of(skip_l1=True)) == "none"
+    assert await hold.cache.get("known", options=Options.of(ttl="1h")) == 1
 
 
 @pytest.mark.parametrize("key", ["", " \n", "a\0b", "x" * 251, 5, None, "zero\u200bwidth"])

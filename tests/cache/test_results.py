@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast import Holdfast, Load
-from holdfast.cache import LoadMany
+from holdfast.cache import LoadMany, Options
 from holdfast.cache import results as results_module
 from holdfast.errors import Unavailable
 from tests.backends import settings_for
@@ -196,7 +196,7 @@ async def test_a_value_that_is_loaded_ahead_of_its_end_is_loaded(hold: Holdfast)
     assert await kept(hold) == ["loans:ada"]
     entry = hold.cache._memory.get("loans:ada")
     assert entry is not None
-    asked = hold.cache.answers.ask("loans:ada", loans, hold.cache.options.but(ttl="2h"), (), Any)
+    asked = hold.cache.answers.ask("loans:ada", loans, Options.of(ttl="2h"), (), Any)
     hold.cache._loads.refresh(asked, entry)
     await asyncio.gather(*hold.cache._loads.flights._all)
     assert loans.count == 2

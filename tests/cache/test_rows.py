@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapped
 
 from holdfast import ALL, Cold, Holdfast, Hot, Model, Policy, Warm
 from holdfast.cache.clock import boottime
+from holdfast.cache.options import DEFAULT
 from holdfast.cache.row_form import RowForm
 from holdfast.cache.wire import codec_of
 from holdfast.errors import ConfigurationError, InvalidValue, ModelError, WrongTenant
@@ -358,7 +359,7 @@ def test_a_policy_has_one_tier_with_options_that_make_sense() -> None:
 async def test_the_tier_of_a_model_says_how_its_rows_are_kept(hold: Holdfast) -> None:
     assert hold.cache[Fine].options.ttl == 120.0
     assert hold.cache[Letter].options.ttl == 86_400.0
-    assert hold.cache[Card].options.ttl == hold.cache.options.ttl
+    assert hold.cache[Card].options.ttl == DEFAULT.ttl
 
 
 def test_rows_of_another_form_are_of_another_version() -> None:

@@ -79,7 +79,6 @@ class BlockingRows(Generic[M]):
     def invalidate(self, *keys: Any) -> None: ...
 
 class BlockingCache:
-    options: Options
     peek: Peek
     statistics: Statistics
     def close(self) -> None: ...

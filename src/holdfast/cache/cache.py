@@ -22,7 +22,7 @@ from holdfast.cache.loads import Loads
 from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory, Size
 from holdfast.cache.namespace import Namespace
-from holdfast.cache.options import Options
+from holdfast.cache.options import DEFAULT, Options
 from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
 from holdfast.cache.plain import Reach, reached_by
 from holdfast.cache.registry import Key, registry
@@ -47,6 +47,8 @@ from holdfast.store.redis import Redis
 
 M = TypeVar("M", bound=Model)
 
+_BOUND = DEFAULT.max_staleness
+
 
 class Cache:
     """The cache of one node.
@@ -54,7 +56,6 @@ class Cache:
     Args:
         redis: where nodes share what they have loaded; closed with the cache.
         capacity: the sum of the weights kept in memory; an entry weighs 1 unless its options say otherwise.
-        options: for every call that says nothing else.
         ttls: of declared keys, in place of what they say: `shop.price=5s, shop.user=1m`.
 
     Attributes:
@@ -77,11 +78,8 @@ class Cache:
         *,
         redis: Redis | None = None,
         capacity: int = 100_000,
-        options: Options | None = None,
         ttls: str = "",
     ) -> None:
-        self.options = options or Options()
-        self._bound = self.options.max_staleness
         self._ttls = Ttls(ttls)
         models = list(models)
         self._store = store
@@ -125,13 +123,16 @@ class Cache:
         """The fresh value that is kept for `key`, here or in Redis, or `default`.
 
         Args:
-            options: in place of the cache's.
+            options: in place of the usual ones.
             kind: the type of the value, as it was given when it was kept.
         """
-        value = self.peek(key, SEEK, self._bound if options is None else options.max_staleness)
+        if options is None:
+            value = self.peek(key, SEEK, _BOUND)
+        else:
+            value = SEEK if options.skip_l1 else self.peek(key, SEEK, options.max_staleness)
         if value.__class__ is not Unfit:
             return value
-        return await self.answers.get(key, default, options or self.options, kind, value)
+        return await self.answers.get(key, default, options or DEFAULT, kind, value)
 
     async def get_or_load(
         self,
@@ -146,7 +147,7 @@ class Cache:
         """The fresh value of `key`, loaded with `await loader(load)` where none is kept.
 
         Args:
-            options: in place of the cache's; `given` replaces single ones, as in `ttl="5m"`.
+            options: in place of the usual ones; `given` replaces single ones, as in `ttl="5m"`.
             tags: what the value depends on, beside what the loader says with `load.tags(…)`.
             kind: the type of the value; without it, it is made of dicts, lists, texts, numbers and bytes.
 
@@ -154,7 +155,7 @@ class Cache:
             Whatever the loader raises, where no older value may be served. TimeoutError: it took longer than
             `hard_timeout`. InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
-        options = (options or self.options).but(**given)
+        options = (options or DEFAULT).but(**given)
         seen = None
         if not options.skip_l1:
             seen = self.peek(key, SEEK, options.max_staleness)
@@ -173,7 +174,7 @@ class Cache:
         **given: Any,
     ) -> Found[Any]:
         """What `get_or_load` does, and how the value was had."""
-        options = (options or self.options).but(**given)
+        options = (options or DEFAULT).but(**given)
         return await self.answers.answer(self.answers.ask(key, loader, options, tags, kind))
 
     async def refresh(
@@ -199,7 +200,7 @@ class Cache:
         Raises:
             Whatever the loader raises.
         """
-        options = (options or self.options).but(**given)
+        options = (options or DEFAULT).but(**given)
         asked = self.answers.ask(key, loader, options, tags, kind)
         until = asked.began + (math.inf if lasting == math.inf else seconds(lasting, "lasting"))
         return await self.answers.refresh(asked, until)
@@ -221,15 +222,15 @@ class Cache:
         Raises:
             InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
-        options = (options or self.options).but(**given)
+        options = (options or DEFAULT).but(**given)
         await self.answers.put(self.answers.ask(key, None, options, tags, kind), value)
 
     async def get_many(self, keys: Iterable[str], *, kind: Any = Any) -> dict[str, Any]:
         """The fresh values that are kept among `keys`, by key, in their order; one question to Redis for all."""
         order = list(dict.fromkeys(keys))
-        found, missing = self.answers.peek_many(order, self.options)
+        found, missing = self.answers.peek_many(order, DEFAULT)
         if missing:
-            found |= await self.answers.kept_many(missing, self.options, codec_of(kind))
+            found |= await self.answers.kept_many(missing, DEFAULT, codec_of(kind))
         return {key: found[key] for key in order if key in found}
 
     async def set_many(
@@ -264,7 +265,7 @@ class Cache:
         Raises:
             As `get_or_load`.
         """
-        options = (options or self.options).but(**given)
+        options = (options or DEFAULT).but(**given)
         order, carried = list(dict.fromkeys(keys)), tagging.checked(tags)
         found, missing = self.answers.peek_many(order, options)
         if not missing:
@@ -300,7 +301,7 @@ class Cache:
             raise InvalidValue(
                 f"the namespace {name!r} has a colon, and could meet another one; write {name.replace(':', '.')!r}"
             )
-        options = (options or self.options).but(**{"counted_as": f"{name}:*", **given})
+        options = (options or DEFAULT).but(**{"counted_as": f"{name}:*", **given})
         return Namespace(self, name, options, tagging.checked(tags))
 
     def size(self) -> Size:

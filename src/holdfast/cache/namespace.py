@@ -39,7 +39,7 @@ class Namespace:
 
     async def get(self, key: str, default: Any = None, *, kind: Any = Any) -> Any:
         """The fresh value that is kept, or `default`."""
-        return await self._cache.get(self.key(key), default, kind=kind)
+        return await self._cache.get(self.key(key), default, options=self.options, kind=kind)
 
     async def get_or_load(
         self, key: str, loader: Callable[[Load], Awaitable[Any]], *, tags: Iterable[str] = (), kind: Any = Any

@@ -82,6 +82,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return _sound(msgspec.structs.replace(self, **_checked(given))) if given else self
 
 
+DEFAULT = Options()
+"""For every call that says nothing else."""
+
 HOT = Options(ttl=300.0)
 WARM = Options(ttl=1_800.0)
 COLD = Options(ttl=86_400.0)
