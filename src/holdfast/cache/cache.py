@@ -363,6 +363,10 @@ class Cache:
         self._memory.clear()
         return 0 if self._remote is None else await self._remote.remove_matching(pattern)
 
+    def forget(self, *keys: str) -> None:
+        """Clean up: drop these keys from the memory of this node. Nothing ends: what lies elsewhere stays there."""
+        self._memory.remove(keys)
+
     async def renew(self) -> None:
         """Learn of everything that was committed before this call.
 
