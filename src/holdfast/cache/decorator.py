@@ -164,7 +164,7 @@ class Declared:
     def load(self, load: Load | None, args: Any, kwargs: Any) -> Any:
         """Call the function; what an async one gives is to be awaited."""
         if self._asks is not None:
-            kwargs = {**kwargs, self._asks: load or Load("", self.options, (), None, None, False)}
+            kwargs = {**kwargs, self._asks: load or Load("", self.options)}
         value = self.function(*args, **kwargs)
         if self.is_plain and load is not None and inspect.isawaitable(value):
             if inspect.iscoroutine(value):

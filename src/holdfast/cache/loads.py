@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from holdfast.cache.asked import Asked
@@ -68,13 +68,11 @@ class Loads:
         self,
         asked: Asked,
         older: Entry | None,
-        must_see: Callable[[], bool],
         begun: asyncio.Task[Entry] | None = None,
     ) -> tuple[Entry, bool]:
         """A value that is loaded, and whether it is the older one in place of it.
 
         Args:
-            must_see: whether this node knows of what the caller has committed.
             begun: a load that was begun for the caller.
 
         Raises:
@@ -113,7 +111,9 @@ class Loads:
             if (
                 is_mine
                 or entry.began >= asked.began
-                or (must_see() and self.finder.may_serve(entry, asked.began, options.max_staleness))
+                or (
+                    sees_own(self.freshness.covers) and self.finder.may_serve(entry, asked.began, options.max_staleness)
+                )
             ):
                 return entry, False
 
@@ -192,26 +192,20 @@ class Loads:
     async def _load(self, asked: Asked, older: Entry | None) -> Entry:
         freshness = self.freshness
         seen = (freshness.epoch, freshness.tick, newest_commit())  # before the loader begins to read
-        load = Load(
-            asked.key,
-            asked.options,
-            asked.tags,
-            None if older is None else older.value,
-            None if older is None else older.note,
-            older is not None,
-        )
+        load = Load(asked.key, asked.options, asked.tags, older)
         began = boottime()
         try:
-            value, note = await asked.loader(load), load.kept_note
+            value = await asked.loader(load)
             if not load.options.skip_l2:
                 value = asked.codec.checked(value)
         except NotModified:
-            assert older is not None
-            value, note = older.value, older.note if load.kept_note is None else load.kept_note
+            value = load.older
         except BaseException:
             asked.tally.failed(boottime() - began)
             raise
-        entry = made_entry(self.freshness.marks, asked.key, value, load.options, load.found_tags, seen, began, note)
+        entry = made_entry(
+            self.freshness.marks, asked.key, value, load.options, load.found_tags, seen, began, load.kept_note
+        )
         asked.tally.loaded(entry.cost, load.found_tags, lambda: asked.codec.size(value))
         self.finder.remember(asked.key, entry, asked.options, asked.tally)
         return entry
