@@ -86,6 +86,33 @@ async def test_what_one_node_has_loaded_the_others_need_not(postgres_url: str, a
         assert await a.cache.get("k") is None
 
 
+@pytest.mark.parametrize("many", [False, True])
+async def test_while_loading_fails_the_older_value_is_the_one_that_has_seen_more(
+    postgres_url: str, any_redis_url: str, many: bool
+) -> None:
+    given: dict[str, Any] = {"ttl": 0.2, "fail_safe": 60}
+
+    async def read(hold: Holdfast, value: int | None) -> Any:
+        async def load(load: Any) -> Any:
+            if value is None:
+                raise ZeroDivisionError
+            return {"k": value} if many else value
+
+        if many:
+            return (await hold.cache.get_or_load_many(["k"], load, **given))["k"]
+        return await hold.cache.get_or_load("k", load, **given)
+
+    async with nodes(postgres_url, any_redis_url) as (a, b):
+        assert await read(a, 1) == 1
+        await lend(a, "ada", "Dune")
+        await asyncio.sleep(0.2)
+        await b.cache.renew()
+        assert await read(b, 2) == 2
+        await asyncio.sleep(0.3)
+        await a.cache.renew()
+        assert await read(a, None) == 2
+
+
 async def test_many_callers_on_many_nodes_make_one_load(postgres_url: str, any_redis_url: str) -> None:
     loads = 0
 
