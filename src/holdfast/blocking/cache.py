@@ -8,7 +8,8 @@ from typing import Any
 from holdfast.blocking.portal import Portal
 from holdfast.blocking.proxy import Blocking, loaded_by
 from holdfast.cache import Cache, Options
-from holdfast.cache.options import DEFAULT
+from holdfast.cache.loader import checked_loader
+from holdfast.cache.options import DEFAULT, chosen
 from holdfast.cache.peeking import SEEK, Unfit
 
 _BOUND = DEFAULT.max_staleness
@@ -37,7 +38,7 @@ class BlockingCache(Blocking):
         if options is None:
             value = self.peek(key, SEEK, _BOUND)
         else:
-            value = SEEK if options.skip_l1 else self.peek(key, SEEK, options.max_staleness)
+            value = SEEK if chosen(options, {}).skip_l1 else self.peek(key, SEEK, options.max_staleness)
         if value.__class__ is not Unfit:
             return value
         cache = self._target
@@ -62,7 +63,7 @@ class BlockingCache(Blocking):
         kind: Any = Any,
         **given: Any,
     ) -> Any:
-        options = (options or DEFAULT).but(**given)
+        options = chosen(options, given)
         seen = None
         if not options.skip_l1:
             seen = self.peek(key, SEEK, options.max_staleness)
@@ -71,5 +72,5 @@ class BlockingCache(Blocking):
         return self._load(key, loader, options, tags, kind, seen)
 
     def _load(self, key: str, loader: Any, options: Options, tags: Iterable[str], kind: Any, seen: Unfit | None) -> Any:
-        load, answers = loaded_by(self._portal, loader), self._target.answers
+        load, answers = loaded_by(self._portal, checked_loader(loader)), self._target.answers
         return self._portal.call(lambda: answers.answer(answers.ask(key, load, options, tags, kind, seen))).value

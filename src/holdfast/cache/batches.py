@@ -13,7 +13,8 @@ from holdfast.cache.asked import Asked
 from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry, made_entry
 from holdfast.cache.flights import within
-from holdfast.cache.loader import Load, Loader, Loading, ManyLoader, NotModified, shown, values_of
+from holdfast.cache.keys import named
+from holdfast.cache.loader import Load, Loader, Loading, ManyLoader, NotModified, values_of
 from holdfast.cache.loads import Loads, is_put_off, turn_of
 from holdfast.errors import InvalidValue
 from holdfast.logs import get_logger
@@ -119,7 +120,7 @@ class Batches:
             if kept:
                 await remote.put(kept, asked[next(iter(kept))].codec)
         except InvalidValue as error:  # of a note: the values were checked
-            log.warning("cache_values_not_shared", keys=shown(kept), reason=str(error))
+            log.warning("cache_values_not_shared", keys=named(kept), reason=str(error))
         finally:
             for key, token in tokens.items():
                 if token is not None:

@@ -16,13 +16,13 @@ from holdfast.cache.finding import Finder
 from holdfast.cache.found import Found
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.keyed import Keyed
-from holdfast.cache.keys import checked_key, shortened
-from holdfast.cache.loader import Load, LoadMany
+from holdfast.cache.keys import checked_key, distinct, shortened
+from holdfast.cache.loader import Load, LoadMany, checked_loader
 from holdfast.cache.loads import Loads
 from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory, Size
 from holdfast.cache.namespace import Namespace
-from holdfast.cache.options import DEFAULT, Options
+from holdfast.cache.options import DEFAULT, Options, chosen
 from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
 from holdfast.cache.plain import Reach, reached_by
 from holdfast.cache.registry import Key, registry
@@ -129,7 +129,7 @@ class Cache:
         if options is None:
             value = self.peek(key, SEEK, _BOUND)
         else:
-            value = SEEK if options.skip_l1 else self.peek(key, SEEK, options.max_staleness)
+            value = SEEK if chosen(options, {}).skip_l1 else self.peek(key, SEEK, options.max_staleness)
         if value.__class__ is not Unfit:
             return value
         return await self.answers.get(key, default, options or DEFAULT, kind, value)
@@ -155,13 +155,15 @@ class Cache:
             Whatever the loader raises, where no older value may be served. TimeoutError: it took longer than
             `hard_timeout`. InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
-        options = (options or DEFAULT).but(**given)
+        options = chosen(options, given)
         seen = None
         if not options.skip_l1:
             seen = self.peek(key, SEEK, options.max_staleness)
             if seen.__class__ is not Unfit:
                 return seen
-        return (await self.answers.answer(self.answers.ask(key, loader, options, tags, kind, seen))).value
+        return (
+            await self.answers.answer(self.answers.ask(key, checked_loader(loader), options, tags, kind, seen))
+        ).value
 
     async def lookup(
         self,
@@ -174,8 +176,8 @@ class Cache:
         **given: Any,
     ) -> Found[Any]:
         """What `get_or_load` does, and how the value was had."""
-        options = (options or DEFAULT).but(**given)
-        return await self.answers.answer(self.answers.ask(key, loader, options, tags, kind))
+        options = chosen(options, given)
+        return await self.answers.answer(self.answers.ask(key, checked_loader(loader), options, tags, kind))
 
     async def refresh(
         self,
@@ -200,8 +202,8 @@ class Cache:
         Raises:
             Whatever the loader raises.
         """
-        options = (options or DEFAULT).but(**given)
-        asked = self.answers.ask(key, loader, options, tags, kind)
+        options = chosen(options, given)
+        asked = self.answers.ask(key, checked_loader(loader), options, tags, kind)
         until = asked.began + (math.inf if lasting == math.inf else seconds(lasting, "lasting"))
         return await self.answers.refresh(asked, until)
 
@@ -222,12 +224,12 @@ class Cache:
         Raises:
             InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
-        options = (options or DEFAULT).but(**given)
+        options = chosen(options, given)
         await self.answers.put(self.answers.ask(key, None, options, tags, kind), value)
 
     async def get_many(self, keys: Iterable[str], *, kind: Any = Any) -> dict[str, Any]:
         """The fresh values that are kept among `keys`, by key, in their order; one question to Redis for all."""
-        order = list(dict.fromkeys(keys))
+        order = distinct(keys)
         found, missing = self.answers.peek_many(order, DEFAULT)
         if missing:
             found |= await self.answers.kept_many(missing, DEFAULT, codec_of(kind))
@@ -265,8 +267,8 @@ class Cache:
         Raises:
             As `get_or_load`.
         """
-        options = (options or DEFAULT).but(**given)
-        order, carried = list(dict.fromkeys(keys)), tagging.checked(tags)
+        options = chosen(options, given)
+        order, carried = distinct(keys), tagging.checked(tags)
         found, missing = self.answers.peek_many(order, options)
         if not missing:
             return found
@@ -274,7 +276,7 @@ class Cache:
         def ask(key: str, seen: Unfit | None) -> Asked:
             return self.answers.ask(key, None, options, carried, kind, seen)
 
-        found |= await self.answers.answer_many(missing, ask, loader, options, codec_of(kind))
+        found |= await self.answers.answer_many(missing, ask, checked_loader(loader), options, codec_of(kind))
         return {key: found[key] for key in order}
 
     async def delete(self, *keys: str) -> None:
@@ -301,7 +303,7 @@ class Cache:
             raise InvalidValue(
                 f"the namespace {name!r} has a colon, and could meet another one; write {name.replace(':', '.')!r}"
             )
-        options = (options or DEFAULT).but(**{"counted_as": f"{name}:*", **given})
+        options = chosen(options, {"counted_as": f"{name}:*", **given})
         return Namespace(self, name, options, tagging.checked(tags))
 
     def size(self) -> Size:

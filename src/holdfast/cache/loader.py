@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn, TypeVar
 
 from holdfast.cache import tags
-from holdfast.cache.durations import Duration, seconds
+from holdfast.cache.durations import Duration, seconds, shown
 from holdfast.cache.entry import Entry
+from holdfast.cache.keys import named
 from holdfast.cache.options import Options
 from holdfast.errors import HoldfastError, InvalidValue
 
-Loader = Callable[["Load"], Awaitable[Any]]
+F = TypeVar("F")
 
+Loader = Callable[["Load"], Awaitable[Any]]
 
 ManyLoader = Callable[["LoadMany"], Awaitable[Mapping[str, Any]]]
 
@@ -143,6 +145,16 @@ class LoadMany:
             self._loads[key].keep_older()
 
 
+def checked_loader(loader: F) -> F:
+    """The loader. InvalidValue: it cannot be called."""
+    if not callable(loader):
+        raise InvalidValue(
+            f"loader={shown(loader)} cannot be called; give an async function that takes the load:"
+            " async def load(load): …"
+        )
+    return loader
+
+
 async def values_of(loader: ManyLoader, loads: Mapping[str, Loading]) -> dict[str, Any]:
     """What a loader of many gives for `loads`, by key.
 
@@ -152,13 +164,7 @@ async def values_of(loader: ManyLoader, loads: Mapping[str, Loading]) -> dict[st
     values = await loader(LoadMany(loads))
     if not isinstance(values, Mapping):
         raise InvalidValue(
-            f"the loader of {shown(loads)} returned {values!r:.100}: return the values by key, {{key: value}}; one that"
+            f"the loader of {named(loads)} returned {shown(values)}: return the values by key, {{key: value}}; one that"
             " is left out is None"
         )
     return {key: load.older if load.is_as_it_was else values.get(key) for key, load in loads.items()}
-
-
-def shown(keys: Collection[str]) -> str:
-    """Some keys, as a message names them."""
-    first = next(iter(keys), "")
-    return f"{first!r}" if len(keys) == 1 else f"{len(keys):,} keys ({first!r}, …)"

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from holdfast.cache.keys import shortened
-from holdfast.cache.options import HOT, TIERS, WARM, Options
+from holdfast.cache.options import HOT, TIERS, WARM, Options, chosen
 from holdfast.cache.templates import compiled
 from holdfast.cache.wire import codec_of
 from holdfast.errors import ConfigurationError, InvalidValue
@@ -204,9 +204,11 @@ class Registry:
 
 def options_of(tier: str | Options | None, given: dict[str, Any]) -> Options:
     """A tier with single options replaced. ConfigurationError: there is no such tier or option."""
-    if isinstance(tier, str) and tier not in TIERS:
-        raise ConfigurationError(f"tier={tier!r} is none; there are {', '.join(TIERS)}")
-    return (TIERS[tier] if isinstance(tier, str) else tier or Options()).but(**given)
+    if tier is None or isinstance(tier, Options):
+        return chosen(tier, given)
+    if not isinstance(tier, str) or tier not in TIERS:
+        raise ConfigurationError(f"tier={tier!r} is none; there are {', '.join(TIERS)}, and Options")
+    return chosen(TIERS[tier], given)
 
 
 def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
