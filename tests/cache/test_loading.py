@@ -13,8 +13,9 @@ from benchmarks.cache_hit_ratio import zipf
 from holdfast import Holdfast, Load, cached
 from holdfast.cache import LoadFailed, Options
 from holdfast.errors import ConfigurationError, InvalidValue, Unavailable
+from holdfast.model import uuid7
 from tests.backends import settings_for
-from tests.cache.loans import Base
+from tests.cache.loans import Base, Loan
 
 
 @pytest.fixture
@@ -315,6 +316,33 @@ async def test_a_database_that_is_away_does_not_take_the_values_with_it(hold: Ho
     loader.error = ZeroDivisionError()
     found = await hold.cache.lookup("k", loader, fail_safe=60, max_staleness=0.2)
     assert (found.value, found.stale) == (1, True)
+
+
+async def test_a_cache_that_is_closed_serves_and_keeps_nothing_and_says_so(
+    sqlite_url: str, redis_url: str, loader: Counted
+) -> None:
+    hold = await Holdfast.open(settings=settings_for(sqlite_url, redis_url=redis_url), metadata=Base.metadata)
+    cache = hold.cache
+    await cache.set("kept", 1)
+    await hold.close()
+    assert cache.peek("kept") is None
+    for told in (
+        cache.get("kept"),
+        cache.get_many(["kept"]),
+        cache.get_or_load("kept", loader),
+        cache.get_or_load_many(["kept"], loader),
+        cache.lookup("kept", loader),
+        cache.refresh("kept", loader),
+        cache.set("kept", 2),
+        cache.renew(),
+        cache.remove_matching("kept"),
+        cache[Loan].get(uuid7()),
+    ):
+        with pytest.raises(Unavailable, match="this cache is closed"):
+            await told
+    with pytest.raises(Unavailable):
+        await cache.delete("kept")
+    assert loader.count == 0
 
 
 async def test_memory_keeps_as_much_of_what_is_read_as_it_does_alone(sqlite_url: str) -> None:

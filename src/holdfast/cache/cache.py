@@ -109,7 +109,11 @@ class Cache:
         self._ttls.tell_unknown()
 
     async def close(self) -> None:
-        """Cancel the loads that are under way, and stop following."""
+        """Cancel the loads that are under way, and stop following.
+
+        After that nothing is kept or served: `peek` finds nothing, and the other methods raise `Unavailable`. In a unit
+        that is still open and has written, values are loaded for it alone, as before.
+        """
         running.remove(self)
         await self.warmer.close()
         await self._write_through.close()
@@ -362,6 +366,7 @@ class Cache:
         for good give them a tag or a namespace.
         """
         checked_key(pattern)
+        self._renewal.check_open()
         self._memory.clear()
         return 0 if self._remote is None else await self._remote.remove_matching(pattern)
 
@@ -373,7 +378,7 @@ class Cache:
         """Learn of everything that was committed before this call.
 
         Raises:
-            Unavailable: the database cannot be reached.
+            Unavailable: the database cannot be reached, or the cache is closed.
         """
         await self._renewal.now()
 
