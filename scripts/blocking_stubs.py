@@ -32,6 +32,7 @@ RENAMED = {name: blocking for name, (_, blocking) in CLASSES.items()} | {
     "Examiner": "Any",
     "Keyed": "Any",
     "Migrations": "Any",
+    "Namespace": "Any",
     "Worker": "Any",
 }
 LEFT_OUT = {

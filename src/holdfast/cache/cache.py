@@ -350,7 +350,6 @@ class Cache:
             InvalidValue: it is neither. ConfigurationError: rows of the model cannot be kept.
         """
         if isinstance(what, Key):
-            what.is_used = True
             return Keyed(self, what)
         return self._rows.of(what)
 

@@ -30,7 +30,6 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
         kind: the type of its values.
         about: what it is, in a line.
         used_by: the cached functions that keep their values there.
-        is_used: whether anything in this process did: a function that was declared, or `cache[KEY]`.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     about: str
     used_by: tuple[str, ...]
-    is_used: bool
 
 
 class Key:
@@ -106,7 +104,6 @@ class Key:
             codec_of(self.stored)
         except InvalidValue as error:
             raise ConfigurationError(f"{name}: {error}") from None
-        self.is_used = False
         registry.add(self)
 
     def __repr__(self) -> str:
@@ -193,8 +190,8 @@ class Registry:
         listed = []
         for key in self._keys.values():
             by = tuple(use.name for use in uses if use.key is not None and use.key.is_same(key))
-            listed.append(_listed(key, key.name, key.about, by, key.is_used or bool(by)))
-        listed += [_listed(use, use.name, use.about, (use.name,), True) for use in uses if use.key is None]
+            listed.append(_listed(key, key.name, key.about, by))
+        listed += [_listed(use, use.name, use.about, (use.name,)) for use in uses if use.key is None]
         return sorted(listed, key=lambda one: one.name)
 
     def named(self, name: str) -> Key | None:
@@ -238,7 +235,7 @@ def _literal(text: str) -> str:
     return "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in text)
 
 
-def _listed(of: Key | Use, name: str, about: str, used_by: tuple[str, ...], is_used: bool) -> Listed:
+def _listed(of: Key | Use, name: str, about: str, used_by: tuple[str, ...]) -> Listed:
     ttl = of.options.ttl
     return Listed(
         name=name,
@@ -255,7 +252,6 @@ def _listed(of: Key | Use, name: str, about: str, used_by: tuple[str, ...], is_u
         else repr(of.kind),
         about=about,
         used_by=used_by,
-        is_used=is_used,
     )
 
 

@@ -224,9 +224,7 @@ def keys(
         table.add_row(*(Text(visible(text)) for text in row))
     console().print(table)
     for one in listed:
-        if not one.is_used:
-            say(visible(f"{one.name} is declared, and no function keeps its values there"), "yellow")
-        elif unused is not None and one.name in unused:
+        if unused is not None and one.name in unused:
             say(visible(f"{one.name} was not read there since the start"), "yellow")
 
 
