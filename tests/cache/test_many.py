@@ -142,6 +142,12 @@ async def test_values_are_kept_by_the_dozen(hold: Holdfast) -> None:
     await hold.cache.set_many({"a": 1, "b": [2]}, tags=("t",), ttl="1m")
     assert await hold.cache.get_many(["b", "a"]) == {"b": [2], "a": 1}
     assert hold.cache.peek("a") == 1
+    with pytest.raises(InvalidValue, match="object"):
+        await hold.cache.set_many({"c": 1, "d": object()})
+    assert hold.cache.peek("c") is None
+    await hold.cache.set_many({})
+    with pytest.raises(InvalidValue, match="no key of the cache"):
+        await hold.cache.set_many({"c": 1, "": 2})
 
 
 async def test_a_unit_that_writes_loads_for_itself(hold: Holdfast, numbers: Numbers) -> None:

@@ -33,6 +33,13 @@ async def test_a_namespace_ends_together_on_every_node_and_nothing_else_does(hol
         return {key: len(key) for key in load.keys}
 
     assert await prices.get_or_load_many(["ETH", "SOL"], many) == {"ETH": 5, "SOL": 10}
+    assert await prices.get_or_load_many(["DOT"], many, tags=("chain",)) == {"DOT": 10}
+    await prices.set_many({"ADA": 1, "XRP": 2})
+    assert await prices.get_many(["XRP", "none", "DOT"]) == {"XRP": 2, "DOT": 10}
+    assert await prices.refresh("ADA", named)
+    assert prices.peek("ADA") == "loaded prices:ADA"
+    await hold.cache.invalidate("chain")
+    assert await prices.get_many(["XRP", "DOT"]) == {"XRP": 2}
     await prices.delete("ETH")
     assert await prices.get("ETH") is None
     await prices.clear()

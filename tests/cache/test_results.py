@@ -73,6 +73,22 @@ async def test_what_one_node_has_loaded_others_find_though_redis_has_forgotten(h
         assert len(await other.cache._redis.client.keys("*:loans:ada")) == 1  # and what it found is in Redis again
 
 
+async def test_what_was_set_others_find_too_until_it_ends(hold: Holdfast, other: Holdfast) -> None:
+    await hold.cache.set_many({"a": 1, "b": 2}, ttl="2h", tags=("t",))
+    await hold.cache.set("c", 3, ttl="1h")
+    await hold.cache.set("d", 4, ttl="2h", skip_l3=True)
+    assert await kept(hold) == ["a", "b"]
+    await forget_redis(hold)
+    assert await other.cache.get_or_load("a", never, ttl="2h") == 1
+    await hold.cache.invalidate("t")
+    await other.cache.renew()
+
+    async def again(load: Load) -> int:
+        return 20
+
+    assert await other.cache.get_or_load("b", again, ttl="2h") == 20
+
+
 async def test_what_has_changed_since_is_not_served_and_is_replaced(hold: Holdfast, other: Holdfast) -> None:
     assert await hold.cache.get_or_load("loans:ada", Loans(hold), ttl="1d") == []
     assert await kept(hold) == ["loans:ada"]

@@ -17,6 +17,7 @@ import pytest
 from devservers import RedisServer, start_redis
 from devservers.relay import relay
 from holdfast import Holdfast, Load
+from holdfast.cache import Options
 from holdfast.cache.wire import Head, codec_of
 from holdfast.errors import InvalidValue
 from holdfast.store.redis import Away
@@ -111,6 +112,16 @@ async def test_while_loading_fails_the_older_value_is_the_one_that_has_seen_more
         await asyncio.sleep(0.3)
         await a.cache.renew()
         assert await read(a, None) == 2
+
+
+async def test_values_that_are_kept_together_are_one_question_to_redis(postgres_url: str, any_redis_url: str) -> None:
+    async with nodes(postgres_url, any_redis_url) as (a, b):
+        await a.cache.set_many({str(n): n for n in range(50)}, tags=(tag for tag in ("t",)))
+        assert await b.cache.get_many([str(n) for n in range(50)]) == {str(n): n for n in range(50)}
+        assert await a.cache.get_many(["1", "2"], options=Options.of(skip_l1=True)) == {"1": 1, "2": 2}
+        await b.cache.invalidate("t")
+        await a.cache.renew()
+        assert await a.cache.get_many([str(n) for n in range(50)]) == {}
 
 
 async def test_many_callers_on_many_nodes_make_one_load(postgres_url: str, any_redis_url: str) -> None:

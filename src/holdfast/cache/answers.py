@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from holdfast.cache import tags as tagging
@@ -169,12 +169,13 @@ class Answers:
             return False
         return await self._loads.renew(asked, entry, until)
 
-    async def put(self, asked: Asked, value: Any) -> None:
-        """Keep a value that is given, as of now."""
-        self._renewal.start(at_least=asked.options.max_staleness)
+    async def put(self, given: Sequence[tuple[Asked, Any]]) -> None:
+        """Keep values that are given, as of now, with the options of the first."""
+        options = given[0][0].options
+        self._renewal.start(at_least=options.max_staleness)
         if not self.freshness.epoch or not self.sees_own():
-            await self._try_to_renew(asked.options)
-        await self._loads.put(asked, value)
+            await self._try_to_renew(options)
+        await self._loads.put(given)
 
     async def ready(self, options: Options) -> Literal["use", "load", "bypass"]:
         """What may be done with the cache now, by what is known of the journal and what this task writes."""

@@ -229,14 +229,14 @@ class Cache:
             InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
         options = chosen(options, given)
-        await self.answers.put(self.answers.ask(key, None, options, tags, kind), value)
+        await self.answers.put([(self.answers.ask(key, None, options, tags, kind), value)])
 
-    async def get_many(self, keys: Iterable[str], *, kind: Any = Any) -> dict[str, Any]:
+    async def get_many(self, keys: Iterable[str], *, options: Options | None = None, kind: Any = Any) -> dict[str, Any]:
         """The fresh values that are kept among `keys`, by key, in their order; one question to Redis for all."""
-        order = distinct(keys)
-        found, missing = self.answers.peek_many(order, DEFAULT)
+        options, order = chosen(options, {}), distinct(keys)
+        found, missing = self.answers.peek_many(order, options)
         if missing:
-            found |= await self.answers.kept_many(missing, DEFAULT, codec_of(kind))
+            found |= await self.answers.kept_many(missing, options, codec_of(kind))
         return {key: found[key] for key in order if key in found}
 
     async def set_many(
@@ -248,9 +248,11 @@ class Cache:
         kind: Any = Any,
         **given: Any,
     ) -> None:
-        """Keep values by key; see `set`."""
-        for key, value in values.items():
-            await self.set(key, value, options=options, tags=tags, kind=kind, **given)
+        """Keep values by key, all of them or none, by one question to Redis; see `set`."""
+        options, carried = chosen(options, given), tagging.checked(tags)
+        given_values = [(self.answers.ask(key, None, options, carried, kind), value) for key, value in values.items()]
+        if given_values:
+            await self.answers.put(given_values)
 
     async def get_or_load_many(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from holdfast.cache.asked import Asked
@@ -210,15 +210,20 @@ class Loads:
         self.finder.remember(asked.key, entry, asked.options, asked.tally)
         return entry
 
-    async def put(self, asked: Asked, value: Any) -> None:
-        """Keep a value that is given, as of now."""
-        options, seen = asked.options, (self.freshness.epoch, self.freshness.tick, newest_commit())
-        if not options.skip_l2:
-            value = asked.codec.checked(value)
-        entry = made_entry(self.freshness.marks, asked.key, value, options, asked.tags, seen, asked.began)
-        self.finder.remember(asked.key, entry, asked.options, asked.tally)
-        if self.remote is not None and not options.skip_l2 and entry.epoch:
-            await self.remote.put({asked.key: entry}, asked.codec)
+    async def put(self, given: Sequence[tuple[Asked, Any]]) -> None:
+        """Keep values that are given, as of now, with the options of the first; all of them or none."""
+        first, freshness = given[0][0], self.freshness
+        seen = (freshness.epoch, freshness.tick, newest_commit())
+        if not first.options.skip_l2:
+            given = [(asked, asked.codec.checked(value)) for asked, value in given]
+        entries: dict[str, Entry] = {}
+        for asked, value in given:
+            entry = made_entry(freshness.marks, asked.key, value, asked.options, asked.tags, seen, asked.began)
+            entries[asked.key] = entry
+            self.finder.remember(asked.key, entry, asked.options, asked.tally)
+        self.into_results({asked.key: asked for asked, _ in given}, entries)
+        if self.remote is not None and not first.options.skip_l2 and seen[0]:
+            await self.remote.put(entries, first.codec)
 
     async def _share(self, asked: Asked, entry: Entry, turn: str, token: str | None) -> None:
         assert self.remote is not None
