@@ -9,13 +9,13 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from sqlalchemy import Executable, Result
 
+from holdfast.cache.declared import Key
 from holdfast.cache.durations import Duration
 from holdfast.cache.found import Found
 from holdfast.cache.loader import Load, LoadMany
 from holdfast.cache.memory import Size
 from holdfast.cache.options import Options
 from holdfast.cache.peeking import Peek
-from holdfast.cache.registry import Key
 from holdfast.cache.report import CacheReport, Span
 from holdfast.cache.statistics import Statistics
 from holdfast.guard.keys import ApiKeys

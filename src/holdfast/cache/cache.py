@@ -11,6 +11,7 @@ from holdfast.cache import tags as tagging
 from holdfast.cache.answers import Answers
 from holdfast.cache.asked import Asked
 from holdfast.cache.changes import ALL, CacheCleared, ChangedTags
+from holdfast.cache.declared import Key
 from holdfast.cache.durations import Duration, seconds
 from holdfast.cache.finding import Finder
 from holdfast.cache.found import Found
@@ -25,7 +26,7 @@ from holdfast.cache.namespace import Namespace
 from holdfast.cache.options import DEFAULT, Options, chosen
 from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
 from holdfast.cache.plain import Reach, reached_by
-from holdfast.cache.registry import Key, registry
+from holdfast.cache.registry import registry
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.report import CacheReport, Span, reported
