@@ -52,7 +52,7 @@ async def kept(hold: Holdfast) -> list[str]:
 async def forget_redis(hold: Holdfast) -> None:
     await asyncio.gather(*hold.cache._loads._shares)
     if hold.cache._redis is not None:
-        await hold.cache._redis.client.flushdb()
+        await hold.cache._redis._server.client.flushdb()
 
 
 async def never(load: Load) -> Any:
@@ -70,7 +70,9 @@ async def test_what_one_node_has_loaded_others_find_though_redis_has_forgotten(h
     assert other.cache.peek("loans:ada") == ["Dune"]
     await asyncio.gather(*other.cache._loads._shares)
     if other.cache._redis is not None:
-        assert len(await other.cache._redis.client.keys("*:loans:ada")) == 1  # and what it found is in Redis again
+        assert (
+            len(await other.cache._redis._server.client.keys("*:loans:ada")) == 1
+        )  # and what it found is in Redis again
 
 
 async def test_what_was_set_others_find_too_until_it_ends(hold: Holdfast, other: Holdfast) -> None:

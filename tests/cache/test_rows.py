@@ -223,7 +223,7 @@ async def test_what_is_encrypted_or_secret_never_comes_into_redis(postgres_url: 
             found[letter].body.clear()
             assert await hold.cache[Author].get(author) is not None
         await settled(hold)
-        client: Any = hold.cache._redis.client  # type: ignore[union-attr]
+        client: Any = hold.cache._redis._server.client  # type: ignore[union-attr]
         values = [await client.get(name) for name in await client.keys("*")]
         assert any(b"not-hidden" in value for value in values)
         assert not any(word in value for value in values for word in (b"4711", b"word-of-love", b"dear"))

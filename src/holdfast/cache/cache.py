@@ -34,7 +34,7 @@ from holdfast.cache.results import Results
 from holdfast.cache.rows import Rows, RowsOfModels
 from holdfast.cache.running import running
 from holdfast.cache.statistics import Statistics
-from holdfast.cache.telemetry import telemetry
+from holdfast.cache.telemetry import offer_counts
 from holdfast.cache.ttls import Ttls
 from holdfast.cache.turns import Turns
 from holdfast.cache.warming import Warmer
@@ -106,7 +106,7 @@ class Cache:
         """Be the cache of functions that name none. The journal is followed from the first use on."""
         self.reach = reached_by.get()
         running.add(self)
-        telemetry.start()
+        offer_counts()
         self._ttls.tell_unknown()
 
     async def close(self) -> None:
