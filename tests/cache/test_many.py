@@ -83,18 +83,6 @@ def _one(numbers: Numbers) -> Any:
     return load
 
 
-async def test_nodes_share_what_they_loaded(hold: Holdfast, other: Holdfast, numbers: Numbers) -> None:
-    if not hold.settings.redis_url:
-        return
-    keys = [str(n) for n in range(50)]
-    await asyncio.gather(hold.cache.renew(), other.cache.renew())
-    await hold.cache.get_or_load_many(keys, numbers)
-    async with asyncio.timeout(2):
-        while len(await other.cache.get_many(keys)) < 50:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    assert len(numbers.asked) == 1
-
-
 async def test_a_load_that_fails_fails_for_all_and_older_values_do(hold: Holdfast, numbers: Numbers) -> None:
     given: dict[str, Any] = {"ttl": 0.05, "fail_safe": 60}
     assert await hold.cache.get_or_load_many(["1", "2"], numbers, **given) == {"1": 1, "2": 2}
