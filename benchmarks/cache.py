@@ -27,6 +27,7 @@ from benchmarks.cache_stampede import stampede
 from benchmarks.harness import Options, Report, Subject
 from devservers import start_postgres, start_redis
 from holdfast import Holdfast, cached
+from holdfast.cache import HOT
 from holdfast.cache.counts import Counts
 from holdfast.cache.statistics import endpoint, timed
 from holdfast.settings import Settings
@@ -289,7 +290,7 @@ async def _remote(report: Report, url: str, redis_url: str) -> None:
     await client.mset({f"raw:{key}": encoded for key in ["k", *keys]})
     settings = Settings(database_url=url, redis_url=redis_url)
     async with await Holdfast.open(settings=settings) as hold:
-        options = hold.cache.options.but(skip_l1=True)
+        options = HOT.but(skip_l1=True)
         await hold.cache.set("k", VALUE, options=options)
         await hold.cache.set_many(dict.fromkeys(keys, VALUE), options=options)
 

@@ -8,24 +8,20 @@ own. The database's time is what PostgreSQL counts for the two functions that re
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import msgspec
 
-from benchmarks.harness import Options, Report
+from benchmarks.harness import Options, Report, started
 from benchmarks.journal_databases import PostgresTemplate, opened, postgres
 from benchmarks.journal_models import ENTRIES, KeyedEntry, metadata, rows_of, table_of
 from holdfast import Holdfast, Load
 from holdfast.settings import Settings
 
-ROOT = Path(__file__).parents[1]
 TABLE = table_of(ENTRIES.keyed)
 RATE = 500  # commits a second
 WRITERS = 4
@@ -64,7 +60,7 @@ async def _measured(url: str, nodes: int, pause: float, seconds: float) -> dict[
             rows = [dict(zip(ENTRIES.columns, row, strict=True)) for row in rows_of(ENTRIES, 64)]
             async with hold.unit() as unit:
                 await unit[KeyedEntry].add_many([{**row, "account_id": i} for i, row in enumerate(rows)])
-            processes = [await _start(url, pause, seconds) for _ in range(nodes)]
+            processes = [await started("benchmarks.cache_nodes", url, str(pause), str(seconds)) for _ in range(nodes)]
             try:
                 for process in processes:
                     assert process.stdout is not None
@@ -105,12 +101,6 @@ async def _write(hold: Holdfast, seconds: float) -> int:
 
     await asyncio.gather(*(writer(number) for number in range(WRITERS)))
     return commits
-
-
-async def _start(url: str, pause: float, seconds: float) -> Process:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
-    command = (sys.executable, "-m", "benchmarks.cache_nodes", url, str(pause), str(seconds))
-    return await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdin=PIPE, stdout=PIPE)
 
 
 async def main(url: str, pause: float, seconds: float) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
-from pathlib import Path
+from asyncio.subprocess import Process
 from typing import Any
 
 import msgspec
 
+from benchmarks.harness import started
 from holdfast import Holdfast, Load
 from holdfast.cache.clock import boottime
 from holdfast.settings import Settings
 
-ROOT = Path(__file__).parents[1]
 PROCESSES = 4
 CALLERS = 250
 SECONDS = 0.5  # that a load takes
@@ -37,7 +35,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 async def stampede(url: str, redis_url: str, key: str, *, kill: bool = False) -> Outcome:
     """Miss `key` from four processes at once; with `kill`, the one that loads it is killed while it does."""
-    processes = [await _start(url, redis_url, key) for _ in range(PROCESSES)]
+    processes = [await started("benchmarks.cache_stampede", url, redis_url, key) for _ in range(PROCESSES)]
     try:
         for process in processes:
             assert process.stdout is not None
@@ -81,12 +79,6 @@ async def _holder(processes: list[Process]) -> Process:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
     return done.pop().result()
-
-
-async def _start(url: str, redis_url: str, key: str) -> Process:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
-    command = (sys.executable, "-m", "benchmarks.cache_stampede", url, redis_url, key)
-    return await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdin=PIPE, stdout=PIPE)
 
 
 async def main(url: str, redis_url: str, key: str) -> None:

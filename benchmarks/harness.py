@@ -13,6 +13,7 @@ case's unit; `per_second` and `microseconds_each` time a function so. Subjects o
 within each round, in an order that rotates, so that what the machine does meanwhile falls on all alike.
 """
 
+import asyncio
 import inspect
 import math
 import os
@@ -20,6 +21,7 @@ import platform
 import statistics
 import sys
 import time
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+ROOT = Path(__file__).parents[1]
 Subject = Callable[[], Awaitable[float] | float]
 Work = Callable[[], Awaitable[object] | object]
 
@@ -196,6 +199,13 @@ def microseconds_each(work: Work, count: int) -> Callable[[], Awaitable[float]]:
         return await _seconds(work) / count * 1e6
 
     return subject
+
+
+async def started(module: str, *arguments: str) -> Process:
+    """A process that runs a module of the benchmarks; its input and output are the caller's."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
+    command = (sys.executable, "-m", module, *arguments)
+    return await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdin=PIPE, stdout=PIPE)
 
 
 async def _seconds(work: Work) -> float:

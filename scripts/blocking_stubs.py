@@ -32,6 +32,7 @@ RENAMED = {name: blocking for name, (_, blocking) in CLASSES.items()} | {
     "Examiner": "Any",
     "Keyed": "Any",
     "Migrations": "Any",
+    "Namespace": "Any",
     "Worker": "Any",
 }
 LEFT_OUT = {
@@ -51,7 +52,7 @@ LEFT_OUT = {
 ATTRIBUTES = {
     "BlockingRepository": {"model": "type[M]"},
     "BlockingRows": {"model": "type[M]", "options": "Options", "is_shared": "bool"},
-    "BlockingCache": {"options": "Options", "peek": "Peek", "statistics": "Statistics"},
+    "BlockingCache": {"peek": "Peek", "statistics": "Statistics"},
     "BlockingUnit": {
         "actor": "str | None",
         "tenant": "str | None",

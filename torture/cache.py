@@ -29,7 +29,7 @@ from torture.cache_check import Verdict, check
 from torture.cache_models import COMMIT, DOCUMENTS, GROUPS, MAX_STALENESS, READ, Base, Document, Order
 from torture.cache_plants import PLANTS
 from torture.harness import Options, Result
-from torture.journal_processes import ProcessFailed, start
+from torture.processes import ProcessFailed, start
 
 __all__ = ["PLANTS", "VIOLATIONS", "add_arguments", "run"]
 

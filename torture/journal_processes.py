@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from pathlib import Path
 
 import msgspec
@@ -16,33 +14,9 @@ from torture import journal_follower, journal_writer
 from torture.journal_check import Effect
 from torture.journal_databases import Place
 from torture.journal_follower import Taken
+from torture.processes import ProcessFailed, start
 
-ROOT = Path(__file__).parents[1]
 END_SECONDS = 60
-
-
-async def start(module: str, order: msgspec.Struct, log: Path) -> Process:
-    """A process that runs `torture.<module>` and ends when this one does; what it says goes to `log`."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    with open(log, "ab") as errors:  # noqa: ASYNC230  opened once
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            f"torture.{module}",
-            msgspec.json.encode(order).decode(),
-            cwd=ROOT,
-            env=environment,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=errors,
-        )
-
-
-class ProcessFailed(RuntimeError):
-    """A process of the run ended by itself; nothing it left can be relied on."""
-
-    def __init__(self, name: str, code: int | None, log: Path) -> None:
-        super().__init__(f"{name} ended with {code}:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 class FollowerProcess:

@@ -30,9 +30,9 @@ from holdfast.guard.keys import KeyRefused, NewKey
 from holdfast.settings import Settings
 from torture import cache_faults
 from torture.harness import Options, Result
-from torture.journal_processes import ProcessFailed, start
 from torture.keys_check import Life, Verdict, check
 from torture.keys_node import Answer, Order
+from torture.processes import ProcessFailed, start
 
 PLANTS = {
     "no-tags": "what is kept of a key depends on nothing",

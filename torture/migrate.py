@@ -24,9 +24,9 @@ from holdfast.settings import Settings
 from holdfast.store import Query, Store
 from torture import migrate_models
 from torture.harness import Options, Result
-from torture.journal_processes import start
 from torture.migrate_load import Load
 from torture.migrate_runner import PLANTS, REFUSED, Order, migrations
+from torture.processes import start
 
 VIOLATIONS = ("blocked", "not_recovered", "differs", "uncaptured", "not_found", "accepted_edit")
 LOCK_TIMEOUT = 0.3  # seconds

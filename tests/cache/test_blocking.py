@@ -15,7 +15,7 @@ from moka_py import Moka
 
 from benchmarks.cache_hit_ratio import zipf
 from holdfast import Holdfast
-from holdfast.cache import Key
+from holdfast.cache import Key, Options
 from tests.backends import settings_for
 from tests.cache.loans import Base, Loan
 
@@ -144,7 +144,6 @@ def test_memory_is_looked_at_once_for_a_miss(hold: Any, read: str, monkeypatch: 
         return peek(key, default, bound)
 
     monkeypatch.setattr(hold.cache, "peek", counted)
-    monkeypatch.setattr(hold.cache, "_look", counted)
     monkeypatch.setattr(cache, "peek", counted)
     if read == "get":
         assert hold.cache.get("k", 7) == 7
@@ -302,3 +301,9 @@ def test_closing_does_not_wait_for_a_function_that_still_runs(sqlite_url: str) -
     reader.join(20)
     assert not reader.is_alive()
     assert errors
+
+
+def test_a_value_that_is_to_be_found_elsewhere_is_not_looked_for_in_memory(hold: Any) -> None:
+    hold.cache.set("k", 1)
+    assert hold.cache.get("k", options=Options.of(skip_l1=True)) is None
+    assert hold.cache.get("k", options=Options.of(ttl="1h")) == 1

@@ -216,11 +216,11 @@ def test_values_are_written_as_people_read_them() -> None:
         part("\ud800")
 
 
-VALUES = st.recursive(
+NESTED = st.recursive(
     st.none() | st.booleans() | st.text("ab~(),%:", max_size=4), lambda inner: st.lists(inner, max_size=3).map(tuple)
 )
 
 
-@given(VALUES, VALUES)
+@given(NESTED, NESTED)
 def test_no_two_texts_or_lists_of_them_have_one_key(one: Any, other: Any) -> None:
     assert (part(one) == part(other)) == (one == other and type(one) is type(other))

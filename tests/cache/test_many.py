@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from holdfast import Holdfast
-from holdfast.cache import LoadMany
+from holdfast.cache import LoadFailed, LoadMany
+from holdfast.errors import InvalidValue
 from tests.cache.conftest import ALSO_ON_A_CLUSTER
 
 pytestmark = pytest.mark.parametrize("hold", ALSO_ON_A_CLUSTER, indirect=True)
@@ -82,18 +83,6 @@ def _one(numbers: Numbers) -> Any:
     return load
 
 
-async def test_nodes_share_what_they_loaded(hold: Holdfast, other: Holdfast, numbers: Numbers) -> None:
-    if not hold.settings.redis_url:
-        return
-    keys = [str(n) for n in range(50)]
-    await asyncio.gather(hold.cache.renew(), other.cache.renew())
-    await hold.cache.get_or_load_many(keys, numbers)
-    async with asyncio.timeout(2):
-        while len(await other.cache.get_many(keys)) < 50:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    assert len(numbers.asked) == 1
-
-
 async def test_a_load_that_fails_fails_for_all_and_older_values_do(hold: Holdfast, numbers: Numbers) -> None:
     given: dict[str, Any] = {"ttl": 0.05, "fail_safe": 60}
     assert await hold.cache.get_or_load_many(["1", "2"], numbers, **given) == {"1": 1, "2": 2}
@@ -104,10 +93,49 @@ async def test_a_load_that_fails_fails_for_all_and_older_values_do(hold: Holdfas
         await hold.cache.get_or_load_many(["1", "3"], numbers, **given)
 
 
+async def test_values_that_still_stand_are_kept_on_without_being_sent_again(hold: Holdfast) -> None:
+    asked: list[dict[str, tuple[Any, Any]]] = []
+
+    async def conditional(load: LoadMany) -> dict[str, str]:
+        asked.append({key: (load[key].older, load[key].note) for key in load.keys})
+        load.not_modified(*(key for key in load.keys if load[key].note == "v1"))
+        for key in load.keys:
+            load[key].remember("v1" if load[key].note is None else load[key].note)
+        return {key: "body" for key in load.keys if not load[key].has_older}
+
+    given: dict[str, Any] = {"ttl": 0.05, "fail_safe": 60}
+    for keys in (["1"], ["1", "2"], ["1", "2"]):
+        assert await hold.cache.get_or_load_many(keys, conditional, **given) == dict.fromkeys(keys, "body")
+        await asyncio.sleep(0.06)
+    old, new = ("body", "v1"), (None, None)
+    assert asked == [{"1": new}, {"1": old, "2": new}, {"1": old, "2": old}]
+
+    async def unfounded(load: LoadMany) -> dict[str, str]:
+        load.not_modified("3")
+        return {}
+
+    with pytest.raises(LoadFailed, match="'3' was loaded for the first time"):
+        await hold.cache.get_or_load_many(["3"], unfounded)
+
+
+async def test_a_loader_that_gives_no_values_by_key_is_told(hold: Holdfast) -> None:
+    async def forgetful(load: LoadMany) -> Any:
+        return None
+
+    with pytest.raises(InvalidValue, match=r"the loader of 2 keys \('1', …\) returned None: return the values by key"):
+        await hold.cache.get_or_load_many(["1", "2"], forgetful)
+
+
 async def test_values_are_kept_by_the_dozen(hold: Holdfast) -> None:
     await hold.cache.set_many({"a": 1, "b": [2]}, tags=("t",), ttl="1m")
     assert await hold.cache.get_many(["b", "a"]) == {"b": [2], "a": 1}
     assert hold.cache.peek("a") == 1
+    with pytest.raises(InvalidValue, match="object"):
+        await hold.cache.set_many({"c": 1, "d": object()})
+    assert hold.cache.peek("c") is None
+    await hold.cache.set_many({})
+    with pytest.raises(InvalidValue, match="no key of the cache"):
+        await hold.cache.set_many({"c": 1, "": 2})
 
 
 async def test_a_unit_that_writes_loads_for_itself(hold: Holdfast, numbers: Numbers) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 import pytest
 
 from holdfast import Holdfast, Load
 from holdfast.cache import LoadMany
 from holdfast.errors import ConfigurationError, InvalidValue
 from tests.cache.conftest import ALSO_ON_A_CLUSTER
-from tests.cache.loans import Loans, lend
 
 pytestmark = pytest.mark.parametrize("hold", ALSO_ON_A_CLUSTER, indirect=True)
 
@@ -33,6 +29,13 @@ async def test_a_namespace_ends_together_on_every_node_and_nothing_else_does(hol
         return {key: len(key) for key in load.keys}
 
     assert await prices.get_or_load_many(["ETH", "SOL"], many) == {"ETH": 5, "SOL": 10}
+    assert await prices.get_or_load_many(["DOT"], many, tags=("chain",)) == {"DOT": 10}
+    await prices.set_many({"ADA": 1, "XRP": 2})
+    assert await prices.get_many(["XRP", "none", "DOT"]) == {"XRP": 2, "DOT": 10}
+    assert await prices.refresh("ADA", named)
+    assert prices.peek("ADA") == "loaded prices:ADA"
+    await hold.cache.invalidate("chain")
+    assert await prices.get_many(["XRP", "DOT"]) == {"XRP": 2}
     await prices.delete("ETH")
     assert await prices.get("ETH") is None
     await prices.clear()
@@ -65,30 +68,3 @@ async def test_a_pattern_is_cleaned_up(hold: Holdfast) -> None:
     assert await hold.cache.get("user:1:a") is None
     assert await hold.cache.get("user:1:b") == await hold.cache.get("shop:1:a") == 1
     assert await hold.cache.remove_matching("nothing[*") == 0
-
-
-async def test_a_node_that_starts_serves_what_others_loaded_before_and_nothing_that_changed_since(
-    hold: Holdfast, request: pytest.FixtureRequest
-) -> None:
-    if hold.settings.redis_url is None:
-        return
-    await lend(hold, "ada", "Dune")
-    await lend(hold, "bob", "Emma")
-    loans = Loans(hold)
-    for reader in ("ada", "bob"):
-        await hold.cache.get_or_load(f"loans:{reader}", loans)
-    await lend(hold, "bob", "Persuasion")
-    await lend(hold, "eve", "Ulysses")
-    from tests.cache.loans import Base
-
-    async with await Holdfast.open(settings=hold.settings, metadata=Base.metadata, migrate=False) as late:
-        mine = Loans(late)
-        async with asyncio.timeout(3):
-            while await late.cache.get("loans:ada") is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        assert await late.cache.get_or_load("loans:ada", mine) == ["Dune"]
-        assert mine.count == 0
-        assert await late.cache.get("loans:bob") is None
-        assert await late.cache.get_or_load("loans:bob", mine) == ["Emma", "Persuasion"]
-        found: Any = late.cache._freshness
-        assert found.floor < found.tick

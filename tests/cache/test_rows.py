@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapped
 
 from holdfast import ALL, Cold, Holdfast, Hot, Model, Policy, Warm
 from holdfast.cache.clock import boottime
+from holdfast.cache.options import DEFAULT
 from holdfast.cache.row_form import RowForm
 from holdfast.cache.wire import codec_of
 from holdfast.errors import ConfigurationError, InvalidValue, ModelError, WrongTenant
@@ -222,7 +223,7 @@ async def test_what_is_encrypted_or_secret_never_comes_into_redis(postgres_url: 
             found[letter].body.clear()
             assert await hold.cache[Author].get(author) is not None
         await settled(hold)
-        client: Any = hold.cache._redis.client  # type: ignore[union-attr]
+        client: Any = hold.cache._redis._server.client  # type: ignore[union-attr]
         values = [await client.get(name) for name in await client.keys("*")]
         assert any(b"not-hidden" in value for value in values)
         assert not any(word in value for value in values for word in (b"4711", b"word-of-love", b"dear"))
@@ -358,7 +359,7 @@ def test_a_policy_has_one_tier_with_options_that_make_sense() -> None:
 async def test_the_tier_of_a_model_says_how_its_rows_are_kept(hold: Holdfast) -> None:
     assert hold.cache[Fine].options.ttl == 120.0
     assert hold.cache[Letter].options.ttl == 86_400.0
-    assert hold.cache[Card].options.ttl == hold.cache.options.ttl
+    assert hold.cache[Card].options.ttl == DEFAULT.ttl
 
 
 def test_rows_of_another_form_are_of_another_version() -> None:

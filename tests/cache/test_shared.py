@@ -17,6 +17,7 @@ import pytest
 from devservers import RedisServer, start_redis
 from devservers.relay import relay
 from holdfast import Holdfast, Load
+from holdfast.cache import LoadMany, Options
 from holdfast.cache.wire import Head, codec_of
 from holdfast.errors import InvalidValue
 from holdfast.store.redis import Away
@@ -84,6 +85,81 @@ async def test_what_one_node_has_loaded_the_others_need_not(postgres_url: str, a
         await b.cache.invalidate("t")
         await a.cache.renew()
         assert await a.cache.get("k") is None
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_while_loading_fails_the_older_value_is_the_one_that_has_seen_more(
+    postgres_url: str, any_redis_url: str, many: bool
+) -> None:
+    given: dict[str, Any] = {"ttl": 0.2, "fail_safe": 60}
+
+    async def read(hold: Holdfast, value: int | None) -> Any:
+        async def load(load: Any) -> Any:
+            if value is None:
+                raise ZeroDivisionError
+            return {"k": value} if many else value
+
+        if many:
+            return (await hold.cache.get_or_load_many(["k"], load, **given))["k"]
+        return await hold.cache.get_or_load("k", load, **given)
+
+    async with nodes(postgres_url, any_redis_url) as (a, b):
+        assert await read(a, 1) == 1
+        await lend(a, "ada", "Dune")
+        await asyncio.sleep(0.2)
+        await b.cache.renew()
+        assert await read(b, 2) == 2
+        await asyncio.sleep(0.3)
+        await a.cache.renew()
+        assert await read(a, None) == 2
+
+
+async def test_values_that_are_kept_together_are_one_question_to_redis(postgres_url: str, any_redis_url: str) -> None:
+    async with nodes(postgres_url, any_redis_url) as (a, b):
+        await a.cache.set_many({str(n): n for n in range(50)}, tags=(tag for tag in ("t",)))
+        assert await b.cache.get_many([str(n) for n in range(50)]) == {str(n): n for n in range(50)}
+        assert await a.cache.get_many(["1", "2"], options=Options.of(skip_l1=True)) == {"1": 1, "2": 2}
+        await b.cache.invalidate("t")
+        await a.cache.renew()
+        assert await a.cache.get_many([str(n) for n in range(50)]) == {}
+
+
+async def test_values_that_were_loaded_together_the_others_need_not_load(postgres_url: str, any_redis_url: str) -> None:
+    keys = [str(n) for n in range(50)]
+
+    async def numbers(load: LoadMany) -> dict[str, int]:
+        return {key: int(key) for key in load.keys}
+
+    async with nodes(postgres_url, any_redis_url) as (a, b):
+        await asyncio.gather(a.cache.renew(), b.cache.renew())
+        await a.cache.get_or_load_many(keys, numbers)
+        async with asyncio.timeout(2):
+            while len(await b.cache.get_many(keys)) < 50:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_a_node_that_starts_serves_what_others_loaded_before_and_nothing_that_changed_since(
+    postgres_url: str, any_redis_url: str
+) -> None:
+    async with nodes(postgres_url, any_redis_url, 1) as (hold,):
+        await lend(hold, "ada", "Dune")
+        await lend(hold, "bob", "Emma")
+        loans = Loans(hold)
+        for reader in ("ada", "bob"):
+            await hold.cache.get_or_load(f"loans:{reader}", loans)
+        await lend(hold, "bob", "Persuasion")
+        await lend(hold, "eve", "Ulysses")
+        async with await Holdfast.open(settings=hold.settings, metadata=Base.metadata, migrate=False) as late:
+            mine = Loans(late)
+            async with asyncio.timeout(3):
+                while await late.cache.get("loans:ada") is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert await late.cache.get_or_load("loans:ada", mine) == ["Dune"]
+            assert mine.count == 0
+            assert await late.cache.get("loans:bob") is None
+            assert await late.cache.get_or_load("loans:bob", mine) == ["Emma", "Persuasion"]
+            freshness = late.cache._freshness
+            assert freshness.floor < freshness.tick
 
 
 async def test_many_callers_on_many_nodes_make_one_load(postgres_url: str, any_redis_url: str) -> None:

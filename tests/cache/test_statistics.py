@@ -127,9 +127,10 @@ async def test_a_function_is_counted_by_its_template_and_a_namespace_by_its_name
     space = hold.cache.namespace("space", ttl="10m")
     await space.set("a:b:c", 1)
     assert await space.get("a:b:c") == 1
-    assert counted(hold, "space:*") == {"hits": 1}
+    assert await space.get("a:b:d") is None
+    assert counted(hold, "space:*") == {"hits": 1, "misses": 1}
     report = hold.cache.report()
-    assert {tier.name: tier.reads for tier in report.tiers} == {"cold": 3, "warm": 1}
+    assert {tier.name: tier.reads for tier in report.tiers} == {"cold": 3, "warm": 2}
 
 
 async def test_reads_are_counted_by_kind_of_tag_with_what_changed(hold: Holdfast, loans: Loans) -> None:

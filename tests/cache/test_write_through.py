@@ -139,7 +139,7 @@ async def test_rows_are_served_while_redis_forgets_and_brings_back_what_it_had(
         key = await added(a, Visit(place="a"))
         await a.cache._write_through.settled()
         await settled(a)
-        client: Any = a.cache._redis.client  # type: ignore[union-attr]
+        client: Any = a.cache._redis._server.client  # type: ignore[union-attr]
         [name] = await client.keys(f"*:{key}")
         old = await client.get(name)
         async with a.unit() as unit:

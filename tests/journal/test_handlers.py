@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.errors import ConfigurationError
-from holdfast.journal import Change, Event, Handler, Handlers, Journal, handlers
-from holdfast.journal.handling import HandlerStatus
+from holdfast.journal import Change, Event, Handler, Handlers, Journal, handler
+from holdfast.journal.handlers import HandlerStatus
 from holdfast.journal.schema import install
 from holdfast.store import Store, Unit
 from tests.backends import settings_for
@@ -308,14 +308,14 @@ async def test_a_handler_that_never_ran_is_shown(log: Journal) -> None:
 def test_handlers_of_imported_modules_are_run_where_their_model_is_kept(
     log: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = handlers.Registered()
+    known = handler.Registered()
+    monkeypatch.setattr("holdfast.journal.handler.registered", known)
     monkeypatch.setattr("holdfast.journal.handlers.registered", known)
-    monkeypatch.setattr("holdfast.journal.handling.registered", known)
 
-    @handlers.on(Note, op="insert")
+    @handler.on(Note, op="insert")
     async def b(change: Change) -> None: ...
 
-    @handlers.on(Sailed, name="a")
+    @handler.on(Sailed, name="a")
     async def also(event: Sailed) -> None: ...
 
     assert [one.name for one in handlers_of(log).all()] == ["a", "b"]

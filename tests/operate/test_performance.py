@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from devservers import start_redis
 from holdfast import Holdfast
 from holdfast.errors import InvalidValue, Unavailable
 from holdfast.operate import performance
@@ -68,6 +69,28 @@ async def test_users_are_doubled_until_it_breaks(sqlite_url: str, monkeypatch: p
         assert await hold.cache.get("mine") == 1
     assert said == ["stress", "4 users", "8 users", "16 users"]
     assert all(one.reads > one.users and not one.failed for one in found.stress or ())
+
+
+async def test_a_redis_that_is_away_is_told_and_nothing_is_left_in_memory(sqlite_url: str) -> None:
+    with start_redis() as server:
+        settings = settings_for(sqlite_url, redis_url=server.url)
+        async with await Holdfast.open(settings=settings, metadata=Base.metadata) as hold:
+            await hold.cache.set("mine", 1)
+            found = await measure_performance(hold.cache, hold.store, ["health", "basic"])
+            assert all(check.ok for check in found.health or ())
+            assert {one.operation: one.count for one in found.basic or ()}["read from redis"] == 100
+            assert hold.cache.size().entries == 1
+            server.stop()
+            found = await measure_performance(hold.cache, hold.store, ["health", "basic"])
+            assert [check.level for check in found.health or () if not check.ok] == ["redis"]
+            assert {one.operation: one.count for one in found.basic or ()} == {
+                "set": 100,
+                "read from memory": 100,
+                "read from redis": 0,
+                "load": 100,
+                "delete": 100,
+            }
+            assert "redis: it did not give back what it was given" in found.recommendations
 
 
 async def test_a_level_that_fails_is_told_and_the_others_are_still_measured(

@@ -67,7 +67,7 @@ async def ends(redis: Redis, count: int) -> tuple[int, int, float]:
         except Away:
             pass
 
-    [server] = await redis.servers()
+    [server] = await redis.known()
     every = asyncio.gather(*(one() for _ in range(count)))
     while not every.done():
         await asyncio.sleep(0.01)
@@ -120,7 +120,7 @@ async def test_a_slow_server_is_asked_on_and_nobody_waits_longer_in_line_than_fo
         await put(redis, "k", "v")
         await asyncio.gather(*(get(redis, "k") for _ in range(48)))  # has all connections made
         line.delay = 0.4
-        [one] = await redis.servers()
+        [one] = await redis.known()
         one._timeout = 1.0
         answered, longest, took = await ends(redis, 3_000)  # two fifths of a second each for 48: half a minute
         assert 48 <= answered < 1_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from holdfast.cache import tags as tagging
@@ -17,7 +17,7 @@ from holdfast.cache.finding import Finder
 from holdfast.cache.found import Found
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.keys import checked_key, checked_keys
-from holdfast.cache.loader import Load, Loader, LoadMany, ManyLoader
+from holdfast.cache.loader import Load, Loader, Loading, ManyLoader, values_of
 from holdfast.cache.loads import Loads
 from holdfast.cache.options import Options
 from holdfast.cache.own_writes import leaves_alone, sees_own
@@ -68,13 +68,13 @@ class Answers:
         kept = await self.kept(asked)
         if kept is None:  # what is loaded now is for this unit alone
             asked.tally.bypassed()
-            load = Load(asked.key, asked.options, asked.tags, None, None, False)
+            load = Load(asked.key, asked.options, asked.tags)
             return Found(await asked.loader(load), loaded=True)
         if kept.fresh is not None:
             if _is_due(kept.fresh, asked.began):
                 self._loads.refresh(asked, kept.fresh)
             return Found(kept.fresh.value)
-        entry, is_stale = await self._loads.load(asked, kept.older, self.sees_own)
+        entry, is_stale = await self._loads.load(asked, kept.older)
         return Found(entry.value, stale=is_stale, loaded=not is_stale)
 
     async def get(self, key: str, default: Any, options: Options, kind: Any, seen: Unfit) -> Any:
@@ -139,9 +139,7 @@ class Answers:
             wanted = {key: ask(key, seen) for key, seen in missing.items()}
             for one in wanted.values():
                 one.tally.bypassed()
-            loads = {key: Load(key, options, one.tags, None, None, False) for key, one in wanted.items()}
-            values = await loader(LoadMany(loads))
-            return {key: values.get(key) for key in wanted}
+            return await values_of(loader, {key: Loading(key, options, one.tags) for key, one in wanted.items()})
         found: dict[str, Any] = {}
         left: Mapping[str, Entry | None] = {}
         tally = self._statistics.tallies(options)
@@ -154,7 +152,7 @@ class Answers:
             left = {key: self._finder.older(ask(key, seen)) for key, seen in missing.items()}
         if left:
             unkept = {ask(key, missing[key]): older for key, older in left.items()}
-            loaded = await self._batches.load(unkept, loader, self.sees_own)
+            loaded = await self._batches.load(unkept, loader)
             found |= {key: entry.value for key, (entry, _) in loaded.items()}
         return found
 
@@ -171,15 +169,17 @@ class Answers:
             return False
         return await self._loads.renew(asked, entry, until)
 
-    async def put(self, asked: Asked, value: Any) -> None:
-        """Keep a value that is given, as of now; not within a unit that leaves the cache alone."""
+    async def put(self, given: Sequence[tuple[Asked, Any]]) -> None:
+        """Keep values that are given, as of now, with the options of the first; not where the cache is left alone."""
         if leaves_alone(self.freshness.covers):
-            asked.tally.bypassed()
+            for asked, _ in given:
+                asked.tally.bypassed()
             return
-        self._renewal.start(at_least=asked.options.max_staleness)
+        options = given[0][0].options
+        self._renewal.start(at_least=options.max_staleness)
         if not self.freshness.epoch or not self.sees_own():
-            await self._try_to_renew(asked.options)
-        await self._loads.put(asked, value)
+            await self._try_to_renew(options)
+        await self._loads.put(given)
 
     async def ready(self, options: Options) -> Literal["use", "load", "bypass"]:
         """What may be done with the cache now, by what is known of the journal and what this task writes."""

@@ -11,21 +11,22 @@ from holdfast.cache import tags as tagging
 from holdfast.cache.answers import Answers
 from holdfast.cache.asked import Asked
 from holdfast.cache.changes import ALL, CacheCleared, ChangedTags
+from holdfast.cache.declared import Key
 from holdfast.cache.durations import Duration, seconds
 from holdfast.cache.finding import Finder
 from holdfast.cache.found import Found
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.keyed import Keyed
-from holdfast.cache.keys import checked_key, shortened
-from holdfast.cache.loader import Load, LoadMany
+from holdfast.cache.keys import checked_key, distinct, shortened
+from holdfast.cache.loader import Load, LoadMany, checked_loader
 from holdfast.cache.loads import Loads
 from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory, Size
 from holdfast.cache.namespace import Namespace
-from holdfast.cache.options import Options
+from holdfast.cache.options import DEFAULT, Options, chosen
 from holdfast.cache.peeking import SEEK, Peek, Unfit, peeking
 from holdfast.cache.plain import Reach, reached_by
-from holdfast.cache.registry import Key, registry
+from holdfast.cache.registry import registry
 from holdfast.cache.remote import Remote
 from holdfast.cache.renewal import Renewal
 from holdfast.cache.report import CacheReport, Span, reported
@@ -33,7 +34,7 @@ from holdfast.cache.results import Results
 from holdfast.cache.rows import Rows, RowsOfModels
 from holdfast.cache.running import running
 from holdfast.cache.statistics import Statistics
-from holdfast.cache.telemetry import telemetry
+from holdfast.cache.telemetry import offer_counts
 from holdfast.cache.ttls import Ttls
 from holdfast.cache.turns import Turns
 from holdfast.cache.warming import Warmer
@@ -48,6 +49,8 @@ from holdfast.store.redis import Redis
 
 M = TypeVar("M", bound=Model)
 
+_BOUND = DEFAULT.max_staleness
+
 
 class Cache:
     """The cache of one node.
@@ -55,7 +58,6 @@ class Cache:
     Args:
         redis: where nodes share what they have loaded; closed with the cache.
         capacity: the sum of the weights kept in memory; an entry weighs 1 unless its options say otherwise.
-        options: for every call that says nothing else.
         ttls: of declared keys, in place of what they say: `shop.price=5s, shop.user=1m`.
 
     Attributes:
@@ -78,11 +80,8 @@ class Cache:
         *,
         redis: Redis | None = None,
         capacity: int = 100_000,
-        options: Options | None = None,
         ttls: str = "",
     ) -> None:
-        self.options = options or Options()
-        self._bound = self.options.max_staleness
         self._ttls = Ttls(ttls)
         models = list(models)
         self._store = store
@@ -108,11 +107,15 @@ class Cache:
         """Be the cache of functions that name none. The journal is followed from the first use on."""
         self.reach = reached_by.get()
         running.add(self)
-        telemetry.start()
+        offer_counts()
         self._ttls.tell_unknown()
 
     async def close(self) -> None:
-        """Cancel the loads that are under way, and stop following."""
+        """Cancel the loads that are under way, and stop following.
+
+        After that nothing is kept or served: `peek` finds nothing, and the other methods raise `Unavailable`. In a unit
+        that is still open and has written, values are loaded for it alone, as before.
+        """
         running.remove(self)
         await self.warmer.close()
         await self._write_through.close()
@@ -126,13 +129,16 @@ class Cache:
         """The fresh value that is kept for `key`, here or in Redis, or `default`.
 
         Args:
-            options: in place of the cache's.
+            options: in place of the usual ones.
             kind: the type of the value, as it was given when it was kept.
         """
-        value = self.peek(key, SEEK, self._bound if options is None else options.max_staleness)
+        if options is None:
+            value = self.peek(key, SEEK, _BOUND)
+        else:
+            value = SEEK if chosen(options, {}).skip_l1 else self.peek(key, SEEK, options.max_staleness)
         if value.__class__ is not Unfit:
             return value
-        return await self.answers.get(key, default, options or self.options, kind, value)
+        return await self.answers.get(key, default, options or DEFAULT, kind, value)
 
     async def get_or_load(
         self,
@@ -147,7 +153,7 @@ class Cache:
         """The fresh value of `key`, loaded with `await loader(load)` where none is kept.
 
         Args:
-            options: in place of the cache's; `given` replaces single ones, as in `ttl="5m"`.
+            options: in place of the usual ones; `given` replaces single ones, as in `ttl="5m"`.
             tags: what the value depends on, beside what the loader says with `load.tags(…)`.
             kind: the type of the value; without it, it is made of dicts, lists, texts, numbers and bytes.
 
@@ -155,13 +161,15 @@ class Cache:
             Whatever the loader raises, where no older value may be served. TimeoutError: it took longer than
             `hard_timeout`. InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
-        options = (options or self.options).but(**given)
+        options = chosen(options, given)
         seen = None
         if not options.skip_l1:
             seen = self.peek(key, SEEK, options.max_staleness)
             if seen.__class__ is not Unfit:
                 return seen
-        return (await self.answers.answer(self.answers.ask(key, loader, options, tags, kind, seen))).value
+        return (
+            await self.answers.answer(self.answers.ask(key, checked_loader(loader), options, tags, kind, seen))
+        ).value
 
     async def lookup(
         self,
@@ -174,8 +182,8 @@ class Cache:
         **given: Any,
     ) -> Found[Any]:
         """What `get_or_load` does, and how the value was had."""
-        options = (options or self.options).but(**given)
-        return await self.answers.answer(self.answers.ask(key, loader, options, tags, kind))
+        options = chosen(options, given)
+        return await self.answers.answer(self.answers.ask(key, checked_loader(loader), options, tags, kind))
 
     async def refresh(
         self,
@@ -200,8 +208,8 @@ class Cache:
         Raises:
             Whatever the loader raises.
         """
-        options = (options or self.options).but(**given)
-        asked = self.answers.ask(key, loader, options, tags, kind)
+        options = chosen(options, given)
+        asked = self.answers.ask(key, checked_loader(loader), options, tags, kind)
         until = asked.began + (math.inf if lasting == math.inf else seconds(lasting, "lasting"))
         return await self.answers.refresh(asked, until)
 
@@ -222,15 +230,15 @@ class Cache:
         Raises:
             InvalidValue: the key or a tag is none, or the value cannot be kept for other nodes.
         """
-        options = (options or self.options).but(**given)
-        await self.answers.put(self.answers.ask(key, None, options, tags, kind), value)
+        options = chosen(options, given)
+        await self.answers.put([(self.answers.ask(key, None, options, tags, kind), value)])
 
-    async def get_many(self, keys: Iterable[str], *, kind: Any = Any) -> dict[str, Any]:
+    async def get_many(self, keys: Iterable[str], *, options: Options | None = None, kind: Any = Any) -> dict[str, Any]:
         """The fresh values that are kept among `keys`, by key, in their order; one question to Redis for all."""
-        order = list(dict.fromkeys(keys))
-        found, missing = self.answers.peek_many(order, self.options)
+        options, order = chosen(options, {}), distinct(keys)
+        found, missing = self.answers.peek_many(order, options)
         if missing:
-            found |= await self.answers.kept_many(missing, self.options, codec_of(kind))
+            found |= await self.answers.kept_many(missing, options, codec_of(kind))
         return {key: found[key] for key in order if key in found}
 
     async def set_many(
@@ -242,9 +250,11 @@ class Cache:
         kind: Any = Any,
         **given: Any,
     ) -> None:
-        """Keep values by key; see `set`."""
-        for key, value in values.items():
-            await self.set(key, value, options=options, tags=tags, kind=kind, **given)
+        """Keep values by key, all of them or none, by one question to Redis; see `set`."""
+        options, carried = chosen(options, given), tagging.checked(tags)
+        given_values = [(self.answers.ask(key, None, options, carried, kind), value) for key, value in values.items()]
+        if given_values:
+            await self.answers.put(given_values)
 
     async def get_or_load_many(
         self,
@@ -265,8 +275,8 @@ class Cache:
         Raises:
             As `get_or_load`.
         """
-        options = (options or self.options).but(**given)
-        order, carried = list(dict.fromkeys(keys)), tagging.checked(tags)
+        options = chosen(options, given)
+        order, carried = distinct(keys), tagging.checked(tags)
         found, missing = self.answers.peek_many(order, options)
         if not missing:
             return found
@@ -274,7 +284,7 @@ class Cache:
         def ask(key: str, seen: Unfit | None) -> Asked:
             return self.answers.ask(key, None, options, carried, kind, seen)
 
-        found |= await self.answers.answer_many(missing, ask, loader, options, codec_of(kind))
+        found |= await self.answers.answer_many(missing, ask, checked_loader(loader), options, codec_of(kind))
         return {key: found[key] for key in order}
 
     async def delete(self, *keys: str) -> None:
@@ -305,7 +315,7 @@ class Cache:
             raise InvalidValue(
                 f"the namespace {name!r} has a colon, and could meet another one; write {name.replace(':', '.')!r}"
             )
-        options = (options or self.options).but(**{"counted_as": f"{name}:*", **given})
+        options = chosen(options, {"counted_as": f"{name}:*", **given})
         return Namespace(self, name, options, tagging.checked(tags))
 
     def size(self) -> Size:
@@ -348,7 +358,6 @@ class Cache:
             InvalidValue: it is neither. ConfigurationError: rows of the model cannot be kept.
         """
         if isinstance(what, Key):
-            what.is_used = True
             return Keyed(self, what)
         return self._rows.of(what)
 
@@ -364,14 +373,19 @@ class Cache:
         for good give them a tag or a namespace.
         """
         checked_key(pattern)
+        self._renewal.check_open()
         self._memory.clear()
         return 0 if self._remote is None else await self._remote.remove_matching(pattern)
+
+    def forget(self, *keys: str) -> None:
+        """Clean up: drop these keys from the memory of this node. Nothing ends: what lies elsewhere stays there."""
+        self._memory.remove(keys)
 
     async def renew(self) -> None:
         """Learn of everything that was committed before this call.
 
         Raises:
-            Unavailable: the database cannot be reached.
+            Unavailable: the database cannot be reached, or the cache is closed.
         """
         await self._renewal.now()
 

@@ -96,6 +96,11 @@ class Counts(msgspec.Struct, gc=False):
         return Counts(*(one + two for one, two in pairs))
 
 
+def added(found: dict[str, Counts], name: str, counts: Counts) -> None:
+    """Add to what is counted under `name`."""
+    found[name] = found.get(name, Counts()).plus(counts)
+
+
 class Slice(msgspec.Struct, frozen=True):
     """What happened in a minute or an hour.
 

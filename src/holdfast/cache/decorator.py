@@ -8,13 +8,14 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
+from holdfast.cache.declared import Key, checked_tags, options_of
 from holdfast.cache.functions import CachedFunction, Keeping
 from holdfast.cache.keys import LONGEST, shortened
 from holdfast.cache.loader import Load, Loader
 from holdfast.cache.options import Options
 from holdfast.cache.peeking import SEEK, Unfit
 from holdfast.cache.plain import Face, loader_of, plain_function
-from holdfast.cache.registry import Key, Use, checked_tags, options_of, registry, shown
+from holdfast.cache.registry import Use, registry, shown
 from holdfast.cache.running import running
 from holdfast.cache.templates import compiled, default_template
 from holdfast.cache.wire import codec_of
@@ -164,7 +165,7 @@ class Declared:
     def load(self, load: Load | None, args: Any, kwargs: Any) -> Any:
         """Call the function; what an async one gives is to be awaited."""
         if self._asks is not None:
-            kwargs = {**kwargs, self._asks: load or Load("", self.options, (), None, None, False)}
+            kwargs = {**kwargs, self._asks: load or Load("", self.options)}
         value = self.function(*args, **kwargs)
         if self.is_plain and load is not None and inspect.isawaitable(value):
             if inspect.iscoroutine(value):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 
 from holdfast.errors import ConfigurationError
@@ -13,6 +12,7 @@ Duration = float | int | str | dt.timedelta
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", re.I)
 _LONGEST = 10 * 365 * 86_400.0
+_SHOWN = 60  # characters
 
 
 def seconds(duration: Duration, what: str, *, least: float = 0.0) -> float:
@@ -28,7 +28,8 @@ def seconds(duration: Duration, what: str, *, least: float = 0.0) -> float:
     if found is None or not least <= found <= _LONGEST:
         bound = f", {least:g} s or more" if least else ""
         raise ConfigurationError(
-            f"{what}={duration!r} is no duration{bound}; write seconds, or a text such as '90s', '5m', '1h30m', '1d'"
+            f"{what}={shown(duration)} is no duration{bound}; write seconds, or a text such as '90s', '5m', '1h30m',"
+            " '1d'"
         )
     return found
 
@@ -40,7 +41,15 @@ def _seconds(duration: object) -> float | None:
         parts = list(_PART.finditer(duration.strip()))
         if not parts or sum(len(part[0]) for part in parts) != len(duration.strip()):
             return None
+        if len({part[2].lower() for part in parts}) < len(parts):  # "5m5m" is a slip, not ten minutes
+            return None
         return sum(float(part[1]) * _UNITS[part[2].lower()] for part in parts)
-    if isinstance(duration, int | float) and not isinstance(duration, bool) and math.isfinite(duration):
+    if isinstance(duration, int | float) and not isinstance(duration, bool) and abs(duration) <= _LONGEST:
         return float(duration)
     return None
+
+
+def shown(value: object) -> str:
+    """A value as a message names it, however long it is."""
+    text = hex(value) if isinstance(value, int) and value.bit_length() > 200 else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

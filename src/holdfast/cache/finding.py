@@ -49,10 +49,7 @@ class Finder:
         """What is kept for a key, in memory or in Redis; what is found there is kept in memory too."""
         options = asked.options
         entry = self.in_memory(asked)
-        if entry is not None and (
-            self.may_serve(entry, asked.began, asked.options.max_staleness)
-            or self._will_do(entry, options, asked.began)
-        ):
+        if entry is not None and self._serves(entry, options, asked.began):
             asked.tally.hit()
             return Kept(entry)
         older = entry
@@ -62,8 +59,7 @@ class Finder:
                 self.remember(asked.key, entry, options, asked.tally)
                 asked.tally.shared(boottime() - asked.began)
                 return Kept(entry)
-            if older is None or (entry is not None and entry.as_of > older.as_of):
-                older = entry
+            older = _later(older, entry)
         self._missed(asked.tally, older, asked.began)
         return Kept(None, self._still(older))
 
@@ -72,6 +68,10 @@ class Finder:
         if asked.seen is not None:
             return asked.seen.entry
         return None if asked.options.skip_l1 else self._memory.get(asked.key)
+
+    def _serves(self, entry: Entry, options: Options, began: float) -> bool:
+        """Whether `entry`, of this node's memory, may be given to who asked at `began`."""
+        return self.may_serve(entry, began, options.max_staleness) or self._will_do(entry, options, began)
 
     def _will_do(self, entry: Entry, options: Options, began: float) -> bool:
         """Whether `entry`, though it was changed, was loaded so lately that it need not be loaded anew.
@@ -130,9 +130,7 @@ class Finder:
         olders: dict[str, Entry | None] = {}
         for key, seen in missing.items():
             entry = None if seen is None else seen.entry
-            if entry is not None and (
-                self.may_serve(entry, began, options.max_staleness) or self._will_do(entry, options, began)
-            ):
+            if entry is not None and self._serves(entry, options, began):
                 tally(key).hit()
                 found[key] = entry
             else:
@@ -149,8 +147,8 @@ class Finder:
                     self.remember(key, entry, options, counted)
                     found[key] = entry
                     del olders[key]
-                elif olders[key] is None:
-                    olders[key] = entry
+                else:
+                    olders[key] = _later(olders[key], entry)
             for counted, number in served.items():
                 counted.shared(boottime() - began, number)
         for key, older in olders.items():
@@ -179,3 +177,8 @@ class Finder:
         entry.counts = tally.kind.counts
         if not options.skip_l1 and entry.kept > (now := boottime()) and entry.epoch:
             self._memory.put(key, entry, now)
+
+
+def _later(mine: Entry | None, theirs: Entry | None) -> Entry | None:
+    """Of what memory and Redis have, neither of which is fresh: what has seen more."""
+    return theirs if mine is None or (theirs is not None and theirs.as_of > mine.as_of) else mine

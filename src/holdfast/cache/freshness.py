@@ -75,6 +75,10 @@ class Freshness:
         if self.floor == begun:
             self.floor = floor
 
+    def know_nothing(self) -> None:
+        """Serve nothing from now on: nobody follows the journal any more."""
+        self.since = float("-inf")
+
     def renewed(self, tick: int, since: float, covers: int) -> None:
         """All changes up to `tick` are noted; it was made after `since`, and after commit number `covers`."""
         self.tick, self.since, self.covers = tick, since, covers

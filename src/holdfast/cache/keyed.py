@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from holdfast.cache.declared import Key
 from holdfast.cache.keys import shortened
 from holdfast.cache.loader import Load
-from holdfast.cache.registry import Key
 from holdfast.errors import InvalidValue
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from hashlib import blake2b
 
+from holdfast.cache.durations import shown
 from holdfast.errors import InvalidValue
 
 LONGEST = 250  # characters
@@ -16,6 +17,23 @@ def shortened(key: str) -> str:
     if len(key) <= LONGEST:
         return key
     return f"{key[:_SHOWN]}:{blake2b(key.encode(), digest_size=16).hexdigest()}"
+
+
+def named(keys: Collection[str]) -> str:
+    """Some keys, as a message names them."""
+    first = next(iter(keys), "")
+    return f"{first!r}" if len(keys) == 1 else f"{len(keys):,} keys ({first!r}, …)"
+
+
+def distinct(keys: Iterable[str]) -> list[str]:
+    """The keys, each once, in their order. InvalidValue: they are not several, or one is no key."""
+    try:
+        if not isinstance(keys, str):
+            return list(dict.fromkeys(keys))
+    except TypeError:  # they cannot be gone through, or one cannot be hashed
+        for key in keys if isinstance(keys, Collection) else ():
+            checked_key(key)
+    raise InvalidValue(f"keys must be several texts, not {shown(keys)}; write [{shown(keys)}]")
 
 
 def checked_keys(keys: Iterable[str]) -> Collection[str]:
@@ -38,10 +56,10 @@ def checked_key(key: str) -> str:
         InvalidValue: it is no text, empty, too long, or has characters that cannot be seen.
     """
     if not isinstance(key, str):
-        raise InvalidValue(f"a key of the cache is text, not {type(key).__name__}")
+        raise InvalidValue(f"a key of the cache is text, not {type(key).__name__}: {shown(key)}")
     if not 0 < len(key) <= LONGEST or not key.isprintable():
-        shown = repr(key if len(key) <= 60 else f"{key[:57]}…")
+        words = repr(key if len(key) <= 60 else f"{key[:57]}…")
         raise InvalidValue(
-            f"{shown} is no key of the cache: it takes 1 to {LONGEST} characters that can be seen; hash what is longer"
+            f"{words} is no key of the cache: it takes 1 to {LONGEST} characters that can be seen; hash what is longer"
         )
     return key

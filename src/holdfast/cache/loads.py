@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from holdfast.cache.asked import Asked
@@ -69,13 +69,11 @@ class Loads:
         self,
         asked: Asked,
         older: Entry | None,
-        must_see: Callable[[], bool],
         begun: asyncio.Task[Entry] | None = None,
     ) -> tuple[Entry, bool]:
         """A value that is loaded, and whether it is the older one in place of it.
 
         Args:
-            must_see: whether this node knows of what the caller has committed.
             begun: a load that was begun for the caller.
 
         Raises:
@@ -114,7 +112,9 @@ class Loads:
             if (
                 is_mine
                 or entry.began >= asked.began
-                or (must_see() and self.finder.may_serve(entry, asked.began, options.max_staleness))
+                or (
+                    sees_own(self.freshness.covers) and self.finder.may_serve(entry, asked.began, options.max_staleness)
+                )
             ):
                 return entry, False
 
@@ -194,42 +194,41 @@ class Loads:
     async def _load(self, asked: Asked, older: Entry | None) -> Entry:
         freshness = self.freshness
         seen = (freshness.epoch, freshness.tick, newest_commit())  # before the loader begins to read
-        load = Load(
-            asked.key,
-            asked.options,
-            asked.tags,
-            None if older is None else older.value,
-            None if older is None else older.note,
-            older is not None,
-        )
+        load = Load(asked.key, asked.options, asked.tags, older)
         began = boottime()
         keeping.set(True)  # in the task of this load, which ends with it
         try:
-            value, note = await asked.loader(load), load.kept_note
+            value = await asked.loader(load)
             if not load.options.skip_l2:
                 value = asked.codec.checked(value)
         except NotModified:
-            assert older is not None
-            value, note = older.value, older.note if load.kept_note is None else load.kept_note
+            value = load.older
         except BaseException:
             asked.tally.failed(boottime() - began)
             raise
         if leaves_alone(freshness.covers):
             seen = (0, 0, 0)  # the loader wrote, in a unit that is open: what it has read is not for others
-        entry = made_entry(self.freshness.marks, asked.key, value, load.options, load.found_tags, seen, began, note)
+        entry = made_entry(
+            self.freshness.marks, asked.key, value, load.options, load.found_tags, seen, began, load.kept_note
+        )
         asked.tally.loaded(entry.cost, load.found_tags, lambda: asked.codec.size(value))
         self.finder.remember(asked.key, entry, asked.options, asked.tally)
         return entry
 
-    async def put(self, asked: Asked, value: Any) -> None:
-        """Keep a value that is given, as of now."""
-        options, seen = asked.options, (self.freshness.epoch, self.freshness.tick, newest_commit())
-        if not options.skip_l2:
-            value = asked.codec.checked(value)
-        entry = made_entry(self.freshness.marks, asked.key, value, options, asked.tags, seen, asked.began)
-        self.finder.remember(asked.key, entry, asked.options, asked.tally)
-        if self.remote is not None and not options.skip_l2 and entry.epoch:
-            await self.remote.put({asked.key: entry}, asked.codec)
+    async def put(self, given: Sequence[tuple[Asked, Any]]) -> None:
+        """Keep values that are given, as of now, with the options of the first; all of them or none."""
+        first, freshness = given[0][0], self.freshness
+        seen = (freshness.epoch, freshness.tick, newest_commit())
+        if not first.options.skip_l2:
+            given = [(asked, asked.codec.checked(value)) for asked, value in given]
+        entries: dict[str, Entry] = {}
+        for asked, value in given:
+            entry = made_entry(freshness.marks, asked.key, value, asked.options, asked.tags, seen, asked.began)
+            entries[asked.key] = entry
+            self.finder.remember(asked.key, entry, asked.options, asked.tally)
+        self.into_results({asked.key: asked for asked, _ in given}, entries)
+        if self.remote is not None and not first.options.skip_l2 and seen[0]:
+            await self.remote.put(entries, first.codec)
 
     async def _share(self, asked: Asked, entry: Entry, turn: str, token: str | None) -> None:
         assert self.remote is not None

@@ -36,7 +36,7 @@ class Marks:
         if self.ticks[bucket] < tick:
             self.ticks[bucket] = tick
 
-    def clear(self, bits: int = BITS) -> None:
+    def clear(self) -> None:
         """Forget everything, and take the memory: what was loaded before may not be relied on any more."""
-        self.ticks = array("q", [0]) * (1 << bits)
-        self._mask = (1 << bits) - 1
+        self.ticks = array("q", [0]) * (1 << BITS)
+        self._mask = (1 << BITS) - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from moka_py import Moka
@@ -46,6 +46,11 @@ class Memory:
     def put(self, key: str, entry: Entry, now: float) -> None:
         """Keep `entry` until it may not be served any more."""
         self._entries.set(key, entry, ttl=max(0.001, entry.kept - now))
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Drop the entries of `keys`."""
+        for key in keys:
+            self._entries.remove(key)
 
     def clear(self) -> None:
         """Drop everything."""

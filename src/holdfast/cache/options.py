@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
 import msgspec
 
-from holdfast.cache.durations import Duration, seconds
+from holdfast.cache.durations import Duration, seconds, shown
 from holdfast.errors import ConfigurationError
 
 _DURATIONS = {  # with the least that makes sense, and whether None is a value
@@ -82,10 +81,28 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return _sound(msgspec.structs.replace(self, **_checked(given))) if given else self
 
 
+DEFAULT = Options()
+"""For every call that says nothing else."""
+
 HOT = Options(ttl=300.0)
 WARM = Options(ttl=1_800.0)
 COLD = Options(ttl=86_400.0)
 TIERS: Mapping[str, Options] = {"hot": HOT, "warm": WARM, "cold": COLD}
+
+
+def chosen(options: Options | None, given: Mapping[str, Any]) -> Options:
+    """The options of a call: those that it names, or the usual ones, with single ones replaced.
+
+    Raises:
+        ConfigurationError: they are none; or as `Options.of`.
+    """
+    if options is None:
+        options = DEFAULT
+    elif not isinstance(options, Options):
+        raise ConfigurationError(
+            f"options={shown(options)} must be Options; write Options.of(ttl='5m'), or ttl='5m' alone"
+        )
+    return _sound(msgspec.structs.replace(options, **_checked(given))) if given else options
 
 
 def tier_of(options: Options) -> str:
@@ -114,7 +131,7 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = _weight(value)
         elif name in ("skip_l1", "skip_l2", "skip_l3"):
             if not isinstance(value, bool):
-                raise ConfigurationError(f"{name}={value!r} must be True or False")
+                raise ConfigurationError(f"{name}={shown(value)} must be True or False")
             found[name] = value
         elif name == "counted_as":
             found[name] = _name(value)
@@ -129,19 +146,19 @@ def _duration(value: Duration, name: str, least: float) -> float:
 
 def _weight(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**32:
-        raise ConfigurationError(f"weight={value!r} must be a whole number from 0, under 2**32")
+        raise ConfigurationError(f"weight={shown(value)} must be a whole number from 0, under 2**32")
     return value
 
 
 def _name(value: object) -> str | None:
     if value is not None and not (isinstance(value, str) and 0 < len(value) <= 250 and value.isprintable()):
-        raise ConfigurationError(f"counted_as={value!r} must be a text of 1 to 250 characters that can be seen")
+        raise ConfigurationError(f"counted_as={shown(value)} must be a text of 1 to 250 characters that can be seen")
     return value
 
 
 def _number(name: str, value: object, *, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigurationError(f"{name}={value!r} must be a number")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"{name}={shown(value)} must be a number")
     if not 0 <= value <= most:
-        raise ConfigurationError(f"{name}={value!r} must be from 0 to {most:g}")
+        raise ConfigurationError(f"{name}={shown(value)} must be from 0 to {most:g}")
     return float(value)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
 from holdfast.cache.freshness import Freshness
+from holdfast.cache.keys import checked_key
 from holdfast.cache.memory import Memory
 from holdfast.cache.own_writes import verdict
 from holdfast.cache.statistics import endpoint, timed
@@ -50,7 +51,11 @@ def peeking(memory: Memory, freshness: Freshness) -> Peek:
 
     def peek(key: str, default: Any = None, bound: float = math.inf) -> Any:
         now = clock()  # before looking: what is found is judged by what was known then
-        entry = look(key)
+        try:
+            entry = look(key)
+        except TypeError:  # it cannot be hashed
+            checked_key(key)
+            raise
         if entry is None:
             return default
         age = now - freshness.since

@@ -1,22 +1,19 @@
-"""Keys that are declared once, and the list of everything that is kept: which key, for how long, until what changes."""
+"""The list of everything that is kept: which key, for how long, until what changes, and who uses it."""
 
 from __future__ import annotations
 
-import inspect
 import string
-from collections.abc import Iterable, Iterator
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from holdfast.cache.keys import shortened
-from holdfast.cache.options import HOT, TIERS, WARM, Options
-from holdfast.cache.templates import compiled
-from holdfast.cache.wire import codec_of
-from holdfast.errors import ConfigurationError, InvalidValue
-from holdfast.journal.templates import tag_part
+from holdfast.cache.options import Options, tier_of
+from holdfast.errors import ConfigurationError
+from holdfast.store.redis import escaped
+
+if TYPE_CHECKING:
+    from holdfast.cache.declared import Key
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +27,6 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
         kind: the type of its values.
         about: what it is, in a line.
         used_by: the cached functions that keep their values there.
-        is_used: whether anything in this process did: a function that was declared, or `cache[KEY]`.
     """
 
     name: str
@@ -43,85 +39,6 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     about: str
     used_by: tuple[str, ...]
-    is_used: bool
-
-
-class Key:
-    """A key that is declared once, with how its values are kept.
-
-    Args:
-        name: `app.key`: by it settings and lists name it.
-        template: of its parts, such as `"price:{symbol}:{currency}"`; they are given by these names, or in this order.
-        about: what its values are, in a line.
-        kind: the type of its values; without it they are made of dicts, lists, texts, numbers and bytes.
-        tags: templates of the same parts: what its values depend on.
-        tier: "hot", "warm", "cold" or `Options`; `given` replaces single ones: `ttl="10s"`.
-
-    Raises:
-        ConfigurationError: one of these cannot be, or the name or the template is another key's.
-
-    Example::
-
-        PRICE = Key("shop.price", "shop:price:{symbol}:{currency}", ttl="10s", about="what a token costs", kind=Price)
-
-        await hold.cache[PRICE].get_or_load(load, symbol="SOL", currency="usd")
-
-        @cached(PRICE)
-        async def price(symbol: str, currency: str) -> Price: ...
-    """
-
-    def __init__(
-        self,
-        name: str,
-        template: str,
-        *,
-        about: str,
-        kind: Any = Any,
-        tags: Iterable[str] = (),
-        tier: str | Options | None = None,
-        **given: Any,
-    ) -> None:
-        app, dot, rest = name.partition(".") if isinstance(name, str) else ("", "", "")
-        if not (dot and app.isidentifier() and rest.replace(".", "_").isidentifier()):
-            raise ConfigurationError(f"{name!r} is no name of a key; write the app and the key: 'marketplace.price'")
-        if not isinstance(about, str) or not about.strip() or not about.isprintable():
-            raise ConfigurationError(
-                f"the key {name} says nothing of its values: about={about!r} is to be a line of text"
-            )
-        self.name, self.app, self.template, self.about, self.kind = name, app, template, about, kind
-        self.tags = checked_tags(tags)
-        options = options_of(tier, given)
-        self.options = options if options.counted_as else options.but(counted_as=shortened(str(template)))
-        try:
-            parts = _parts(template)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ConfigurationError(f"{name}: {template!r} is no template: {error}") from None
-        either = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        signature = inspect.Signature([inspect.Parameter(part, either) for part in parts])
-        self.parts = tuple(parts)
-        self.key_of = compiled(template, signature, f"{name}: key")
-        self.tags_of = tuple(compiled(tag, signature, f"{name}: tag", tag_part) for tag in self.tags)
-        self.stored = Any if self.options.skip_l2 else kind  # what stays in this process needs no type
-        try:
-            codec_of(self.stored)
-        except InvalidValue as error:
-            raise ConfigurationError(f"{name}: {error}") from None
-        self.is_used = False
-        registry.add(self)
-
-    def __repr__(self) -> str:
-        return f"<Key {self.name} {self.template}>"
-
-    def takes(self, kind: Any) -> bool:
-        """Whether values of this type can be its."""
-        return kind in (Any, self.kind) or (self.kind is Any and _is_plain(kind))
-
-    def is_same(self, other: Key) -> bool:
-        """Whether another declaration says the same."""
-        return all(getattr(self, name) == getattr(other, name) for name in _SAID)
-
-
-_SAID = ("name", "template", "about", "kind", "tags", "options")
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
@@ -148,9 +65,6 @@ class Registry:
     def __init__(self) -> None:
         self._keys: dict[str, Key] = {}
         self._uses: WeakValueDictionary[str, Use] = WeakValueDictionary()
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._keys.values())
 
     def add(self, key: Key) -> None:
         """Know a key.
@@ -193,33 +107,13 @@ class Registry:
         listed = []
         for key in self._keys.values():
             by = tuple(use.name for use in uses if use.key is not None and use.key.is_same(key))
-            listed.append(_listed(key, key.name, key.about, by, key.is_used or bool(by)))
-        listed += [_listed(use, use.name, use.about, (use.name,), True) for use in uses if use.key is None]
+            listed.append(_listed(key, key.name, key.about, by))
+        listed += [_listed(use, use.name, use.about, (use.name,)) for use in uses if use.key is None]
         return sorted(listed, key=lambda one: one.name)
 
     def named(self, name: str) -> Key | None:
         """The key of this name."""
         return self._keys.get(name)
-
-
-def options_of(tier: str | Options | None, given: dict[str, Any]) -> Options:
-    """A tier with single options replaced. ConfigurationError: there is no such tier or option."""
-    if isinstance(tier, str) and tier not in TIERS:
-        raise ConfigurationError(f"tier={tier!r} is none; there are {', '.join(TIERS)}")
-    return (TIERS[tier] if isinstance(tier, str) else tier or Options()).but(**given)
-
-
-def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """The templates. ConfigurationError: they are one text."""
-    if isinstance(tags, str):
-        raise ConfigurationError(f"tags must be several templates, not the text {tags!r}; write ({tags!r},)")
-    return tuple(tags)
-
-
-def _parts(template: str) -> list[str]:
-    """The names of the parts of a template, each once."""
-    fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
-    return list(dict.fromkeys(field.partition(".")[0] for field in fields if field.partition(".")[0].isidentifier()))
 
 
 def _shape(template: str) -> str:
@@ -229,39 +123,22 @@ def _shape(template: str) -> str:
 
 def _pattern(template: str) -> str:
     fields = string.Formatter().parse(template)
-    return "".join(f"{_literal(text)}{'' if field is None else '*'}" for text, field, _, _ in fields)
+    return "".join(f"{escaped(text)}{'' if field is None else '*'}" for text, field, _, _ in fields)
 
 
-def _literal(text: str) -> str:
-    return "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in text)
-
-
-def _listed(of: Key | Use, name: str, about: str, used_by: tuple[str, ...], is_used: bool) -> Listed:
-    ttl = of.options.ttl
+def _listed(of: Key | Use, name: str, about: str, used_by: tuple[str, ...]) -> Listed:
     return Listed(
         name=name,
         app=name.partition(".")[0],
         template=of.template,
         pattern=_pattern(of.template),
-        ttl=ttl,
-        tier="hot" if ttl <= HOT.ttl else "warm" if ttl <= WARM.ttl else "cold",
+        ttl=of.options.ttl,
+        tier=tier_of(of.options),
         tags=of.tags,
-        kind="any"
-        if of.kind is Any
-        else getattr(of.kind, "__name__", "")
-        if isinstance(of.kind, type)
-        else repr(of.kind),
+        kind=shown(of.kind),
         about=about,
         used_by=used_by,
-        is_used=is_used,
     )
-
-
-def _is_plain(kind: Any) -> bool:
-    """Whether values of this type come back as they were though nobody says the type."""
-    if get_origin(kind) in (dict, list, Union, UnionType):
-        return all(map(_is_plain, get_args(kind)))
-    return kind in (Any, None, NoneType, bool, int, float, str, bytes, dict, list)
 
 
 def shown(kind: Any) -> str:

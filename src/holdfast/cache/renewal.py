@@ -9,7 +9,7 @@ from holdfast.cache.changes import ChangedTags
 from holdfast.cache.clock import boottime
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.statistics import Statistics
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, Unavailable
 from holdfast.journal import Journal, Position
 from holdfast.logs import get_logger
 from holdfast.shared import Coalesced
@@ -36,9 +36,14 @@ class Renewal:
         self._closed = False
 
     def start(self, *, at_least: float) -> None:
-        """Follow from now on, in the background, so often that a bound of `at_least` seconds can be kept."""
+        """Follow from now on, in the background, so often that a bound of `at_least` seconds can be kept.
+
+        Raises:
+            Unavailable: the cache is closed.
+        """
+        self.check_open()
         self._every = min(self._every, at_least / 4)
-        if self._task is None and not self._closed:
+        if self._task is None:
             self._task = asyncio.create_task(self._follow(), name="cache renewal")
 
     async def close(self) -> None:
@@ -47,6 +52,7 @@ class Renewal:
         if self._replaying is not None:
             self._replaying.cancel()
             await asyncio.gather(self._replaying, return_exceptions=True)
+        self._freshness.know_nothing()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -57,9 +63,15 @@ class Renewal:
         """Learn of everything that was committed before this call.
 
         Raises:
-            Unavailable: the database cannot be reached. JournalError: it has no journal.
+            Unavailable: the database cannot be reached, or the cache is closed. JournalError: it has no journal.
         """
+        self.check_open()
         await self._now.get()
+
+    def check_open(self) -> None:
+        """Raise `Unavailable` where the cache is closed."""
+        if self._closed:
+            raise Unavailable("this cache is closed, with its data layer; open another with Holdfast.open(…)")
 
     async def _follow(self) -> None:
         waiter = self._journal.listen()
@@ -69,7 +81,7 @@ class Renewal:
                 waiter.clear()
                 self._statistics.turn()
                 try:
-                    await self.now()
+                    await self._now.get()
                     failures = 0
                 except Exception as error:  # noqa: BLE001  readers go to the database meanwhile, and it may come back
                     if failures in (0, 10) or failures % 100 == 0:
@@ -90,7 +102,8 @@ class Renewal:
             self._replaying = asyncio.create_task(self._replay(upto), name="cache replay")
         elif upto.tick > freshness.tick:
             await self._note(Position(upto.epoch, freshness.tick), upto)
-        freshness.renewed(upto.tick, began, commit)
+        if not self._closed:
+            freshness.renewed(upto.tick, began, commit)
 
     async def _replay(self, upto: Position) -> None:
         """Note what changed before this node began, so that what others have loaded by then may be served here."""

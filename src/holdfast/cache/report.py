@@ -9,7 +9,7 @@ import msgspec
 
 from holdfast.cache.advice import Advice, advise
 from holdfast.cache.changes import EVENT
-from holdfast.cache.counts import Counts, Series, Slice
+from holdfast.cache.counts import Counts, Series, Slice, added
 from holdfast.cache.memory import Size
 from holdfast.cache.statistics import OWN, Kind, Statistics
 
@@ -116,11 +116,11 @@ def reported(
     for kind in kinds:
         if kind.template == OWN:
             continue
-        tiers[kind.tier] = tiers.get(kind.tier, Counts()).plus(kind.counts)
+        added(tiers, kind.tier, kind.counts)
         for tag in kind.tags:
-            tags[tag] = tags.get(tag, Counts()).plus(kind.counts)
+            added(tags, tag, kind.counts)
     for tag, counts in changes.items():
-        tags[tag] = tags.get(tag, Counts()).plus(counts)
+        added(tags, tag, counts)
     return CacheReport(
         since=statistics.since,
         span=span,
@@ -167,7 +167,7 @@ def _summed(series: Series, span: Span) -> tuple[dict[str, Counts], list[Slice]]
     found: dict[str, Counts] = {}
     for one in slices:
         for name, counts in one.counts.items():
-            found[name] = found.get(name, Counts()).plus(counts)
+            added(found, name, counts)
     return found, slices
 
 

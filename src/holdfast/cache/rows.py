@@ -18,7 +18,7 @@ from holdfast.cache.clock import boottime
 from holdfast.cache.found import Found
 from holdfast.cache.keys import shortened
 from holdfast.cache.loader import Load, LoadMany
-from holdfast.cache.options import Options
+from holdfast.cache.options import DEFAULT, Options
 from holdfast.cache.own_writes import verdict
 from holdfast.cache.peeking import SEEK, Unfit
 from holdfast.cache.row_form import RowForm
@@ -53,7 +53,7 @@ class Rows(Generic[M]):
 
     Attributes:
         model: as given.
-        options: how its rows are kept: as its policy's tier says, else as those of the cache.
+        options: how its rows are kept: as its policy's tier says, else as any value.
         is_shared: whether they are kept in Redis too.
 
     Raises:
@@ -226,7 +226,7 @@ class RowsOfModels:
                 told = getattr(model, "__name__", None) or f"an object of {type(model).__name__}"
                 raise InvalidValue(f"cache[…] takes a model of this data layer or a declared key, not {told}")
             tier = model.__policy__.aspect(Tier)
-            options = self._cache.options if tier is None else tier.options
+            options = DEFAULT if tier is None else tier.options
             made = self._made[model] = Rows(self._cache, self._store, model, options)
         return made
 

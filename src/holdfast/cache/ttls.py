@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from holdfast.cache.declared import Key
 from holdfast.cache.durations import seconds
 from holdfast.cache.options import Options
-from holdfast.cache.registry import Key, registry
+from holdfast.cache.registry import registry
 from holdfast.errors import ConfigurationError
 from holdfast.logs import get_logger
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _TIMEOUT = 10.0  # seconds
 _LONGEST = 64 * 2**20  # bytes of an answer
 _SHOWN = 20  # rows of a table
+_ENDED_BY = {"tags": "--tag", "keys": "--key", "matching": "--matching", "everything": "--all", "redis": "--redis"}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -85,25 +86,18 @@ def clear(
 
     holdfast cache clear --all
     """
-    given = [name for name, value in (("--tag", tags), ("--key", keys), ("--matching", matching)) if value]
-    given += [name for name, said in (("--all", everything), ("--redis", redis)) if said]
+    from holdfast.operate.clearing import Clear
+    from holdfast.operate.clearing import clear as end
+
+    what = Clear(tuple(tags or ()), tuple(keys or ()), matching, everything, redis)
+    given = [_ENDED_BY[name] for name in what.given]
     if len(given) != 1:
-        allowed = "--tag, --key, --matching, --all, --redis"
+        allowed = ", ".join(_ENDED_BY.values())
         raise typer.BadParameter(f"say what is to end, one of {allowed}; not {' and '.join(given) or 'none'}")
 
     async def run() -> int | None:
         async with opened(database) as hold:
-            if tags:
-                await hold.cache.invalidate(*tags)
-            elif keys:
-                await hold.cache.delete(*keys)
-            elif matching is not None:
-                return await hold.cache.remove_matching(matching)
-            elif redis:
-                return await hold.flush_redis()
-            else:
-                await hold.cache.clear()
-        return None
+            return await end(hold.cache, hold.flush_redis, what)
 
     removed = asyncio.run(run())
     if as_json:
@@ -173,9 +167,7 @@ def bench(
     async def run() -> Performance:
         async with opened(database) as hold:
             with console(stderr=True).status("health") as status:
-                return await measure_performance(
-                    hold.cache, hold.store, tests or TESTS, progress=lambda what: status.update(what)
-                )
+                return await measure_performance(hold.cache, hold.store, tests or TESTS, progress=status.update)
 
     found = asyncio.run(run())
     if as_json:
@@ -224,9 +216,7 @@ def keys(
         table.add_row(*(Text(visible(text)) for text in row))
     console().print(table)
     for one in listed:
-        if not one.is_used:
-            say(visible(f"{one.name} is declared, and no function keeps its values there"), "yellow")
-        elif unused is not None and one.name in unused:
+        if unused is not None and one.name in unused:
             say(visible(f"{one.name} was not read there since the start"), "yellow")
 
 

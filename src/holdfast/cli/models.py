@@ -43,7 +43,7 @@ def metadata_of(settings: Settings) -> tuple[MetaData, ...]:
 
 def _has_work(name: str) -> bool:
     from holdfast.cache.warming import warm_sets
-    from holdfast.journal.handlers import registered as handlers
+    from holdfast.journal.handler import registered as handlers
     from holdfast.operate import registered as schedules
 
     works: list[Any] = [schedule.work for schedule in schedules]

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from holdfast.cache.report import CacheReport, Figures, Span
-from holdfast.errors import HoldfastError, InvalidValue
+from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.http import formats, parameters, problems
 from holdfast.http.answers import fresh
@@ -20,30 +20,13 @@ from holdfast.http.local import body, only_here
 from holdfast.http.pages import Pages
 from holdfast.logs import get_logger
 from holdfast.operate import RedisReport
+from holdfast.operate.clearing import Clear, clear
 from holdfast.operate.performance import TESTS, Performance, Test, measure_performance
 
 log = get_logger("holdfast.http")
 
 SPANS: tuple[Span, ...] = get_args(Span)
 SPAN = parameters.choice("span", "The last hour by the minute, two days by the hour, or all since the start.", SPANS)
-
-
-class Clear(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is to end: give one of them.
-
-    Attributes:
-        tags: everything that carries one of them, on every node.
-        keys: on every node.
-        matching: clean up keys like this pattern, in Redis and in this process.
-        everything: on every node.
-        redis: for an emergency, drop every key of ours in Redis; nodes keep what they have in memory.
-    """
-
-    tags: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-    matching: str | None = None
-    everything: bool = False
-    redis: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,25 +96,10 @@ class CacheAdmin:
 
     async def clear(self, request: Request) -> Response:
         """End values."""
-        asked, cache = await body(request, Clear), self.hold.cache
-        given = [name for name in Clear.__struct_fields__ if getattr(asked, name)]
-        if len(given) != 1:
-            raise InvalidValue(
-                f"say what is to end: one of {', '.join(Clear.__struct_fields__)}; not {given or 'none'}"
-            )
-        removed = None
-        if asked.everything:
-            await cache.clear()
-        elif asked.tags:
-            await cache.invalidate(*asked.tags)
-        elif asked.keys:
-            await cache.delete(*asked.keys)
-        elif asked.matching is not None:
-            removed = await cache.remove_matching(asked.matching)
-        else:
-            removed = await self.hold.flush_redis()
-        log.info("cache_cleared", by=given[0])
-        return fresh(Cleared(given[0], removed))
+        asked = await body(request, Clear)
+        removed = await clear(self.hold.cache, self.hold.flush_redis, asked)
+        log.info("cache_cleared", by=asked.given[0])
+        return fresh(Cleared(asked.given[0], removed))
 
     async def results(self, request: Request) -> Response:
         """What the tests found the last time, or how far they are."""

@@ -6,8 +6,8 @@ from holdfast.journal.context import retiring
 from holdfast.journal.dead_letters import DeadLetter
 from holdfast.journal.events import Event
 from holdfast.journal.feed import Feed, Page
-from holdfast.journal.handlers import Handler, on
-from holdfast.journal.handling import Handlers, HandlerStatus
+from holdfast.journal.handler import Handler, on
+from holdfast.journal.handlers import Handlers, HandlerStatus
 from holdfast.journal.journal import Journal
 from holdfast.journal.leases import LostLease
 from holdfast.journal.status import FollowerStatus, JournalStatus

@@ -16,7 +16,7 @@ LONGEST = 200  # characters of a topic
 LARGEST = 65_536  # bytes of an event's data: what is larger belongs into a row
 DEEPEST = 32  # levels of what is in it
 
-_RESERVED = {"topic", "tag_templates", "described", "of"}
+_RESERVED = {"topic", "described", "of"}
 
 _Renderer = Callable[[Mapping[str, Any]], str | None]
 _encode = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical").encode
@@ -51,7 +51,6 @@ class Event:
     _tags: ClassVar[tuple[_Renderer, ...]]
     _keys: ClassVar[tuple[_Renderer, ...]]  # of the key: one, or none
     _decoder: ClassVar[msgspec.json.Decoder[Any]]
-    tag_templates: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(
         cls, *, topic: str = "", tags: Iterable[str] = (), key: str | None = None, **given: Any
@@ -66,13 +65,12 @@ class Event:
             cls.topic = checked_topic(topic)
         except InvalidValue as error:
             raise ConfigurationError(f"{cls.__name__}: {error}") from None
-        cls.tag_templates = tuple(dict.fromkeys(tags))
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if taken := names & _RESERVED:
             raise ConfigurationError(
                 f"{cls.__name__}: no field may be called {taken.pop()!r}; events have one themselves"
             )
-        cls._tags = tuple(_renderer(cls, template, names) for template in cls.tag_templates)
+        cls._tags = tuple(_renderer(cls, template, names) for template in dict.fromkeys(tags))
         cls._keys = () if key is None else (_renderer(cls, key, names),)
         try:
             msgspec.json.schema(cls)  # which refuses types that are only known at run time

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from holdfast.errors import ConfigurationError
+from holdfast.journal.handler import place_of
 from holdfast.operate.rhythm import CATCH_UP, CatchUp, Rhythm
 from holdfast.store import Tenant
 
@@ -88,9 +89,9 @@ class Schedules:
     def add(self, schedule: Schedule) -> None:
         """Keep one more. ConfigurationError: the name is another's."""
         known = self._known.get(schedule.name)
-        if known is not None and _place(known.work) != _place(schedule.work):
+        if known is not None and place_of(known.work) != place_of(schedule.work):
             raise ConfigurationError(
-                f"there is a schedule {schedule.name!r} already ({'.'.join(_place(known.work))}); give one of them"
+                f"there is a schedule {schedule.name!r} already ({'.'.join(place_of(known.work))}); give one of them"
                 " another name"
             )
         self._known[schedule.name] = schedule
@@ -159,8 +160,3 @@ def scheduled(
         return work
 
     return register
-
-
-def _place(work: Work) -> tuple[str, str]:
-    """Where a function is written; a module that is imported anew declares the same one."""
-    return getattr(work, "__module__", ""), getattr(work, "__qualname__", type(work).__qualname__)

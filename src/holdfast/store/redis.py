@@ -59,11 +59,6 @@ class Redis:
         return Server(url, timeout=self._timeout)
 
     @property
-    def client(self) -> Client:
-        """redis-py's client of the one server."""
-        return self._server.client
-
-    @property
     def is_away(self) -> bool:
         """Whether all of it is being left alone just now."""
         return self._server.is_away
@@ -89,10 +84,6 @@ class Redis:
         except Away:
             return {}
         return told(self._server, dict(zip(names, answers, strict=True)))
-
-    async def servers(self) -> list[Server]:
-        """All servers, replicas too. Away: it is not known which there are."""
-        return [self._server]
 
     async def known(self) -> list[Server]:
         """All servers of which it is known, at the least those that the URL names."""

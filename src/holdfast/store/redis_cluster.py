@@ -73,10 +73,6 @@ class Cluster(Redis):
             await client.get(self._probed)
 
     @property
-    def client(self) -> Client:
-        raise AttributeError("a cluster has a client for each of its servers")
-
-    @property
     def is_away(self) -> bool:
         return all(server.is_away for server in self._primaries or self._servers.values())
 
@@ -143,10 +139,6 @@ class Cluster(Redis):
 
         found = await self.ask_each(names, get)
         return [found.get(name) for name in names]
-
-    async def servers(self) -> list[Server]:
-        await self._learnt()
-        return list(self._servers.values())
 
     async def known(self) -> list[Server]:
         with contextlib.suppress(Away):
