@@ -100,3 +100,17 @@ def test_what_is_cached_is_listed(shell: Shell) -> None:
     lines = {line["name"]: line for line in shell.run("cache", "keys", "--json", HOLDFAST_MODELS="shop").lines}
     assert lines["shop.user"]["used_by"] == []
     assert lines["shop.price"]["read"] is None
+
+
+def test_a_redis_that_does_not_answer_is_told(shell: Shell, database_url: str) -> None:
+    (shell.folder / "shop.py").write_text(SHOP)
+    env = {
+        "HOLDFAST_MODELS": "shop",
+        "HOLDFAST_DATABASE_URL": database_url,
+        "HOLDFAST_REDIS_URL": "redis://127.0.0.1:1",
+    }
+    assert shell.run("migrate", "up", **env).code == 0
+    for command in (("warm",), ("clear", "--matching", "a*"), ("clear", "--redis")):
+        done = shell.run("cache", *command, **env)
+        assert done.code == 1, done
+        assert "127.0.0.1:1" in done.err

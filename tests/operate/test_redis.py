@@ -304,7 +304,7 @@ async def test_an_emergency_drops_what_is_ours_and_nothing_else(any_redis_url: s
 async def test_an_emergency_that_meets_no_redis_says_so(server: RedisServer, sqlite_url: str) -> None:
     async with opened(server.url, sqlite_url) as hold:
         server.stop()
-        with pytest.raises(Unavailable, match=r"was not emptied \(.*\); 0 keys were dropped"):
+        with pytest.raises(Unavailable, match=r"was not cleaned up \(.*\); 0 keys were dropped"):
             await hold.flush_redis()
 
 

@@ -75,7 +75,8 @@ class Answers:
                 self._loads.refresh(asked, kept.fresh)
             return Found(kept.fresh.value)
         entry, is_stale = await self._loads.load(asked, kept.older)
-        return Found(entry.value, stale=is_stale, loaded=not is_stale)
+        # What began nowhere that is known of was found after all: in Redis, or in the table of results.
+        return Found(entry.value, stale=is_stale, loaded=not is_stale and math.isfinite(entry.began))
 
     async def get(self, key: str, default: Any, options: Options, kind: Any, seen: Unfit) -> Any:
         """What is kept for a key that this node's memory was asked for, or `default`."""

@@ -371,6 +371,9 @@ class Cache:
         It looks at every key in Redis, by SCAN, a thousand at a time, and returns how many it dropped. It is no
         promise: other nodes keep what they have in memory, and what is being loaded is kept afterwards. To end values
         for good give them a tag or a namespace.
+
+        Raises:
+            Unavailable: Redis did not answer, or refused; it says how many were dropped until then.
         """
         checked_key(pattern)
         self._renewal.check_open()

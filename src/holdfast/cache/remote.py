@@ -71,14 +71,9 @@ class Remote:
         await self._redis.ask_each(list(written), store)
 
     async def remove_matching(self, pattern: str) -> int:
-        """Drop the entries whose keys are like `pattern`; returns how many. Stops where Redis does not answer."""
-        removed = 0
-        with contextlib.suppress(Away):
-            async for count in self._redis.remove_matching(
-                f"{escaped(self._prefix)}{'?' * len(Codec().version)}:{pattern}"
-            ):
-                removed += count
-        return removed
+        """Drop the entries whose keys are like `pattern`; returns how many. Unavailable: Redis did not answer."""
+        anything = "?" * len(Codec().version)
+        return int(await self._redis.remove_matching(f"{escaped(self._prefix)}{anything}:{pattern}"))
 
 
 def _lives(entry: Entry, now: float) -> int:

@@ -117,17 +117,23 @@ def warm(
 ) -> None:
     """Load into Redis what is declared to be kept warm: @warms, in the modules of HOLDFAST_MODELS.
 
-    Exits with 1 where nothing could be loaded, and 3 where some of it could not.
+    Exits with 1 where Redis does not answer or nothing could be loaded, and 3 where some of it could not.
 
     Example:
 
     holdfast cache warm --per-second 20
     """
 
+    from holdfast.errors import Unavailable
+
     async def run(progress: Callable[[Progress], None]) -> list[Warmed]:
         async with opened(database) as hold:
-            if hold.cache.redis_state() == "none" and not as_json:
+            redis = await hold.redis_report()
+            if redis is None and not as_json:
                 say("There is no HOLDFAST_REDIS_URL: what is loaded ends with this command.", "yellow")
+            if redis is not None and not redis.servers:
+                reasons = "; ".join(f"{one.place}: {one.reason}" for one in redis.unreachable)
+                raise Unavailable(f"there is nowhere to load into, for Redis does not answer ({reasons})")
             return await hold.cache.warmer.run(names or None, per_second=per_second, at_once=at_once, progress=progress)
 
     with _bar() as progress:

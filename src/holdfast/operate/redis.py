@@ -8,10 +8,9 @@ import secrets
 import time
 from typing import Any
 
-from holdfast.errors import Unavailable
 from holdfast.operate.redis_advice import findings
 from holdfast.operate.redis_state import RedisReport, RedisServer, Unreachable, parsed, problem_of
-from holdfast.store.redis import Away, Redis, Server, escaped
+from holdfast.store.redis import Redis, Server, escaped
 
 _LIMIT = 2.0  # seconds that a server may take to tell how it fares
 
@@ -39,15 +38,7 @@ async def drop_our_keys(redis: Redis) -> int:
     Raises:
         Unavailable: a server did not answer, or refused; it says how many keys were dropped until then.
     """
-    dropped = 0
-    try:
-        async for count in redis.remove_matching(f"{escaped(redis.prefix)}:*"):
-            dropped += count
-    except Away as away:
-        reason = str(away.__cause__ or "it is being left alone, since it did not answer")
-    else:
-        return dropped
-    raise Unavailable(f"{redis.place} was not emptied ({reason}); {dropped:,} keys were dropped until then")
+    return await redis.remove_matching(f"{escaped(redis.prefix)}:*")
 
 
 async def _look(server: Server, redis: Redis) -> RedisServer | Unreachable:

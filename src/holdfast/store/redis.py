@@ -6,9 +6,10 @@ What is in Redis speeds things up and is never the truth: every call may say tha
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from holdfast.errors import Unavailable
 from holdfast.settings import Settings, hide_password
 from holdfast.store.redis_server import Away, Server
 
@@ -97,20 +98,27 @@ class Redis:
         """A server by which all that is published can be heard. Away: none."""
         return self._server
 
-    async def remove_matching(self, pattern: str) -> AsyncIterator[int]:
-        """Drop what has a key like `pattern`, a thousand looked at at a time; yields how many were dropped each time.
+    async def remove_matching(self, pattern: str) -> int:
+        """Drop what has a key like `pattern`, a thousand looked at at a time; returns how many were dropped.
 
         Raises:
-            Away: a server did not answer; what has been dropped is.
+            Unavailable: a server did not answer, or refused; it says how many keys were dropped until then.
         """
-        for server in await self.primaries():
-            cursor: Any = 0
-            while True:
-                cursor, names = await server.ask(lambda client, at=cursor: client.scan(at, pattern, _SCANNED))  # type: ignore[misc]
-                if names:
-                    yield await server.ask(lambda client, these=names: self._unlink(client, these))  # type: ignore[misc]
-                if not int(cursor):
-                    break
+        dropped = 0
+        try:
+            for server in await self.primaries():
+                cursor: Any = 0
+                while True:
+                    cursor, names = await server.ask(lambda client, at=cursor: client.scan(at, pattern, _SCANNED))  # type: ignore[misc]
+                    if names:
+                        dropped += await server.ask(lambda client, these=names: self._unlink(client, these))  # type: ignore[misc]
+                    if not int(cursor):
+                        break
+        except Away as away:
+            reason = str(away.__cause__ or "it is being left alone, since it did not answer")
+        else:
+            return dropped
+        raise Unavailable(f"{self.place} was not cleaned up ({reason}); {dropped:,} keys were dropped until then")
 
     async def _unlink(self, client: Any, names: Sequence[bytes]) -> int:
         return int(await client.unlink(*names))
