@@ -19,6 +19,7 @@ from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.http import analytics, openapi, parameters, problems, stream
 from holdfast.http.answers import answer
+from holdfast.http.api_keys import ApiKeysOverHttp
 from holdfast.http.cache import CacheAdmin
 from holdfast.http.cache_metrics import CacheCollector
 from holdfast.http.edge import Edge
@@ -61,7 +62,8 @@ def create_app(
     pages = Pages(title, hold.store.place, _links(resources.values()))
     overview = Overview(hold, health, pages, has_payments=payments is not None)
     cache = CacheAdmin(hold, pages)
-    document = openapi.describe(title, version("holdfast"), resources.values(), endpoints)
+    keys = ApiKeysOverHttp(hold)
+    document = openapi.describe(title, version("holdfast"), resources.values(), endpoints, has_api_keys=keys.is_there)
 
     async def description(request: Request) -> Response:
         parameters.read(request.scope["query_string"], ())
@@ -86,6 +88,7 @@ def create_app(
         *pages.routes(),
         *health.routes(),
         *Resources(hold, resources).routes(),
+        *keys.routes(),
         *(endpoint.route(hold) for endpoint in endpoints),
         stream.route(live),
         Route("/openapi.json", description),

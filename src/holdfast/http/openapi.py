@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from holdfast.http import api_keys
 from holdfast.http.cache import ADMINISTERED, SPAN
 from holdfast.http.endpoints import Endpoint
 from holdfast.http.exposed import Resource
@@ -21,11 +22,23 @@ _PROBLEMS = {
 }
 
 
-def describe(title: str, version: str, resources: Iterable[Resource], endpoints: Iterable[Endpoint]) -> dict[str, Any]:
-    """The document."""
+def describe(
+    title: str,
+    version: str,
+    resources: Iterable[Resource],
+    endpoints: Iterable[Endpoint],
+    *,
+    has_api_keys: bool = False,
+) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        has_api_keys: whether `/v1/api-keys` is there.
+    """
     resources = [r for r in resources if not r.tenanted]
     endpoints = list(endpoints)
     structs = [endpoint.returns for endpoint in endpoints] + [Problem, *ADMINISTERED]
+    structs += api_keys.DESCRIBED if has_api_keys else ()
     shapes, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     schemas = dict(components) | {_schema_name(r): _row_schema(r) for r in resources}
     paths: dict[str, Any] = {}
@@ -34,6 +47,10 @@ def describe(title: str, version: str, resources: Iterable[Resource], endpoints:
     for endpoint, shape in zip(endpoints, shapes, strict=False):
         described = [parameter.described() for parameter in endpoint.takes]
         paths[endpoint.path] = {"get": _operation(endpoint.path, "analytics", endpoint.words, described, shape)}
+    parts: dict[str, Any] = {"schemas": schemas}
+    if has_api_keys:
+        paths |= api_keys.described(_for_whom)
+        parts["securitySchemes"] = _SCHEMES
     return {
         "openapi": "3.1.0",
         "info": {
@@ -43,7 +60,7 @@ def describe(title: str, version: str, resources: Iterable[Resource], endpoints:
             " Errors are problem details (RFC 9457).",
         },
         "paths": paths | _fixed_paths(),
-        "components": {"schemas": schemas},
+        "components": parts,
     }
 
 
@@ -67,6 +84,46 @@ def _operation(path: str, tag: str, words: str, parameters: list[dict[str, Any]]
         "parameters": [*parameters, condition],
         "responses": responses,
     }
+
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or the token of a session."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+}
+_REFUSALS = {
+    "401": "Nobody is known by what was given.",
+    "403": "It is known who asks, and this is not for him.",
+    "404": "There is no such key, or it is another's.",
+    "409": "There are as many keys as there may be, or the key opens nothing any more.",
+    "413": "The body is too large.",
+    "422": "The body or a parameter is not what it must be.",
+    "503": _PROBLEMS["503"],
+}
+
+
+def _for_whom(
+    name: str, words: str, takes: list[dict[str, Any]], asked: str | None, status: str, shape: str
+) -> dict[str, Any]:
+    """An operation for who says who he is."""
+    problem = {"content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
+    responses: dict[str, Any] = {
+        status: {"description": "The answer.", "content": {"application/json": {"schema": _ref(shape)}}}
+    }
+    responses |= {number: {"description": meaning} | problem for number, meaning in _REFUSALS.items()}
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "tags": ["api keys"],
+        "summary": words,
+        "security": [{scheme: []} for scheme in _SCHEMES],
+        "parameters": takes,
+        "responses": responses,
+    }
+    if asked is not None:
+        operation["requestBody"] = {
+            "required": asked == "Create",
+            "content": {"application/json": {"schema": _ref(asked)}},
+        }
+    return operation
 
 
 def _fixed_paths() -> dict[str, Any]:

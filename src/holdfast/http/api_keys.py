@@ -1,0 +1,273 @@
+"""`/v1/api-keys`: API keys over HTTP, for whose they are."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from holdfast.apps.accounts.api_keys import create_api_key
+from holdfast.apps.accounts.models import ApiKey, OrganizationMember
+from holdfast.cache.durations import seconds
+from holdfast.errors import ConfigurationError, InvalidValue, NotFound
+from holdfast.guard.keys import KeyUse, NewKey, keys_models
+from holdfast.guard.keys.keys import DEFAULT_SCOPES
+from holdfast.hold import Holdfast
+from holdfast.http import parameters, problems
+from holdfast.http.answers import fresh
+from holdfast.http.identity import Identity, Refused, identified
+from holdfast.http.local import body
+from holdfast.http.parameters import flag, text
+from holdfast.store import ALL, Unit
+
+PATH = "/v1/api-keys"
+READ, WRITE = "api-keys:read", "api-keys:write"
+_MANAGE = ("owner", "admin")  # who may make, rotate and revoke keys of an organisation
+
+ORG = text("org", "The organisation whose keys to list, by id; your own without it.", longest=36)
+DEAD = flag("dead", "Also keys that were revoked or have expired.")
+
+
+class Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key to make. `scopes` are among your own; `expires_at` is a time to come; `networks` are CIDR."""
+
+    name: str
+    org_id: UUID | None = None
+    scopes: tuple[str, ...] = DEFAULT_SCOPES
+    live: bool = True
+    networks: tuple[str, ...] | None = None
+    expires_at: dt.datetime | None = None
+
+
+class Rotate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long the old key goes on, such as `24h`."""
+
+    grace: str = "0s"
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A key, without its text, which is kept nowhere. `shown` is how it begins."""
+
+    id: UUID
+    name: str
+    shown: str
+    user_id: UUID
+    org_id: UUID | None
+    scopes: list[str]
+    live: bool
+    tier: str
+    networks: list[str] | None
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+    rotated_to: UUID | None
+    usage_count: int | None = None
+    last_used_at: dt.datetime | None = None
+
+
+class One(msgspec.Struct, frozen=True):
+    """A key."""
+
+    data: Shown
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """Keys, the newest first."""
+
+    data: list[Shown]
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A key that was just made; `key` is its text, which is never shown again."""
+
+    key: str
+    data: Shown
+
+
+class ApiKeysOverHttp:
+    """The endpoints; none where the accounts app is not among the models."""
+
+    def __init__(self, hold: Holdfast) -> None:
+        self._hold = hold
+        found = keys_models(hold.models)
+        self.is_there = found is not None and found[0] is ApiKey
+
+    def routes(self) -> list[BaseRoute]:
+        """The routes."""
+        if not self.is_there:
+            return []
+        one = PATH + "/{id}"
+        return [
+            Route(PATH, _guarded(self.list), methods=["GET"]),
+            Route(PATH, _guarded(self.create), methods=["POST"], name="create"),
+            Route(one, _guarded(self.get), methods=["GET"]),
+            Route(one, _guarded(self.revoke), methods=["DELETE"], name="revoke"),
+            Route(one + "/rotate", _guarded(self.rotate), methods=["POST"]),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        """Your own keys, or those of an organisation that you belong to."""
+        who = await identified(self._hold, request, READ)
+        asked = parameters.read(request.scope["query_string"], (ORG, DEAD))
+        org_id = who.org_id if asked["org"] is None else _uuid(asked["org"], "org")
+        async with self._hold.read(tenant=ALL) as unit:
+            if org_id is not None:
+                await self._role(unit, who, org_id)
+                found = await self._hold.keys.list(unit, org_id=org_id, dead=asked["dead"])
+            else:
+                mine = await self._hold.keys.list(unit, user_id=who.user_id, dead=asked["dead"])
+                found = [(row, use) for row, use in mine if row.org_id is None]
+            return fresh(Listed([_shown(row, use) for row, use in found]))
+
+    async def create(self, request: Request) -> Response:
+        """Make a key."""
+        who = await identified(self._hold, request, WRITE)
+        parameters.read(request.scope["query_string"], ())
+        asked = await body(request, Create)
+        lacking = [scope for scope in asked.scopes if not who.may(scope)]
+        if lacking:
+            raise Refused(403, f"you cannot give what you do not have: {', '.join(map(repr, lacking))}"[:500])
+        org_id = who.org_id if asked.org_id is None else asked.org_id
+        async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
+            if org_id is not None:
+                await self._role(unit, who, org_id, _MANAGE)
+            given = msgspec.structs.asdict(asked) | {"org_id": org_id, "user_id": who.user_id}
+            made = await create_api_key(self._hold, unit, **given)
+        return _made(made)
+
+    async def get(self, request: Request) -> Response:
+        """One key."""
+        who = await identified(self._hold, request, READ)
+        parameters.read(request.scope["query_string"], ())
+        async with self._hold.read(tenant=ALL) as unit:
+            row = await self._mine(unit, who, request)
+        return fresh(One(_shown(row)))
+
+    async def rotate(self, request: Request) -> Response:
+        """Make a key that takes the place of this one."""
+        who = await identified(self._hold, request, WRITE)
+        parameters.read(request.scope["query_string"], ())
+        grace = _seconds((await body(request, Rotate)).grace)
+        async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
+            row = await self._mine(unit, who, request, _MANAGE)
+            if not all(map(who.may, row.scopes)):
+                raise Refused(403, "you cannot give what you do not have: this key may do more than you")
+            made = await self._hold.keys.rotate(unit, row.id, grace=grace)
+        return _made(made)
+
+    async def revoke(self, request: Request) -> Response:
+        """Let a key open nothing any more."""
+        who = await identified(self._hold, request, WRITE)
+        parameters.read(request.scope["query_string"], ())
+        async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
+            row = await self._mine(unit, who, request, _MANAGE)
+            return fresh(One(_shown(await self._hold.keys.revoke(unit, row.id))))
+
+    async def _mine(self, unit: Unit, who: Identity, request: Request, roles: Sequence[str] = ()) -> ApiKey:
+        """The key that is asked for, if it is his who asks; what is another's is not there."""
+        key_id = _uuid(request.path_params["id"], "the id of the key")
+        row: ApiKey | None = await unit[ApiKey].find(key_id)
+        if row is not None:
+            if row.org_id is not None:
+                try:
+                    await self._role(unit, who, row.org_id, roles)
+                except NotFound:
+                    row = None
+            elif row.user_id != who.user_id or who.org_id is not None:
+                row = None
+        if row is None:
+            raise NotFound(f"there is no API key {key_id}")
+        return row
+
+    async def _role(self, unit: Unit, who: Identity, org_id: UUID, roles: Sequence[str] = ()) -> None:
+        """Raise `NotFound` for an organisation that who asks does not belong to, and 403 for a role that is too small.
+
+        A key of the organisation has its scopes in place of a role.
+        """
+        if who.org_id is not None:
+            if who.org_id != org_id:
+                raise NotFound(f"there is no organisation {org_id}")
+            return
+        members = unit[OrganizationMember]
+        member = await members.first(
+            members.query().where(OrganizationMember.org_id == org_id, OrganizationMember.user_id == who.user_id)
+        )
+        if member is None:
+            raise NotFound(f"there is no organisation {org_id}")
+        if roles and member.role not in roles:
+            raise Refused(403, f"as {member.role} of the organisation you may look at its keys, and change none")
+
+
+def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    async def guarded(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Refused as refused:
+            return problems.problem(request, refused.status, str(refused), refused.headers)
+
+    guarded.__name__, guarded.__doc__ = endpoint.__name__, endpoint.__doc__
+    return guarded
+
+
+def _made(made: NewKey[ApiKey]) -> Response:
+    response = fresh(Made(made.text, _shown(made.row)), 201)
+    response.headers["Location"] = f"{PATH}/{made.row.id}"
+    return response
+
+
+def _shown(row: ApiKey, use: KeyUse | None = None) -> Shown:
+    found: dict[str, Any] = {name: getattr(row, name) for name in Shown.__struct_fields__ if hasattr(row, name)}
+    if use is not None:
+        found |= {"usage_count": use.usage_count, "last_used_at": use.last_used_at}
+    return Shown(**found)
+
+
+def _seconds(grace: str) -> float:
+    try:
+        return seconds(grace, "grace")
+    except ConfigurationError as error:
+        problem = str(error)
+    raise InvalidValue(problem[:500])
+
+
+def _uuid(given: str, what: str) -> UUID:
+    try:
+        return UUID(given)
+    except ValueError:
+        raise InvalidValue(f"{what} is a UUID, not {given[:60]!r}") from None
+
+
+def described(operation: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What these endpoints take and answer, for the API description.
+
+    Args:
+        operation: `operation(id, summary, parameters, body, status, shape, problems)` makes one.
+    """
+    one = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    listing = [ORG.described(), DEAD.described()]
+    return {
+        PATH: {
+            "get": operation(
+                "list-api-keys", "Your API keys, or those of an organisation.", listing, None, "200", "Listed"
+            ),
+            "post": operation("create-api-key", "Make an API key; it is shown once.", [], "Create", "201", "Made"),
+        },
+        f"{PATH}/{{id}}": {
+            "get": operation("get-api-key", "One API key.", [one], None, "200", "One"),
+            "delete": operation("revoke-api-key", "Let an API key open nothing any more.", [one], None, "200", "One"),
+        },
+        f"{PATH}/{{id}}/rotate": {
+            "post": operation(
+                "rotate-api-key", "Make an API key that takes the place of another.", [one], "Rotate", "201", "Made"
+            ),
+        },
+    }
+
+
+DESCRIBED = (Create, Rotate, One, Listed, Made)

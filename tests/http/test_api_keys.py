@@ -1,0 +1,240 @@
+"""API keys over HTTP: each sees and changes his own, whatever he sends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from holdfast import Holdfast
+from holdfast.apps import accounts
+from holdfast.apps.accounts import Organization, OrganizationMember, User
+from holdfast.apps.accounts.api_keys import create_api_key
+from holdfast.http import create_app
+from tests.backends import settings_for
+from tests.http.conftest import client_of
+
+PATH = "/v1/api-keys"
+
+
+class World:
+    """Two people, an organisation of which both are members, and what each sends."""
+
+    def __init__(self, hold: Holdfast, client: httpx.AsyncClient) -> None:
+        self.hold, self.client = hold, client
+        self.tokens: dict[str, str] = {}
+        self.ids: dict[str, UUID] = {}
+
+    async def people(self) -> None:
+        async with self.hold.unit() as unit:
+            acme = await unit[Organization].add(Organization(name="Acme"))
+            self.ids["acme"] = acme.id
+            for name in ("ada", "bob", "eve"):
+                who = await unit[User].add(User(external_id=name))
+                self.ids[name] = who.id
+                self.tokens[name] = (await self.hold.sessions.begin(unit, who.id)).token
+        async with self.hold.unit(tenant=acme.id) as unit:
+            for name, role in (("ada", "owner"), ("bob", "viewer")):
+                member = OrganizationMember(org_id=acme.id, user_id=self.ids[name], role=role)
+                await unit[OrganizationMember].add(member)
+
+    async def ask(self, who: str, method: str, path: str = PATH, **given: Any) -> httpx.Response:
+        token = self.tokens.get(who, who)
+        return await self.client.request(method, path, headers={"Authorization": f"Bearer {token}"}, **given)
+
+    async def key(self, who: str, **values: Any) -> tuple[str, dict[str, Any]]:
+        made = await self.ask(who, "POST", json={"name": "ci", **values})
+        assert made.status_code == 201, made.text
+        assert made.headers["location"] == f"{PATH}/{made.json()['data']['id']}"
+        return made.json()["key"], made.json()["data"]
+
+
+@pytest.fixture(params=("sqlite", "postgres+redis"))
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    database, _, redis = request.param.partition("+")
+    redis_url = request.getfixturevalue("redis_url") if redis else None
+    settings = settings_for(request.getfixturevalue(f"{database}_url"), redis_url=redis_url, redis_timeout=5.0)
+    async with await Holdfast.open(settings=settings, metadata=accounts.metadata) as hold:
+        app = create_app(hold)
+        async with client_of(app) as client:
+            world = World(hold, client)
+            await world.people()
+            yield world
+        await app.state.live.close()
+
+
+async def test_a_key_from_its_making_to_its_end(world: World) -> None:
+    key, made = await world.key("ada", scopes=["tools:read", "api-keys:*"])
+    assert key.startswith("hold_live_")
+    [listed] = (await world.ask("ada", "GET")).json()["data"]
+    assert listed["id"] == made["id"]
+    assert key not in (await world.ask("ada", "GET")).text
+    one = f"{PATH}/{made['id']}"
+    assert (await world.ask(key, "GET", one)).json()["data"]["name"] == "ci"
+    fresh = (await world.ask("ada", "POST", f"{one}/rotate", json={"grace": "1h"})).json()
+    assert (await world.ask(key, "GET")).status_code == 200
+    assert (await world.ask(fresh["key"], "GET")).status_code == 200
+    assert (await world.ask("ada", "DELETE", one)).json()["data"]["revoked_at"] is not None
+    refused = await world.ask(key, "GET")
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Bearer realm="holdfast"')
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert "revoked" not in refused.text
+    assert (await world.ask("ada", "GET")).headers["cache-control"] == "no-store"
+
+
+async def test_another_ones_keys_are_not_there(world: World) -> None:
+    _, mine = await world.key("ada")
+    _, ours = await world.key("ada", org_id=str(world.ids["acme"]))
+    for who in ("bob", "eve"):
+        for method, path in (
+            ("GET", f"{PATH}/{mine['id']}"),
+            ("DELETE", f"{PATH}/{mine['id']}"),
+            ("POST", f"{PATH}/{mine['id']}/rotate"),
+        ):
+            assert (await world.ask(who, method, path)).status_code == 404
+        assert (await world.ask(who, "GET")).json()["data"] == []
+    theirs = f"{PATH}?org={world.ids['acme']}"
+    assert [key["id"] for key in (await world.ask("bob", "GET", theirs)).json()["data"]] == [ours["id"]]
+    assert (await world.ask("eve", "GET", theirs)).status_code == 404
+    assert (await world.ask("eve", "GET", f"{PATH}/{ours['id']}")).status_code == 404
+    assert (await world.ask("eve", "POST", json={"name": "x", "org_id": str(world.ids["acme"])})).status_code == 404
+    assert (await world.ask("bob", "GET", f"{PATH}/{ours['id']}")).status_code == 200
+    for method, path, given in (
+        ("DELETE", f"{PATH}/{ours['id']}", None),
+        ("POST", f"{PATH}/{ours['id']}/rotate", {}),
+        ("POST", PATH, {"name": "x", "org_id": str(world.ids["acme"])}),
+    ):
+        answer = await world.ask("bob", method, path, json=given)
+        assert (answer.status_code, "viewer" in answer.text) == (403, True)
+    assert (await world.ask("ada", "DELETE", f"{PATH}/{ours['id']}")).status_code == 200
+
+
+async def test_a_key_gives_no_more_than_it_has(world: World) -> None:
+    org = str(world.ids["acme"])
+    small, _ = await world.key("ada", scopes=["api-keys:*", "tools:read"])
+    _, big = await world.key("ada", scopes=["*"])
+    for scopes in (["*"], ["tools:*"], ["tools:read", "admin:write"]):
+        assert (await world.ask(small, "POST", json={"name": "x", "scopes": scopes})).status_code == 403
+    assert (await world.ask(small, "POST", f"{PATH}/{big['id']}/rotate")).status_code == 403
+    given, _ = await world.key(small, scopes=["tools:read"])
+    lacking = await world.ask(given, "GET")
+    assert (lacking.status_code, "api-keys:read" in lacking.text) == (403, True)
+    # An organisation's key is for the organisation alone, and a user's for himself and his.
+    theirs, made = await world.key("ada", org_id=org, scopes=["api-keys:*"])
+    assert [key["id"] for key in (await world.ask(theirs, "GET")).json()["data"]] == [made["id"]]
+    assert (await world.ask(theirs, "GET", f"{PATH}/{big['id']}")).status_code == 404
+    assert (await world.ask(theirs, "GET", f"{PATH}?org={uuid4()}")).status_code == 404
+    _, child = await world.key(theirs, scopes=["api-keys:read"])
+    assert child["org_id"] == org
+
+
+async def test_there_are_as_many_as_there_may_be(world: World) -> None:
+    for _ in range(5):
+        await world.key("ada")
+    full = await world.ask("ada", "POST", json={"name": "one more"})
+    assert (full.status_code, "5 are allowed" in full.text) == (409, True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("Authorization", "")],
+        [("Authorization", "Bearer")],
+        [("Authorization", "Bearer x")],
+        [("Authorization", "Basic YTpi")],
+        [("Authorization", "Bearer {ada}"), ("Authorization", "Bearer {ada}")],
+        [("Authorization", "Bearer {ada}"), ("X-API-Key", "{ada}")],
+        [("Cookie", "session={ada}")],
+        [("Authorization", "Bearer {ada}{ada}")],
+        [("X-API-Key", "\xff\xfe")],
+    ],
+)
+async def test_nobody_gets_in_without_saying_who_he_is_once(world: World, headers: list[tuple[str, str]]) -> None:
+    ready = [(name.encode(), value.replace("{ada}", world.tokens["ada"]).encode("latin-1")) for name, value in headers]
+    for method, path in (("GET", PATH), ("POST", PATH), ("DELETE", f"{PATH}/{uuid4()}")):
+        answer = await world.client.request(method, path, headers=ready)
+        assert answer.status_code == 401
+        assert "www-authenticate" in answer.headers
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"name": ""},
+        {"name": "x" * 300},
+        {"name": "x", "scopes": "tools:read"},
+        {"name": "x", "scopes": ["a b"]},
+        {"name": "x", "networks": ["nowhere"]},
+        {"name": "x", "networks": []},
+        {"name": "x", "expires_at": "2000-01-01T00:00:00Z"},
+        {"name": "x", "expires_at": "2990-01-01T00:00:00"},
+        {"name": "x", "org_id": "1"},
+        {"name": "x", "more": 1},
+        {"name": "x\u0000"},
+        {"name": "\ud800"},
+        [1],
+    ],
+)
+async def test_a_key_that_cannot_be_is_refused_and_says_why(world: World, given: Any) -> None:
+    token = world.tokens["ada"]
+    answer = await world.client.post(
+        PATH,
+        content=json.dumps(given),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"]
+    assert (await world.ask("ada", "GET")).json()["data"] == []
+
+
+async def test_what_is_no_id_and_no_grace_is_refused(world: World) -> None:
+    _, made = await world.key("ada")
+    assert (await world.ask("ada", "GET", f"{PATH}/nonsense")).status_code == 422
+    assert (await world.ask("ada", "GET", f"{PATH}?org=nonsense")).status_code == 422
+    assert (await world.ask("ada", "GET", f"{PATH}?more=1")).status_code == 422
+    for grace in ("soon", "-1s", "9999999d", ""):
+        answer = await world.ask("ada", "POST", f"{PATH}/{made['id']}/rotate", json={"grace": grace})
+        assert answer.status_code == 422, grace
+
+
+async def test_the_answers_are_as_they_are_described(world: World) -> None:
+    document = (await world.client.get("/openapi.json")).json()
+    validate(document)
+    _, made = await world.key("ada")
+    schemas = {"$defs": document["components"]["schemas"]}
+
+    def fits(answer: httpx.Response, path: str, method: str) -> None:
+        described = document["paths"][path][method]["responses"][str(answer.status_code)]["content"]
+        shape = described[answer.headers["content-type"]]["schema"]
+        text = json.dumps({**shape, **schemas}).replace("#/components/schemas/", "#/$defs/")
+        Draft202012Validator(json.loads(text)).validate(answer.json())
+
+    one = f"{PATH}/{made['id']}"
+    fits(await world.ask("ada", "GET"), PATH, "get")
+    fits(await world.ask("ada", "POST", json={"name": "y"}), PATH, "post")
+    fits(await world.ask("ada", "POST", json={}), PATH, "post")
+    fits(await world.ask("nobody", "GET"), PATH, "get")
+    fits(await world.ask("ada", "GET", one), PATH + "/{id}", "get")
+    fits(await world.ask("ada", "POST", f"{one}/rotate"), PATH + "/{id}/rotate", "post")
+    fits(await world.ask("ada", "DELETE", one), PATH + "/{id}", "delete")
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "key"}
+
+
+async def test_a_key_is_taken_from_its_own_header_too_and_from_its_networks_alone(world: World) -> None:
+    async with world.hold.unit() as unit:
+        here = await create_api_key(
+            world.hold, unit, name="here", user_id=world.ids["ada"], scopes=("*",), networks=("127.0.0.0/8",)
+        )
+        away = await create_api_key(
+            world.hold, unit, name="away", user_id=world.ids["ada"], scopes=("*",), networks=("192.0.2.0/24",)
+        )
+    assert (await world.client.get(PATH, headers={"X-API-Key": here.text})).status_code == 200
+    assert (await world.client.get(PATH, headers={"X-API-Key": away.text})).status_code == 403
