@@ -29,7 +29,7 @@ class Prices:
         self.broken: set[str] = set()
         self.under_way = self.most = 0
 
-        @cached(key="price:{symbol}", tags=("prices",), **{"ttl": "60s", **options})
+        @cached(key="price:{symbol}", tags=("prices",), **{"ttl": "60s", "max_staleness": "30s", **options})
         async def price(symbol: str) -> float:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
