@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -173,7 +174,7 @@ async def test_many_callers_on_many_nodes_make_one_load(postgres_url: str, any_r
 
     async with nodes(postgres_url, any_redis_url, 4) as every:
         began = time.perf_counter()
-        # A node that could not learn of changes in a second would rightly load by itself, as a busy machine may have it.
+        # A node that could not learn of changes in a second, as on a busy machine, would rightly load by itself.
         calls = (hold.cache.get_or_load("k", slow, max_staleness="30s") for hold in every for _ in range(50))
         values = await asyncio.gather(*calls)
         took = time.perf_counter() - began
@@ -382,3 +383,30 @@ async def test_a_note_that_cannot_be_written_keeps_nobody_waiting(postgres_url: 
             assert await one.cache.get_or_load(f"k{number}", load, lease=20) == 1
             assert await two.cache.get_or_load(f"k{number}", load, lease=20) == 1
             assert time.monotonic() - began < 15
+
+
+async def test_a_redis_to_which_nobody_can_connect_costs_a_moment(postgres_url: str) -> None:
+    with contextlib.ExitStack() as held:
+        deaf = held.enter_context(socket.socket())  # takes no connection, and refuses none
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        address = deaf.getsockname()
+        for _ in range(20):
+            filler = held.enter_context(socket.socket())
+            filler.settimeout(0.2)
+            try:
+                filler.connect(address)
+            except TimeoutError:
+                break
+        else:
+            raise AssertionError("the line of connections was never full")
+        async with nodes(postgres_url, f"redis://127.0.0.1:{address[1]}", 1, redis_timeout=0.25) as [hold]:
+            took: list[float] = []
+            async with asyncio.timeout(30):
+                while hold.cache.redis_state() != "away" or len(took) < 40:
+                    began, key = time.perf_counter(), f"k:{len(took)}"
+                    assert await hold.cache.get_or_load(key, value) == {"of": key}
+                    took.append(time.perf_counter() - began)
+                    await asyncio.sleep(0.01)
+            assert max(took) < 2.0  # it is 0.25 s and the load, on a machine that does nothing else
+            assert sorted(took)[len(took) // 2] < 0.25  # most do not wait at all
