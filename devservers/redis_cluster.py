@@ -65,12 +65,7 @@ def start_redis_cluster(*, patience: float = 10.0) -> RedisCluster:
     try:
         buses = {}
         for _ in range(2 * _PRIMARIES):
-            bus = free_port()
-            server = start_redis(
-                *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", str(bus)),
-                *("--cluster-node-timeout", str(round(patience * 1_000)), "--cluster-replica-validity-factor", "0"),
-                *("--repl-diskless-sync-delay", "0"),
-            )
+            server, bus = _started(patience)
             servers.append(server)
             buses[server.port] = bus
         cluster = RedisCluster(servers)
@@ -92,6 +87,24 @@ def start_redis_cluster(*, patience: float = 10.0) -> RedisCluster:
         for server in servers:
             server.stop()
         raise
+
+
+def _started(patience: float) -> tuple[RedisServer, int]:
+    """A server, and the port on which the others talk to it."""
+    for attempt in range(3):
+        bus = free_port()
+        try:
+            server = start_redis(
+                *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", str(bus)),
+                *("--cluster-node-timeout", str(round(patience * 1_000)), "--cluster-replica-validity-factor", "0"),
+                *("--repl-diskless-sync-delay", "0"),
+            )
+        except ServerError:  # another process may take the free port first, and a connection too
+            if attempt == 2:
+                raise
+        else:
+            return server, bus
+    raise AssertionError
 
 
 def _done(server: RedisServer, line: str) -> None:
