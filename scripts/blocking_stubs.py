@@ -15,6 +15,8 @@ CLASSES = {
     "Repository": ("src/holdfast/store/repository.py", "BlockingRepository"),
     "Rows": ("src/holdfast/cache/rows.py", "BlockingRows"),
     "Cache": ("src/holdfast/cache/cache.py", "BlockingCache"),
+    "Limiter": ("src/holdfast/guard/limits/limiter.py", "BlockingLimiter"),
+    "Services": ("src/holdfast/guard/services.py", "BlockingServices"),
     "Unit": ("src/holdfast/store/unit.py", "BlockingUnit"),
     "Holdfast": ("src/holdfast/hold.py", "BlockingHoldfast"),
 }
@@ -53,6 +55,8 @@ ATTRIBUTES = {
     "BlockingRepository": {"model": "type[M]"},
     "BlockingRows": {"model": "type[M]", "options": "Options", "is_shared": "bool"},
     "BlockingCache": {"peek": "Peek", "statistics": "Statistics"},
+    "BlockingLimiter": {"tiers": "Tiers"},
+    "BlockingServices": {},
     "BlockingUnit": {
         "actor": "str | None",
         "tenant": "str | None",
@@ -71,6 +75,8 @@ ATTRIBUTES = {
         "schedules": "Any",
         "counters": "Any",
         "cache": "BlockingCache",
+        "limits": "BlockingLimiter",
+        "services": "BlockingServices",
     },
 }
 WITH = """
@@ -112,6 +118,7 @@ def stub() -> str:
     lines = []
     for module in sorted(imports, key=lambda module: (module.startswith(("holdfast", "sqlalchemy")), module)):
         names = sorted(imports[module] & used)
+        used -= set(names)  # a class may come from its room here and from its file there
         if names:
             lines.append(f"from {module} import {', '.join(names)}")
     variables = 'F = TypeVar("F")\nM = TypeVar("M", bound=Model)\nT = TypeVar("T")\n'

@@ -14,6 +14,8 @@ from holdfast.blocking import BlockingHoldfast
 from holdfast.cache import Cache, result_metadata
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.guard.keys import ApiKeys, Peppers, keys_models
+from holdfast.guard.limits import Limiter, Tiers
+from holdfast.guard.services import Services
 from holdfast.guard.sessions import Sessions, session_model
 from holdfast.index import rejected
 from holdfast.journal import Event, Handler, Handlers, Journal, verify
@@ -55,6 +57,8 @@ class Holdfast:
         journal: what changed, in order.
         handlers: the functions that are called for events and changes, and how they fare.
         cache: what is kept near, and follows the journal.
+        limits: who may call how often.
+        services: services that sign their calls, and pass without a limit.
         rollups: what is added up.
         counters: how often rows are used, written once a second.
         schedules: how what is done again and again fares: states, history, pause, resume, forget.
@@ -84,6 +88,18 @@ class Holdfast:
             redis=self._redis,
             capacity=settings.cache_capacity,
             ttls=settings.cache_ttls,
+        )
+        self.limits = Limiter(
+            self._redis,
+            tiers=Tiers(settings.limits),
+            prefix=settings.redis_prefix,
+            instances=settings.instances,
+        )
+        self.services = Services(
+            settings.service_keys,
+            redis=self._redis,
+            prefix=settings.redis_prefix,
+            tolerance=settings.service_tolerance,
         )
         self._metadatas = metadatas
         self.counters = Counters(self.store)

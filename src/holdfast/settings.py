@@ -52,6 +52,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     migration_give_up: float = 300.0  # how long locks that are not had are tried for again
     cache_capacity: int = 100_000  # what the cache keeps in memory, by weight; a value weighs 1 unless it says so
     cache_ttls: str = ""  # of declared keys, in place of what they say: `shop.price=5s, shop.user=1m`
+    limits: str = ""  # how often who may call, by tier, beside the defaults: `free=60/min, pro=10/s + 5000/hour`
+    instances: int = 1  # processes that serve: without Redis each lets its part of a limit through
+    service_keys: str | None = None  # of services that sign their calls and pass without a limit: `id:secret,…`
+    service_tolerance: float = 60.0  # how far their clocks may be from ours
     poll_interval: float = 0.25  # how often the journal is looked at for changes by other programs
 
     def __post_init__(self) -> None:
@@ -137,6 +141,10 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "migration_give_up": (("HOLDFAST_MIGRATION_GIVE_UP",), float),
     "cache_capacity": (("HOLDFAST_CACHE_CAPACITY",), int),
     "cache_ttls": (("HOLDFAST_CACHE_TTLS",), str),
+    "limits": (("HOLDFAST_LIMITS",), str),
+    "instances": (("HOLDFAST_INSTANCES",), int),
+    "service_keys": (("HOLDFAST_SERVICE_KEYS",), str),
+    "service_tolerance": (("HOLDFAST_SERVICE_TOLERANCE",), float),
     "poll_interval": (("HOLDFAST_POLL_INTERVAL",), float),
 }
 
@@ -157,6 +165,8 @@ _LOWEST: dict[str, float] = {
     "migration_give_up": 0,
     "redis_timeout": 0.001,
     "cache_capacity": 0,
+    "instances": 1,
+    "service_tolerance": 1,
     "poll_interval": 0.001,
     "replica_wait": 0,
 }

@@ -8,6 +8,7 @@ import pytest
 
 from holdfast import Holdfast
 from holdfast.apps import accounts
+from holdfast.store.redis import Redis
 from tests.backends import settings_for
 
 
@@ -26,3 +27,12 @@ async def other(hold: Holdfast) -> AsyncIterator[Holdfast]:
     """Another node."""
     async with await Holdfast.open(settings=hold.settings, metadata=accounts.metadata, migrate=False) as other:
         yield other
+
+
+@pytest.fixture
+async def redis(any_redis_url: str) -> AsyncIterator[Redis]:
+    """A Redis of one server, and one of several; patient, since a busy machine is no fault of Redis."""
+    made = Redis.of(settings_for("sqlite:///unused.db", redis_url=any_redis_url, redis_timeout=5.0))
+    assert made is not None
+    yield made
+    await made.close()

@@ -18,6 +18,18 @@ class BlockingRepository(BlockingUnit):
         return cls
 
 
+class BlockingLimiter(BlockingUnit):
+    """For annotations."""
+
+    __slots__ = ()
+
+
+class BlockingServices(BlockingUnit):
+    """For annotations."""
+
+    __slots__ = ()
+
+
 class BlockingRows(BlockingUnit):
     """For annotations: `BlockingRows[Note]`."""
 
@@ -27,4 +39,12 @@ class BlockingRows(BlockingUnit):
         return cls
 
 
-__all__ = ["BlockingCache", "BlockingHoldfast", "BlockingRepository", "BlockingRows", "BlockingUnit"]
+__all__ = [
+    "BlockingCache",
+    "BlockingHoldfast",
+    "BlockingLimiter",
+    "BlockingRepository",
+    "BlockingRows",
+    "BlockingServices",
+    "BlockingUnit",
+]

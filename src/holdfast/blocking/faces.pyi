@@ -19,6 +19,9 @@ from holdfast.cache.peeking import Peek
 from holdfast.cache.report import CacheReport, Span
 from holdfast.cache.statistics import Statistics
 from holdfast.guard.keys import ApiKeys
+from holdfast.guard.limits import Tiers
+from holdfast.guard.limits.decision import Decision
+from holdfast.guard.limits.limit import AnyLimits
 from holdfast.guard.sessions import Sessions
 from holdfast.journal import Event
 from holdfast.journal.changes import Op
@@ -164,6 +167,19 @@ class BlockingCache:
     def renew(self) -> None: ...
     def end(self, tags: Sequence[str]) -> None: ...
 
+class BlockingLimiter:
+    tiers: Tiers
+    def hit(
+        self, identity: str, cost: int = ..., *, limits: AnyLimits | None = ..., tier: str | None = ...
+    ) -> Decision: ...
+    def peek(
+        self, identity: str, cost: int = ..., *, limits: AnyLimits | None = ..., tier: str | None = ...
+    ) -> Decision: ...
+    def reset(self, identity: str, *, limits: AnyLimits | None = ..., tier: str | None = ...) -> None: ...
+
+class BlockingServices:
+    def verify(self, signature: str, method: str, target: str, body: bytes = ...) -> str: ...
+
 class BlockingUnit:
     actor: str | None
     tenant: str | None
@@ -192,6 +208,8 @@ class BlockingHoldfast:
     schedules: Any
     counters: Any
     cache: BlockingCache
+    limits: BlockingLimiter
+    services: BlockingServices
     def unit(
         self,
         *,
