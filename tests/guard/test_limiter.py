@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from holdfast.store.redis import Redis
 from tests.backends import settings_for
 
 NOTHING = MetaData()
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(params=["memory", "redis", "redis_cluster"])
@@ -180,6 +183,25 @@ async def test_without_redis_speed_is_limited_here_quotas_let_nobody_pass_and_it
                     await asyncio.sleep(0.05)
             assert (await limiter.hit("user:5", limits=both)).remaining == 19
             await redis.close()
+
+
+async def test_a_user_of_redis_needs_what_the_guide_says() -> None:
+    told = (ROOT / "docs/guides/limits.md").read_text().replace("\n", " ")
+    [commands] = re.findall(r"\(cache\.md#redis\) needs, `([^`]+)`", told)
+    granted = "+get +mget +set +pttl +del +unlink +eval +scan +ping +publish +subscribe +unsubscribe +info"
+    with start_redis() as server:
+        assert server.command(f"ACL SETUSER shop on >secret ~holdfast:* &holdfast:* {granted} {commands}") == "+OK"
+        url = server.url.replace("redis://", "redis://shop:secret@")
+        redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=url, redis_timeout=5.0))
+        assert redis is not None
+        limiter = Limiter(redis)
+        limits = "burst: 3/250ms + 50/min + slow: 90_000/500ms"
+        for _ in range(8):
+            decision = await limiter.hit("user:1", 2, limits=limits)
+            assert decision.source == "redis"
+            await asyncio.sleep(0.1)
+        await limiter.reset("user:1", limits=limits)
+        await redis.close()
 
 
 async def test_without_a_redis_processes_share_a_limit_by_their_number() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import time
 from collections.abc import Sequence
@@ -92,10 +91,11 @@ class Limiter:
         chosen = self._chosen(limits, tier)
         if type(cost) is not int or cost < 1:
             raise InvalidValue(f"a call costs 1 or more, a whole number, not {cost!r}")
-        demands = self._demands(identity, chosen)
-        if not demands:
+        if all(limit.is_unlimited for limit in chosen):
+            self._tag(identity)
             return unlimited(chosen, time.time())
         if self._redis is not None:
+            demands = self._demands(identity, chosen)
             try:
                 answer = await self._redis.ask(demands, cost, charge=charge)
             except Away:
@@ -119,10 +119,7 @@ class Limiter:
 
     def _demands(self, identity: str, limits: Sequence[Limit], instances: int = 1) -> list[Demand]:
         """What is counted for each limit that is one, under names of one hash tag."""
-        if not isinstance(identity, str) or not 0 < len(identity) <= _LONGEST:
-            raise InvalidValue(f"an identity is a text of 1 to {_LONGEST:,} characters, such as 'user:42'")
-        digest = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        tag = base64.urlsafe_b64encode(digest)[:22].decode()
+        tag = self._tag(identity)
         demands = []
         for limit in limits:
             if limit.most is None:
@@ -130,9 +127,16 @@ class Limiter:
             most = limit.most if instances == 1 or not limit.most else max(1, limit.most // instances)
             window = round(limit.window * 1_000)
             kind = "log" if limit.most <= EXACT else "sub"
-            name = f"{self._prefix}:limit:{{{tag}}}:{limit.name}:{window}:{kind}"
+            name = f"{tag}:{limit.name}:{window}:{kind}"
             demands.append(Demand(name, most, window * 1_000))
         return demands
+
+    def _tag(self, identity: str) -> str:
+        """What names of an identity begin with, which does not tell who it is; InvalidValue: it is none."""
+        if not isinstance(identity, str) or not 0 < len(identity) <= _LONGEST:
+            raise InvalidValue(f"an identity is a text of 1 to {_LONGEST:,} characters, such as 'user:42'")
+        digest = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return f"{self._prefix}:limit:{{{digest}}}"
 
     def _say_that_it_is_away(self) -> None:
         now = time.monotonic()
