@@ -3,7 +3,7 @@
 # Arguments go to pytest, in place of the tests; VERSIONS="6.0.0 8" names others. Exit 1 if any failed.
 set -u
 cd "$(dirname "$0")/.."
-[ "$#" -gt 0 ] || set -- tests/cache tests/store/test_redis.py tests/operate/test_redis.py tests/torture/test_cache.py
+[ "$#" -gt 0 ] || set -- tests/cache tests/guard tests/store/test_redis.py tests/operate/test_redis.py tests/torture/test_cache.py
 failed=
 
 for version in ${VERSIONS:-6.0.0 6 7 8}; do

@@ -152,18 +152,21 @@ async def test_where_the_server_goes_away_all_who_wait_are_told() -> None:
         await redis.close()
 
 
-@pytest.mark.parametrize("count", [1, 30])
+@pytest.mark.parametrize(("count", "at_once"), [(1, 1), (1, 4), (30, 1), (30, 4)])
 async def test_in_a_cluster_whose_slots_have_moved_the_server_that_has_them_is_asked(
-    redis_cluster_url: str, count: int
+    redis_cluster_url: str, count: int, at_once: int
 ) -> None:
     redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=redis_cluster_url, redis_timeout=5.0))
     assert isinstance(redis, Cluster)
     limits = RedisLimits(redis)
     one, other, *_ = await redis.primaries()
-    redis._slots = [other if server is one else one for server in redis._slots]  # all wrong
-    demands = [Demand(f"{{user{number}}}:k", 2, 60 * SECOND) for number in range(count)]
+    demands = [Demand(f"{{user{number}}}:k", 2 * at_once, 60 * SECOND) for number in range(count)]
+    calls = demands * at_once
     for expected in (True, True, False):
-        answers = await asyncio.gather(*(limits.ask([demand], 1, charge=True) for demand in demands))
+        redis._slots = [other if server is one else one for server in redis._slots]  # all wrong
+        for server in await redis.primaries():
+            await server.ask(lambda client: client.script_flush())
+        answers = await asyncio.gather(*(limits.ask([demand], 1, charge=True) for demand in calls))
         assert {answer.passes for answer in answers} == {expected}
     await redis.close()
 

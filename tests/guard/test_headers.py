@@ -19,6 +19,7 @@ def test_an_allowed_call_tells_of_every_limit() -> None:
     decision = Decision(
         True, (Standing(BURST, 50, 29.2, 0.0), Standing(DAILY, 4_000, 86_400.0, 0.0)), 1_700_000_000.5, "redis"
     )
+    assert (decision.remaining, decision.reset, decision.retry_after) == (50, 86_400.0, 0.0)
     assert headers_of(decision) == {
         "RateLimit-Policy": '"burst";q=100;w=60, "daily";q=5000;w=86400',
         "RateLimit": '"burst";r=50;t=30, "daily";r=4000;t=86400',

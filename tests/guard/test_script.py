@@ -120,9 +120,10 @@ async def test_a_fault_in_the_script_is_seen(redis: Redis, fault: str) -> None:
     assert await differs(redis, fault, [("a", 3), ("b", 7)], calls) is not None
 
 
-async def test_scripts_that_were_flushed_are_sent_again(redis: Redis) -> None:
+@pytest.mark.parametrize("users", [1, 5])
+async def test_scripts_that_were_flushed_are_sent_again(redis: Redis, users: int) -> None:
     limits = RedisLimits(redis)
-    demand = Demand("{flushed}:k", 10, WINDOW)
+    demands = [Demand(f"{{flushed{number}}}:k", 10, WINDOW) for number in range(users)]
 
     async def flush() -> None:
         for _ in range(10):
@@ -130,12 +131,12 @@ async def test_scripts_that_were_flushed_are_sent_again(redis: Redis) -> None:
                 await server.ask(lambda client: client.script_flush())
             await asyncio.sleep(0.001)
 
-    async def hit() -> bool:
+    async def hit(demand: Demand) -> bool:
         await asyncio.sleep(0.001)
         return (await limits.ask([demand], 1, charge=True)).passes
 
-    outcomes = await asyncio.gather(flush(), *(hit() for _ in range(30)))
-    assert sum(map(bool, outcomes[1:])) == 10
+    outcomes = await asyncio.gather(flush(), *(hit(demand) for _ in range(30) for demand in demands))
+    assert sum(map(bool, outcomes[1:])) == 10 * users
 
 
 async def size(redis: Redis, name: str) -> int:

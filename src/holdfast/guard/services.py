@@ -105,11 +105,11 @@ class Services:
     def __repr__(self) -> str:
         return f"<Services {', '.join(self._secrets)}>"
 
-    async def verify(self, signature: str, method: str, target: str, body: bytes = b"") -> str:
+    async def verify(self, signature: str | None, method: str, target: str, body: bytes = b"") -> str:
         """The name of the key that signed this call.
 
         Args:
-            signature: the header's value.
+            signature: the header's value; None where there is no such header.
             target: path and query as they came, not decoded.
             body: as it came.
 
@@ -117,9 +117,11 @@ class Services:
             ServiceRefused: it is malformed, of no key that is known, wrong, too old or too new, or was used before.
             Unavailable: Redis is away, and whether it was used before is not known.
         """
-        found = _HEADER.fullmatch(signature) if len(signature) <= 256 else None
+        found = _HEADER.fullmatch(signature) if signature is not None and len(signature) <= 256 else None
         if found is None:
-            raise ServiceRefused(f"the header {SIGNATURE} is malformed; it is made by holdfast.guard.services.sign")
+            raise ServiceRefused(
+                f"the header {SIGNATURE} is missing or malformed; it is made by holdfast.guard.services.sign"
+            )
         if (problem := _unfit(method, target, body)) is not None:
             raise ServiceRefused(problem)
         key, stamp, nonce, given = found.groups()

@@ -12,9 +12,11 @@ from holdfast.guard.limits.window import Answer, Demand, Said, Window, window_of
 _SHARED = 256  # windows that those share for whom there is no room
 _SWEPT = 2  # idle ones that leave at a call, of each length of window: more than can come
 
+Name = str | int  # of a window of one's own, or the number of a shared one
+
 
 class MemoryLimits:
-    """What one process has admitted.
+    """What one process has admitted; for one thread.
 
     What counts no more leaves. When `capacity` windows still count, those who are new share 256 of them: they may be
     denied early, but nobody is let through more often than its limit says, and memory stays what it is.
@@ -30,12 +32,12 @@ class MemoryLimits:
         self._capacity = capacity
         self._clock = clock
         # By the length of the window, so that the one that was used least recently is the first that leaves.
-        self._windows: dict[tuple[int, int], OrderedDict[str, Window]] = {}
-        self._count = 0
+        self._windows: dict[tuple[int, int], OrderedDict[Name, Window]] = {}
+        self._count = 0  # without those that are shared
 
     def __len__(self) -> int:
         """How many windows are kept."""
-        return self._count
+        return sum(map(len, self._windows.values()))
 
     def ask(self, demands: Sequence[Demand], cost: int, *, charge: bool) -> Answer:
         """What limits say to a call; with `charge` it is counted by all of them if all let it pass.
@@ -65,27 +67,28 @@ class MemoryLimits:
             if self._kept(demand).pop(demand.name, None) is not None:
                 self._count -= 1
 
-    def _kept(self, demand: Demand) -> OrderedDict[str, Window]:
+    def _kept(self, demand: Demand) -> OrderedDict[Name, Window]:
         return self._windows.setdefault((demand.window, demand.width), OrderedDict())
 
-    def _find(self, demand: Demand, now: int) -> tuple[str, Window]:
+    def _find(self, demand: Demand, now: int) -> tuple[Name, Window]:
         """Where a call is to be counted; not kept yet if it is new."""
         kept = self._kept(demand)
         window = kept.get(demand.name)
         if window is not None:
             return demand.name, window
-        together = f"shared {zlib.crc32(demand.name.encode()) % _SHARED}"
+        together = zlib.crc32(demand.name.encode()) % _SHARED
         shared = kept.get(together)
-        has_room = self._count < self._capacity
-        if shared is not None:
-            shared.at(now)
-            # What was counted there may have been its own: it takes all of it along.
-            return (demand.name, shared.copy()) if has_room and shared.used else (together, shared)
-        return (demand.name if has_room else together), window_of(demand)
+        if self._count >= self._capacity:
+            return together, window_of(demand) if shared is None else shared
+        if shared is None:
+            return demand.name, window_of(demand)
+        # What was counted there may have been its own: it takes all of it along.
+        shared.at(now)
+        return demand.name, shared.copy()
 
-    def _keep(self, demand: Demand, name: str, window: Window) -> None:
+    def _keep(self, demand: Demand, name: Name, window: Window) -> None:
         kept = self._kept(demand)
-        self._count += name not in kept
+        self._count += isinstance(name, str) and name not in kept
         kept[name] = window
         kept.move_to_end(name)
 
@@ -101,4 +104,4 @@ class MemoryLimits:
                 if window.used:
                     break
                 del kept[oldest]
-                self._count -= 1
+                self._count -= isinstance(oldest, str)

@@ -146,7 +146,7 @@ class Counters:
     """How many were admitted in each of 100 sub-windows, and in the one that is just leaving.
 
     A call counts until its whole sub-window has left: never too short, and at most one sub-window too long. So it never
-    lets more than N into a window, and denies early only where more than N were admitted in 1.01 windows.
+    lets more than N into a window, and denies a call early only where it would be more than N in 1.01 windows.
 
     Args:
         window: microseconds.
