@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -10,6 +10,8 @@ from holdfast import Holdfast
 from holdfast.apps import accounts
 from holdfast.store.redis import Redis
 from tests.backends import settings_for
+
+Connect = Callable[..., Redis]
 
 
 @pytest.fixture(params=("sqlite", "postgres", "postgres+redis"))
@@ -30,9 +32,22 @@ async def other(hold: Holdfast) -> AsyncIterator[Holdfast]:
 
 
 @pytest.fixture
-async def redis(any_redis_url: str) -> AsyncIterator[Redis]:
-    """A Redis of one server, and one of several; patient, since a busy machine is no fault of Redis."""
-    made = Redis.of(settings_for("sqlite:///unused.db", redis_url=any_redis_url, redis_timeout=5.0))
-    assert made is not None
-    yield made
-    await made.close()
+async def connect() -> AsyncIterator[Connect]:
+    """Connects to a Redis for the length of the test; patient, since a busy machine is no fault of Redis."""
+    made: list[Redis] = []
+
+    def connect(url: str, *, timeout: float = 5.0) -> Redis:
+        redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=url, redis_timeout=timeout))
+        assert redis is not None
+        made.append(redis)
+        return redis
+
+    yield connect
+    for redis in made:
+        await redis.close()
+
+
+@pytest.fixture
+async def redis(any_redis_url: str, connect: Connect) -> Redis:
+    """A Redis of one server, and one of several."""
+    return connect(any_redis_url)

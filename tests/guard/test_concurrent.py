@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
@@ -16,8 +16,8 @@ from holdfast.guard.limits.script import HIT
 from holdfast.guard.limits.window import Answer, Demand
 from holdfast.store.redis import Away, Redis
 from holdfast.store.redis_cluster import Cluster
-from tests.backends import settings_for
 from tests.guard.checks import BY_SORTED_SET, DENIED_COUNT_TOO, SECOND, Admitted, most_in_any_window
+from tests.guard.conftest import Connect
 
 MOST = 50
 WINDOW = SECOND * 3 // 10
@@ -39,16 +39,9 @@ class Run(NamedTuple):
 
 
 @pytest.fixture
-async def processes(any_redis_url: str) -> AsyncIterator[list[Redis]]:
+def processes(any_redis_url: str, connect: Connect) -> list[Redis]:
     """Three clients that know nothing of one another."""
-    made = []
-    for _ in range(3):
-        redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=any_redis_url, redis_timeout=5.0))
-        assert redis is not None
-        made.append(redis)
-    yield made
-    for redis in made:
-        await redis.close()
+    return [connect(any_redis_url) for _ in range(3)]
 
 
 async def crowd(processes: Sequence[Redis], script: str, *, cost: int = 1, seconds: float = 1.3) -> Run:
@@ -138,10 +131,9 @@ async def test_calls_of_many_at_once_are_each_decided_by_themselves(redis: Redis
     assert passed == list(range(20))
 
 
-async def test_where_the_server_goes_away_all_who_wait_are_told() -> None:
+async def test_where_the_server_goes_away_all_who_wait_are_told(connect: Connect) -> None:
     with start_redis() as server:
-        redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=server.url, redis_timeout=0.5))
-        assert redis is not None
+        redis = connect(server.url, timeout=0.5)
         limits = RedisLimits(redis)
         await limits.ask([DEMAND], 1, charge=True)
         server.stop()
@@ -149,14 +141,13 @@ async def test_where_the_server_goes_away_all_who_wait_are_told() -> None:
             *(limits.ask([DEMAND], 1, charge=True) for _ in range(250)), return_exceptions=True
         )
         assert all(isinstance(one, Away) for one in outcomes)
-        await redis.close()
 
 
 @pytest.mark.parametrize(("count", "at_once"), [(1, 1), (1, 4), (30, 1), (30, 4)])
 async def test_in_a_cluster_whose_slots_have_moved_the_server_that_has_them_is_asked(
-    redis_cluster_url: str, count: int, at_once: int
+    redis_cluster_url: str, connect: Connect, count: int, at_once: int
 ) -> None:
-    redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=redis_cluster_url, redis_timeout=5.0))
+    redis = connect(redis_cluster_url)
     assert isinstance(redis, Cluster)
     limits = RedisLimits(redis)
     one, other, *_ = await redis.primaries()
@@ -168,12 +159,11 @@ async def test_in_a_cluster_whose_slots_have_moved_the_server_that_has_them_is_a
             await server.ask(lambda client: client.script_flush())
         answers = await asyncio.gather(*(limits.ask([demand], 1, charge=True) for demand in calls))
         assert {answer.passes for answer in answers} == {expected}
-    await redis.close()
 
 
-async def test_in_a_cluster_a_server_that_dies_costs_a_moment_and_its_replica_goes_on() -> None:
+async def test_in_a_cluster_a_server_that_dies_costs_a_moment_and_its_replica_goes_on(connect: Connect) -> None:
     with start_redis_cluster(patience=1.5) as cluster:
-        redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=cluster.url, redis_timeout=1.0))
+        redis = connect(cluster.url, timeout=1.0)
         assert isinstance(redis, Cluster)
         limiter = Limiter(redis)
         users = [f"user:{number}" for number in range(30)]
@@ -186,4 +176,3 @@ async def test_in_a_cluster_a_server_that_dies_costs_a_moment_and_its_replica_go
         async with asyncio.timeout(30):
             while {(await limiter.hit(user, limits="1_000/min")).source for user in users} != {"redis"}:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-        await redis.close()

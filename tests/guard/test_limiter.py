@@ -16,8 +16,8 @@ from devservers import start_redis
 from holdfast import Holdfast
 from holdfast.errors import ConfigurationError, InvalidValue, Unavailable
 from holdfast.guard.limits import Limit, Limiter, headers_of, problem_of
-from holdfast.store.redis import Redis
 from tests.backends import settings_for
+from tests.guard.conftest import Connect
 
 NOTHING = MetaData()
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,11 +114,12 @@ async def test_an_unknown_tier_is_an_error_and_not_a_pass(hold: Holdfast) -> Non
         await hold.limits.hit("user:1", tier="gold")
 
 
-async def test_clocks_of_clients_have_no_part(any_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=any_redis_url, redis_timeout=5.0))
+async def test_clocks_of_clients_have_no_part(
+    any_redis_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = connect(any_redis_url)
     real, real_monotonic = time.time, time.monotonic_ns
     limiter = Limiter(redis)
-    assert redis is not None
     try:
         for skew in (0.0, -7_200.0, 7_200.0, 86_400.0):
             monkeypatch.setattr(time, "time", lambda skew=skew: real() + skew)
@@ -129,26 +130,25 @@ async def test_clocks_of_clients_have_no_part(any_redis_url: str, monkeypatch: p
         assert abs(decision.at - real()) < 5
     finally:
         monkeypatch.undo()
-        await redis.close()
 
 
-async def test_no_name_in_redis_tells_who_it_is_of_and_all_of_one_call_are_in_one_slot(redis_url: str) -> None:
-    redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=redis_url))
-    assert redis is not None
+async def test_no_name_in_redis_tells_who_it_is_of_and_all_of_one_call_are_in_one_slot(
+    redis_url: str, connect: Connect
+) -> None:
+    redis = connect(redis_url)
     limiter = Limiter(redis, prefix="shop")
     await limiter.hit("ada@example.org", limits="5/min + burst: 2/s + 20_000/day")
     names = sorted(name.decode() for name in await redis.ask(lambda client: client.keys("*"), ""))
-    await redis.close()
     assert len(names) == 3
     assert all(name.startswith("shop:limit:{") and "ada" not in name for name in names)
     assert len({name.partition("}")[0] for name in names}) == 1
 
 
-async def test_without_redis_speed_is_limited_here_quotas_let_nobody_pass_and_its_return_is_noticed() -> None:
+async def test_without_redis_speed_is_limited_here_quotas_let_nobody_pass_and_its_return_is_noticed(
+    connect: Connect,
+) -> None:
     with start_redis() as server:
-        settings = settings_for("sqlite:///unused.db", redis_url=server.url, redis_timeout=1.0)
-        redis = Redis.of(settings)
-        assert redis is not None
+        redis = connect(server.url, timeout=1.0)
         limiter = Limiter(redis, instances=4)
         speed, both = "20/min", "20/min + month: 100/30d quota"
         assert (await limiter.hit("user:1", limits=both)).source == "redis"
@@ -182,18 +182,16 @@ async def test_without_redis_speed_is_limited_here_quotas_let_nobody_pass_and_it
                 while (await limiter.hit("user:4", limits=both)).source != "redis":  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             assert (await limiter.hit("user:5", limits=both)).remaining == 19
-            await redis.close()
 
 
-async def test_a_user_of_redis_needs_what_the_guide_says() -> None:
+async def test_a_user_of_redis_needs_what_the_guide_says(connect: Connect) -> None:
     told = (ROOT / "docs/guides/limits.md").read_text().replace("\n", " ")
     [commands] = re.findall(r"\(cache\.md#redis\) needs, `([^`]+)`", told)
     granted = "+get +mget +set +pttl +del +unlink +eval +scan +ping +publish +subscribe +unsubscribe +info"
     with start_redis() as server:
         assert server.command(f"ACL SETUSER shop on >secret ~holdfast:* &holdfast:* {granted} {commands}") == "+OK"
         url = server.url.replace("redis://", "redis://shop:secret@")
-        redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=url, redis_timeout=5.0))
-        assert redis is not None
+        redis = connect(url)
         limiter = Limiter(redis)
         limits = "burst: 3/250ms + 50/min + slow: 90_000/500ms"
         for _ in range(8):
@@ -201,7 +199,6 @@ async def test_a_user_of_redis_needs_what_the_guide_says() -> None:
             assert decision.source == "redis"
             await asyncio.sleep(0.1)
         await limiter.reset("user:1", limits=limits)
-        await redis.close()
 
 
 async def test_without_a_redis_processes_share_a_limit_by_their_number() -> None:

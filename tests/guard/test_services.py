@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from devservers import start_redis
 from holdfast import Holdfast
 from holdfast.errors import ConfigurationError, InvalidValue, Unavailable
 from holdfast.guard.services import ServiceRefused, Services, sign
-from holdfast.store.redis import Redis
 from tests.backends import settings_for
+from tests.guard.conftest import Connect
 from tests.logs import capture_logs
 
 SECRET, OTHER = "s" * 32, "another-secret-of-forty-letters-or-so"
@@ -29,12 +28,10 @@ def signed(now: float = NOW, **given: Any) -> str:
 
 
 @pytest.fixture(params=["memory", "redis", "redis_cluster"])
-async def services(request: pytest.FixtureRequest) -> AsyncIterator[Services]:
+def services(request: pytest.FixtureRequest, connect: Connect) -> Services:
     redis_url = None if request.param == "memory" else request.getfixturevalue(f"{request.param}_url")
-    redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=redis_url, redis_timeout=5.0))
-    yield Services(KEYS, redis=redis, clock=lambda: NOW)
-    if redis is not None:
-        await redis.close()
+    redis = None if redis_url is None else connect(redis_url)
+    return Services(KEYS, redis=redis, clock=lambda: NOW)
 
 
 async def test_a_signed_call_passes_once(services: Services) -> None:
@@ -95,17 +92,15 @@ async def test_anything_else_is_refused(text: str | None) -> None:
         await Services(KEYS).verify(text, *CALL)
 
 
-async def test_with_redis_away_nobody_passes() -> None:
+async def test_with_redis_away_nobody_passes(connect: Connect) -> None:
     with start_redis() as server:
-        redis = Redis.of(settings_for("sqlite:///unused.db", redis_url=server.url, redis_timeout=0.5))
+        redis = connect(server.url, timeout=0.5)
         services = Services(KEYS, redis=redis, clock=lambda: NOW)
         server.stop()
         with pytest.raises(Unavailable, match="cannot be told from a repeated one"):
             await services.verify(signed(), *CALL)
         with pytest.raises(ServiceRefused):  # who has no key learns nothing of it
             await services.verify(signed(secret=OTHER), *CALL)
-        assert redis is not None
-        await redis.close()
 
 
 async def test_what_is_remembered_without_redis_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
