@@ -238,3 +238,45 @@ async def test_a_key_is_taken_from_its_own_header_too_and_from_its_networks_alon
         )
     assert (await world.client.get(PATH, headers={"X-API-Key": here.text})).status_code == 200
     assert (await world.client.get(PATH, headers={"X-API-Key": away.text})).status_code == 403
+
+
+async def test_who_asks_too_often_is_told_when_he_may_again(world: World) -> None:
+    key, _ = await world.key("ada", scopes=["api-keys:*"])
+    seen = await world.ask(key, "GET")
+    assert seen.headers["ratelimit-policy"] == '"per-minute";q=60;w=60'
+    left = int(seen.headers["x-ratelimit-remaining"])
+    for _ in range(left):
+        assert (await world.ask(key, "GET")).status_code == 200
+    refused = await world.ask(key, "GET")
+    assert refused.status_code == 429
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["x-ratelimit-remaining"] == "0"
+    assert (await world.ask("ada", "GET")).status_code == 429  # it is the user who has the limit, not the key
+    assert (await world.ask("bob", "GET")).status_code == 200
+    assert (await world.ask(key, "GET", "/v1/resources")).status_code == 200  # what is not limited is not counted
+
+
+async def test_an_organisation_has_so_many_requests_a_month(world: World) -> None:
+    async with world.hold.unit() as unit:
+        await unit[Organization].update(world.ids["acme"], tier="enterprise", max_requests_per_month=3)
+    key, _ = await world.key("ada", org_id=str(world.ids["acme"]), scopes=["api-keys:*"])
+    answers = [await world.ask(key, "GET") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[0].headers["ratelimit"].startswith('"month";r=2;')
+    async with world.hold.unit() as unit:
+        await unit[Organization].update(world.ids["acme"], max_requests_per_month=100)
+    assert (await world.ask(key, "GET")).status_code == 200
+
+
+async def test_who_is_not_active_is_let_in_no_more(world: World) -> None:
+    mine, _ = await world.key("ada", scopes=["api-keys:*"])
+    ours, _ = await world.key("ada", scopes=["api-keys:*"], org_id=str(world.ids["acme"]))
+    assert [(await world.ask(who, "GET")).status_code for who in ("ada", mine, ours)] == [200, 200, 200]
+    async with world.hold.unit() as unit:
+        await unit[Organization].update(world.ids["acme"], is_active=False)
+    assert [(await world.ask(who, "GET")).status_code for who in ("ada", mine, ours)] == [200, 200, 401]
+    async with world.hold.unit() as unit:
+        await unit[Organization].update(world.ids["acme"], is_active=True)
+        await unit[User].update(world.ids["ada"], is_active=False)
+    assert [(await world.ask(who, "GET")).status_code for who in ("ada", mine, ours)] == [401, 401, 401]

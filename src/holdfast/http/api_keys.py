@@ -15,9 +15,10 @@ from starlette.routing import BaseRoute, Route
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.apps.accounts.models import ApiKey, OrganizationMember
 from holdfast.cache.durations import seconds
-from holdfast.errors import ConfigurationError, InvalidValue, NotFound
+from holdfast.errors import ConfigurationError, HoldfastError, InvalidValue, NotFound
 from holdfast.guard.keys import KeyUse, NewKey, keys_models
 from holdfast.guard.keys.keys import DEFAULT_SCOPES
+from holdfast.guard.limits.headers import headers_of
 from holdfast.hold import Holdfast
 from holdfast.http import parameters, problems
 from holdfast.http.answers import fresh
@@ -113,7 +114,7 @@ class ApiKeysOverHttp:
 
     async def list(self, request: Request) -> Response:
         """Your own keys, or those of an organisation that you belong to."""
-        who = await identified(self._hold, request, READ)
+        who = await self._who(request, READ)
         asked = parameters.read(request.scope["query_string"], (ORG, DEAD))
         org_id = who.org_id if asked["org"] is None else _uuid(asked["org"], "org")
         async with self._hold.read(tenant=ALL) as unit:
@@ -127,7 +128,7 @@ class ApiKeysOverHttp:
 
     async def create(self, request: Request) -> Response:
         """Make a key."""
-        who = await identified(self._hold, request, WRITE)
+        who = await self._who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
         asked = await body(request, Create)
         lacking = [scope for scope in asked.scopes if not who.may(scope)]
@@ -143,7 +144,7 @@ class ApiKeysOverHttp:
 
     async def get(self, request: Request) -> Response:
         """One key."""
-        who = await identified(self._hold, request, READ)
+        who = await self._who(request, READ)
         parameters.read(request.scope["query_string"], ())
         async with self._hold.read(tenant=ALL) as unit:
             row = await self._mine(unit, who, request)
@@ -151,7 +152,7 @@ class ApiKeysOverHttp:
 
     async def rotate(self, request: Request) -> Response:
         """Make a key that takes the place of this one."""
-        who = await identified(self._hold, request, WRITE)
+        who = await self._who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
         grace = _seconds((await body(request, Rotate)).grace)
         async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
@@ -163,11 +164,16 @@ class ApiKeysOverHttp:
 
     async def revoke(self, request: Request) -> Response:
         """Let a key open nothing any more."""
-        who = await identified(self._hold, request, WRITE)
+        who = await self._who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
         async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
             row = await self._mine(unit, who, request, _MANAGE)
             return fresh(One(_shown(await self._hold.keys.revoke(unit, row.id))))
+
+    async def _who(self, request: Request, scope: str) -> Identity:
+        who = await identified(self._hold, request, scope)
+        request.state.limits = headers_of(who.counted)
+        return who
 
     async def _mine(self, unit: Unit, who: Identity, request: Request, roles: Sequence[str] = ()) -> ApiKey:
         """The key that is asked for, if it is his who asks; what is another's is not there."""
@@ -207,9 +213,13 @@ class ApiKeysOverHttp:
 def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
     async def guarded(request: Request) -> Response:
         try:
-            return await endpoint(request)
+            response = await endpoint(request)
         except Refused as refused:
-            return problems.problem(request, refused.status, str(refused), refused.headers)
+            response = problems.problem(request, refused.status, str(refused), refused.headers)
+        except HoldfastError as error:
+            response = problems.of_holdfast_error(request, error)
+        response.headers.update(getattr(request.state, "limits", {}))
+        return response
 
     guarded.__name__, guarded.__doc__ = endpoint.__name__, endpoint.__doc__
     return guarded

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
 
+from holdfast.apps.accounts.limits import hit
+from holdfast.apps.accounts.models import Organization, User
 from holdfast.guard.keys import KeyRefused
 from holdfast.guard.keys.access import EVERYTHING, allows
 from holdfast.guard.keys.text import read_key
+from holdfast.guard.limits import Decision
+from holdfast.guard.limits.headers import headers_of, problem_of
 from holdfast.guard.sessions import SessionRefused
 from holdfast.hold import Holdfast
 
@@ -24,12 +29,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         org_id: of an organisation's key: for which it acts, and for no other.
         scopes: what it may do; of a session everything that its user may.
         key_id: of a key; None of a session.
+        counted: what its limits say to this request, which they let pass.
     """
 
     user_id: UUID
     org_id: UUID | None
     scopes: tuple[str, ...]
     key_id: UUID | None
+    counted: Decision
 
     def may(self, scope: str) -> bool:
         """Whether it may do this."""
@@ -40,18 +47,20 @@ class Refused(Exception):
     """A request that is not let through.
 
     Attributes:
-        status: 401 where nobody knows who asks, 403 where it is known and may not.
+        status: 401 where nobody knows who asks, 403 where it is known and may not, 429 where it was too often.
         headers: of the answer.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status = status
-        self.headers = _CHALLENGE if status == 401 else {}
+        self.headers = dict(headers or (_CHALLENGE if status == 401 else {}))
 
 
 async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
-    """Who asks, and may do what `scope` names.
+    """Who asks, and may do what `scope` names, and as often as now.
+
+    What is refused for its scope has not counted; what asks too often has not either.
 
     Raises:
         Refused: nobody is known by what was given, or he may not. Unavailable: it is not known just now.
@@ -61,7 +70,9 @@ async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
     try:
         if read is not None and read.mode == "session":
             session = await hold.sessions.verify(text)
-            return Identity(user_id=session.user_id, org_id=None, scopes=(EVERYTHING,), key_id=None)
+            user = await _active(hold, session.user_id, None)
+            counted = await _counted(hold, user.id, None, user.tier)
+            return Identity(user_id=user.id, org_id=None, scopes=(EVERYTHING,), key_id=None, counted=counted)
         address = None if request.client is None else request.client.host
         key = await hold.keys.verify(text, scope=scope, address=address)
     except KeyRefused as refused:
@@ -70,7 +81,29 @@ async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
         raise Refused(401, "this API key opens nothing here: it is not known, or not any more") from None
     except SessionRefused as refused:
         raise Refused(401, str(refused)) from None
-    return Identity(user_id=key.user_id, org_id=key.org_id, scopes=key.scopes, key_id=key.id)
+    await _active(hold, key.user_id, key.org_id)
+    counted = await _counted(hold, key.user_id, key.org_id, key.tier)
+    return Identity(user_id=key.user_id, org_id=key.org_id, scopes=key.scopes, key_id=key.id, counted=counted)
+
+
+async def _active(hold: Holdfast, user_id: UUID, org_id: UUID | None) -> User:
+    """The user, who is active, and so is the organisation; Refused: one of them is not."""
+    user = await hold.cache[User].get(user_id)
+    if user is None or not user.is_active:
+        raise Refused(401, "this user is not there any more, or not active")
+    if org_id is not None:
+        organization = await hold.cache[Organization].get(org_id)
+        if organization is None or not organization.is_active:
+            raise Refused(401, "this organisation is not there any more, or not active")
+    return user
+
+
+async def _counted(hold: Holdfast, user_id: UUID, org_id: UUID | None, tier: str) -> Decision:
+    decision = await hit(hold, user_id=user_id, org_id=org_id, tier=tier)
+    if not decision.allowed:
+        problem = problem_of(decision)
+        raise Refused(problem["status"], problem["detail"], headers_of(decision))
+    return decision
 
 
 def _given(request: Request) -> str:

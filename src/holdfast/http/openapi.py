@@ -97,6 +97,7 @@ _REFUSALS = {
     "409": "There are as many keys as there may be, or the key opens nothing any more.",
     "413": "The body is too large.",
     "422": "The body or a parameter is not what it must be.",
+    "429": "Too many requests; `Retry-After` and `RateLimit` say when the next one passes.",
     "503": _PROBLEMS["503"],
 }
 
