@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.cache.asked import Kept
 from holdfast.cache.clock import boottime
 from holdfast.cache.marks import Marks
+from holdfast.shared import is_cancelled
 from torture.cache_models import GROUPS, Order
 
 if TYPE_CHECKING:
@@ -106,7 +107,12 @@ async def told_by_writers(order: Order) -> AsyncIterator[Told]:
             print(repr(error), file=sys.stderr)
 
     yield told
-    await theirs.close()
+    try:
+        await theirs.close()
+    except (Exception, asyncio.CancelledError) as error:  # it cancels a task of its own and awaits it
+        if is_cancelled():
+            raise
+        print(repr(error), file=sys.stderr)
 
 
 async def _nothing(document: int) -> None:
