@@ -14,6 +14,7 @@ from holdfast.cache.freshness import Freshness
 from holdfast.cache.marks import Marks
 from holdfast.cache.memory import Memory
 from holdfast.cache.peeking import peeking
+from holdfast.store.current import newest_commit
 
 TAGS = ("a", "b", "c")
 
@@ -55,7 +56,8 @@ def test_what_is_remembered_of_a_look_never_decides_another_way(
         elif what == "replayed":
             freshness.replayed(max(0, begun - int(how)), begun)
         if what == "renew" or freshness.since == -math.inf:
-            freshness.renewed(tick, boottime(), 0)
+            # What other tests of this process have committed in this thread is known.
+            freshness.renewed(tick, boottime(), newest_commit())
         for key, (entry, carried) in kept.items():
             fresh = (
                 entry.epoch == freshness.epoch
