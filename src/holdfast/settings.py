@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     replica_wait: float = 0.25  # how long a read waits for a replica to have what it must see
     encryption_keys: str | None = None  # of encrypted columns: `id:base64,…`, the first one encrypts
     key_peppers: str | None = None  # of API keys: `id:base64,…`, the first one hashes
+    stripe_webhook_secret: str | None = None  # of the endpoint /webhooks/stripe
+    clerk_webhook_secret: str | None = None  # of the endpoint /webhooks/clerk
     key_prefix: str = "hold"  # what API keys begin with
     seeds: str = ""  # modules of the seeds, between commas; else a module `seeds` in or beside those of the models
     pool_size: int = 5  # connections kept open (PostgreSQL), readers (SQLite)
@@ -125,6 +127,8 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "encryption_keys": (("HOLDFAST_ENCRYPTION_KEYS",), str),
     "key_peppers": (("HOLDFAST_KEY_PEPPERS",), str),
     "key_prefix": (("HOLDFAST_KEY_PREFIX",), str),
+    "stripe_webhook_secret": (("HOLDFAST_STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET"), str),
+    "clerk_webhook_secret": (("HOLDFAST_CLERK_WEBHOOK_SECRET", "CLERK_WEBHOOK_SECRET"), str),
     "models": (("HOLDFAST_MODELS",), str),
     "seeds": (("HOLDFAST_SEEDS",), str),
     "pool_size": (("HOLDFAST_DATABASE_POOL_SIZE", "DATABASE_POOL_SIZE", "DATABASE_POOL_MIN"), int),

@@ -30,6 +30,7 @@ from holdfast.http.metrics import Metrics
 from holdfast.http.overview import Overview
 from holdfast.http.pages import Pages
 from holdfast.http.resources import Resources
+from holdfast.http.webhooks import Webhooks
 
 
 def create_app(
@@ -62,8 +63,15 @@ def create_app(
     pages = Pages(title, hold.store.place, _links(resources.values()))
     overview = Overview(hold, health, pages, has_payments=payments is not None)
     cache = CacheAdmin(hold, pages)
-    keys = ApiKeysOverHttp(hold)
-    document = openapi.describe(title, version("holdfast"), resources.values(), endpoints, has_api_keys=keys.is_there)
+    keys, webhooks = ApiKeysOverHttp(hold), Webhooks(hold)
+    document = openapi.describe(
+        title,
+        version("holdfast"),
+        resources.values(),
+        endpoints,
+        has_api_keys=keys.is_there,
+        webhooks=webhooks.providers,
+    )
 
     async def description(request: Request) -> Response:
         parameters.read(request.scope["query_string"], ())
@@ -89,6 +97,7 @@ def create_app(
         *health.routes(),
         *Resources(hold, resources).routes(),
         *keys.routes(),
+        *webhooks.routes(),
         *(endpoint.route(hold) for endpoint in endpoints),
         stream.route(live),
         Route("/openapi.json", description),

@@ -29,11 +29,13 @@ def describe(
     endpoints: Iterable[Endpoint],
     *,
     has_api_keys: bool = False,
+    webhooks: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The document.
 
     Args:
         has_api_keys: whether `/v1/api-keys` is there.
+        webhooks: the providers that have an endpoint.
     """
     resources = [r for r in resources if not r.tenanted]
     endpoints = list(endpoints)
@@ -51,6 +53,7 @@ def describe(
     if has_api_keys:
         paths |= api_keys.described(_for_whom)
         parts["securitySchemes"] = _SCHEMES
+    paths |= {f"/webhooks/{name}": {"post": _webhook(name)} for name in webhooks}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -100,6 +103,24 @@ _REFUSALS = {
     "429": "Too many requests; `Retry-After` and `RateLimit` say when the next one passes.",
     "503": _PROBLEMS["503"],
 }
+
+
+def _webhook(name: str) -> dict[str, Any]:
+    """What a provider sends."""
+    problem = {"content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
+    return {
+        "operationId": f"webhook-{name}",
+        "tags": ["webhooks"],
+        "summary": f"An event of {name.capitalize()}, signed as it signs.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+        "responses": {
+            "200": {"description": "It was there already."},
+            "202": {"description": "It is in the inbox."},
+            "400": {"description": "It is not signed by whom it says, too old or too new, or no event."} | problem,
+            "413": {"description": "It is too large."} | problem,
+            "503": {"description": _PROBLEMS["503"]} | problem,
+        },
+    }
 
 
 def _for_whom(

@@ -1,5 +1,6 @@
 """Users, organisations, and the keys by which programs act for them."""
 
+from holdfast.apps.accounts import webhooks  # declares the handler that applies them
 from holdfast.apps.accounts.models import (
     AccountsModel,
     ApiKey,
@@ -12,6 +13,7 @@ from holdfast.apps.accounts.models import (
     UsageLog,
     User,
     UserProfile,
+    WebhookEvent,
 )
 
 metadata = AccountsModel.metadata
@@ -29,5 +31,7 @@ __all__ = [
     "UsageLog",
     "User",
     "UserProfile",
+    "WebhookEvent",
     "metadata",
+    "webhooks",
 ]

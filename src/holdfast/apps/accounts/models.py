@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstr
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from holdfast.cache import Warm
+from holdfast.guard.inbox import InboxColumns
 from holdfast.guard.keys import TAG, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.columns import Listed
 from holdfast.guard.sessions import TAG as SESSION_TAG
@@ -67,6 +68,8 @@ class User(Timestamps, AccountsModel):
     stripe_customer_id: Mapped[str | None] = mapped_column(Text(255), unique=True)
     last_login_at: Mapped[dt.datetime | None]
     is_active: Mapped[bool] = mapped_column(default=True)
+    synced_at: Mapped[dt.datetime | None]  # what the auth provider told last was of then; what is older is ignored
+    billed_at: Mapped[dt.datetime | None]  # the same of the payment provider
 
     profile: Mapped[UserProfile | None] = relationship(back_populates="user", cascade="all, delete-orphan")
     contacts: Mapped[list[Contact]] = relationship(back_populates="user", cascade="all, delete-orphan")
@@ -123,6 +126,8 @@ class Organization(Timestamps, AccountsModel):
     max_api_keys: Mapped[int] = mapped_column(default=MAX_API_KEYS)
     max_requests_per_month: Mapped[int] = mapped_column(BigInteger, default=MAX_REQUESTS_PER_MONTH)
     is_active: Mapped[bool] = mapped_column(default=True)
+    synced_at: Mapped[dt.datetime | None]  # as of users
+    billed_at: Mapped[dt.datetime | None]
 
 
 class OrganizationMember(AccountsModel):
@@ -140,6 +145,7 @@ class OrganizationMember(AccountsModel):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     role: Mapped[str] = mapped_column(Text(50), default="member")
     joined_at: Mapped[dt.datetime] = mapped_column(default=lambda: dt.datetime.now(dt.UTC))
+    synced_at: Mapped[dt.datetime | None]  # as of users
 
 
 class ApiKey(KeyColumns, AccountsModel):
@@ -217,3 +223,14 @@ class Session(SessionColumns, AccountsModel):
     __tablename__ = "sessions"
     __policy__ = Policy(Warm(tags=(SESSION_TAG, "user:{user_id}")), secret=("lookup", "pepper"), private=("details",))
     __table_args__ = (ForeignKeyConstraint(("user_id",), ("users.id",), ondelete="CASCADE"),)
+
+
+class WebhookEvent(InboxColumns, AccountsModel):
+    """What a provider told us by a webhook: kept once, and applied by a handler."""
+
+    __tablename__ = "webhook_events"
+    __policy__ = Policy(private=("payload",))
+    __table_args__ = (
+        UniqueConstraint("source", "event_id"),
+        Index("ix_webhook_events_received_at", "received_at"),
+    )

@@ -1,0 +1,1 @@
+"""Clerk, who knows users and organisations."""

@@ -1,0 +1,1 @@
+"""Stripe, who knows what was paid."""
