@@ -41,8 +41,8 @@ _PAYS = ("active", "trialing", "past_due")  # of a subscription: whose tier is h
 async def apply_webhook(change: Change, hold: Holdfast) -> None:
     """Apply a webhook that was put into the inbox; one of a kind that nobody knows changes nothing.
 
-    It writes to every organisation's rows, which the handler's own unit may not. That it is called at least once does no
-    harm: an event that was applied says so.
+    It writes to every organisation's rows, which the handler's own unit may not. That it is called at least once does
+    no harm: an event that was applied says so.
     """
     await _apply(hold, UUID(str(change.key)))
 
