@@ -16,7 +16,9 @@ import os
 import signal
 import tempfile
 from asyncio.subprocess import Process
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -99,6 +101,7 @@ async def _work(owner: _Owner, faults: cache_faults.Faults, kinds: list[str], se
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await owner.settled()
 
 
 class _Owner:
@@ -110,6 +113,7 @@ class _Owner:
         self._hold = hold
         self._nodes = nodes
         self._draw = options.random("owner")
+        self._doing: asyncio.Task[None] | None = None
 
     async def live(self) -> None:
         """Make a key, or revoke one, for ever."""
@@ -119,12 +123,21 @@ class _Owner:
         while True:
             if len(good) < 10 or self._draw.random() < 0.5:
                 number = len(self.made)
-                # Nobody cancels in the middle: what was committed and is not noted would be judged wrongly.
-                await asyncio.shield(self._make(number, user))
+                await self._whole(self._make(number, user))
                 good.append(number)
             else:
-                await asyncio.shield(self._revoke(good.pop(self._draw.randrange(len(good)))))
+                await self._whole(self._revoke(good.pop(self._draw.randrange(len(good)))))
             await asyncio.sleep(self._draw.expovariate(1 / 0.03))
+
+    async def _whole(self, work: Coroutine[Any, Any, None]) -> None:
+        """Nobody cancels in the middle: what was committed and is not noted would be judged wrongly."""
+        self._doing = asyncio.create_task(work)
+        await asyncio.shield(self._doing)
+
+    async def settled(self) -> None:
+        """Return when what was begun last is done."""
+        if self._doing is not None:
+            await self._doing
 
     async def _make(self, number: int, user: User) -> None:
         async with self._hold.unit() as unit:

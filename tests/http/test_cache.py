@@ -121,6 +121,7 @@ async def test_values_end_when_they_are_cleared(
 
 
 async def test_keys_like_a_pattern_are_cleaned_up(hold: Holdfast, client: httpx.AsyncClient) -> None:
+    await hold.cache.renew()  # what is set before the journal is known is in this process alone
     for number in range(5):
         await hold.cache.set(f"a:{number}", 1)
     await hold.cache.set("b:1", 1)
