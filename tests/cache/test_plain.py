@@ -266,19 +266,24 @@ async def test_inside_a_running_event_loop_a_miss_is_refused(sqlite_url: str) ->
 def test_a_forked_process_has_a_cache_of_its_own(sqlite_url: str) -> None:
     with Holdfast.blocking(settings=settings_for(sqlite_url), metadata=Base.metadata) as hold:
 
-        @cached(key="plain:named:{number}", cache=hold.cache)
+        @cached(key="plain:ours:{number}", max_staleness="30s")  # a busy machine is not what is tested
+        def ours(number: int) -> int:
+            calls.append(number)
+            return 2 * number
+
+        @cached(key="plain:named:{number}", cache=hold.cache, max_staleness="30s")
         def named(number: int) -> int:
             calls.append(number)
             return os.getpid()
 
-        assert double(2) == 4
+        assert ours(2) == 4
         assert named(2) == os.getpid()
         child = os.fork()
         if not child:
             code = 1
             try:
                 calls.clear()
-                assert [double(2), double(2)] == [4, 4]
+                assert [ours(2), ours(2)] == [4, 4]
                 assert [named(2), named(2)] == [os.getpid()] * 2
                 assert len(calls) == 2
                 code = 0
