@@ -168,6 +168,7 @@ async def test_members_come_and_go(senders: Senders) -> None:
         [kept] = await unit[OrganizationMember].list()
         assert kept.role == "member"
     await senders.clerk("organizationMembership.deleted", member, at=later)
+    await senders.clerk("organizationMembership.created", member, at=NOW)  # who was removed does not come back
     await senders.clerk("organization.deleted", {"id": "org_1"}, at=later)
     await senders.settled()
     async with senders.hold.read(tenant=ALL) as unit:
@@ -220,6 +221,8 @@ async def test_what_came_before_a_handler_ran_is_applied_by_hand(senders: Sender
     assert seen == [(1, 0), (1, 1)]
     assert await senders.user("user_ada") is not None
     assert await webhooks.replay(senders.hold) == (0, 1)
+    await senders.clerk("user.created", ada(id="user_twin"))  # with an email address that is another's
+    assert await webhooks.replay(senders.hold) == (0, 2)
 
 
 async def test_what_cannot_be_applied_is_put_aside_and_applied_when_it_can(senders: Senders) -> None:

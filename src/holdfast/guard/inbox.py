@@ -19,7 +19,6 @@ from holdfast.guard.keys.columns import Listed
 from holdfast.model import Model, Text, uuid7
 from holdfast.store import Unit
 
-LARGEST = 65_536  # bytes of a webhook
 _ID = 255  # characters of what a provider calls an event
 
 

@@ -18,7 +18,7 @@ from holdfast.model import uuid7
 
 LONGEST_QUERY = 24_576  # bytes; the cursor of a page may have 16,384
 LONGEST_PATH = 2_048  # bytes
-LARGEST_BODY = 65_536  # bytes; nothing here reads a body yet
+LARGEST_BODY = 65_536  # bytes; more than any request here, or webhook, has
 _PORT = re.compile(r":[0-9]*\Z")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

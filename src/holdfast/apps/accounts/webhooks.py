@@ -22,7 +22,7 @@ from holdfast.apps.accounts.models import (
     User,
     WebhookEvent,
 )
-from holdfast.errors import InvalidValue
+from holdfast.errors import HoldfastError, InvalidValue, Unavailable
 from holdfast.journal import Change, on
 from holdfast.logs import get_logger
 from holdfast.store import ALL, Unit
@@ -57,6 +57,9 @@ async def replay(
 
     Returns:
         How many were applied, and how many failed again; the log says why.
+
+    Raises:
+        Unavailable: the database cannot be reached; what was applied is.
     """
     done = failed = 0
     last: tuple[dt.datetime, UUID] | None = None
@@ -70,7 +73,9 @@ async def replay(
             try:
                 await _apply(hold, event.id)
                 done += 1
-            except InvalidValue as error:
+            except Unavailable:
+                raise
+            except HoldfastError as error:
                 failed += 1
                 log.warning("webhook_not_applied", source=event.source, id=event.event_id, reason=str(error))
             progress(done, failed)
@@ -166,12 +171,32 @@ async def _membership(unit: Unit, event: WebhookEvent) -> None:
         if member is not None:
             await members.delete(member.id)
         return
+    if await _was_removed_since(unit, event, user_id, org_id):
+        return
     role = _ROLES.get(_text(data, "role"), "member")
     if member is None:
         made = OrganizationMember(org_id=organization.id, user_id=user.id, role=role, synced_at=event.occurred_at)
         await members.add(made)
     else:
         await members.update(member.id, role=role, synced_at=event.occurred_at)
+
+
+async def _was_removed_since(unit: Unit, event: WebhookEvent, user_id: str, org_id: str) -> bool:
+    """Whether the inbox knows that a membership ended after `event`: no row is left that could say so."""
+    later = (
+        unit[WebhookEvent]
+        .query()
+        .where(
+            WebhookEvent.source == event.source,
+            WebhookEvent.kind == "organizationMembership.deleted",
+            WebhookEvent.occurred_at > event.occurred_at,
+        )
+    )
+    async for one in unit[WebhookEvent].stream(later):
+        parts = (one.payload.get("public_user_data"), "user_id"), (one.payload.get("organization"), "id")
+        if [part.get(name) for part, name in parts if isinstance(part, dict)] == [user_id, org_id]:
+            return True
+    return False
 
 
 async def _subscription(unit: Unit, event: WebhookEvent) -> None:
