@@ -20,9 +20,11 @@ import asyncpg
 
 from devservers.postgres import in_own_loop
 from devservers.process import free_port
+from tests.cli.zygote import ZYGOTE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-c", "import sys; sys.argv[0] = 'holdfast'; from holdfast.cli import main; main()")
+OURS = ("HOLDFAST_", "DATABASE_", "REDIS_", "TURSO_", "STRIPE_", "CLERK_")  # variables that the program itself reads
 PATIENCE = 60.0  # seconds; a machine that does other things too is slow
 
 
@@ -68,15 +70,18 @@ class Shell:
         cwd: Path | None = None,
         **env: str,
     ) -> Outcome:
-        """Run to the end. Whatever happens, nobody wants to see a traceback."""
-        done = subprocess.run(
-            [*prefix, *PROGRAM, *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            cwd=cwd or self.folder,
-            env=environment(**env),
-            timeout=PATIENCE,
-        )
+        """Run to the end. Whatever happens, nobody wants to see a traceback.
+
+        Python itself is started anew only where that is what is asked for: by a program before it, or by a variable
+        that an interpreter reads when it starts.
+        """
+        given, where, asked = list(map(str, arguments)), cwd or self.folder, environment(**env)
+        if prefix or not all(name.startswith(OURS) for name in env):
+            done = subprocess.run(
+                [*prefix, *PROGRAM, *given], input=stdin, capture_output=True, cwd=where, env=asked, timeout=PATIENCE
+            )
+        else:
+            done = ZYGOTE.run(given, cwd=where, env=asked, stdin=stdin, timeout=PATIENCE)
         outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert "Traceback" not in outcome.out + outcome.err, outcome.err
         return outcome
