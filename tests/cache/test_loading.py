@@ -11,7 +11,7 @@ from moka_py import Moka
 
 from benchmarks.cache_hit_ratio import zipf
 from holdfast import Holdfast, Key, Load, cached
-from holdfast.cache import LoadFailed, Options
+from holdfast.cache import LoadFailed, Options, answers
 from holdfast.errors import ConfigurationError, InvalidValue, Unavailable
 from holdfast.model import uuid7
 from tests.backends import settings_for
@@ -436,6 +436,7 @@ async def test_a_reader_may_ask_for_less_staleness_than_the_value_was_kept_with(
         await asyncio.Event().wait()
 
     await asyncio.sleep(0.1)
+    monkeypatch.setattr(answers, "RENEWAL", 0.1)
     monkeypatch.setattr(hold.cache._renewal._now, "_load", hangs)
     hold.cache.answers.freshness.since -= 10.0
     assert await hold.cache.get_or_load("k", loader, max_staleness="1h") == 1
@@ -443,6 +444,7 @@ async def test_a_reader_may_ask_for_less_staleness_than_the_value_was_kept_with(
 
 
 async def test_whoever_reads_has_the_bound_that_he_asks_for(hold: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "RENEWAL", 0.1)
     loads = 0
 
     @cached(key="bound:{number}", ttl="1h")

@@ -5,6 +5,7 @@ it leaves behind (exit code, output) is that of a process of its own, which it i
 """
 
 import atexit
+import contextlib
 import gc
 import json
 import os
@@ -122,10 +123,8 @@ def serve() -> None:
                     waiting.unregister(key.fileobj)
                     os.close(key.fd)
                     _, status = os.waitpid(pid, 0)
-                    try:
+                    with contextlib.suppress(OSError):  # whoever asked has gone
                         line.send(str(os.waitstatus_to_exitcode(status)).encode())
-                    except OSError:
-                        pass  # whoever asked has gone
                     line.close()
 
 
@@ -156,7 +155,7 @@ def _command(asked: dict[str, object], streams: Sequence[int]) -> int:
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001  as an interpreter does
         traceback.print_exc()
     # What an interpreter does when it ends.
     threading._shutdown()  # type: ignore[attr-defined]

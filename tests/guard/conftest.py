@@ -14,7 +14,7 @@ from tests.backends import settings_for
 Connect = Callable[..., Redis]
 
 
-@pytest.fixture(params=("sqlite", "postgres", "postgres+redis"))
+@pytest.fixture(params=("sqlite", "postgres+redis"))
 async def hold(request: pytest.FixtureRequest) -> AsyncIterator[Holdfast]:
     database, _, redis = request.param.partition("+")
     url = request.getfixturevalue(f"{database}_url")

@@ -258,6 +258,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.parametrize("store", ["sqlite", "postgres", "sqld"], indirect=True)  # a pooler changes nothing of a draft
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_leads_there_and_back_and_there_again(store: Store, folder: Path, change: str) -> None:
     before, after, rows = CHANGES[change]()

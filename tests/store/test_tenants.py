@@ -431,6 +431,7 @@ def flat(found: Any) -> str:
     return str(found)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)  # below each operation runs on all
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(OPERATIONS)), context=st.sampled_from(CONTEXTS), target=st.sampled_from([OWN, OTHER])

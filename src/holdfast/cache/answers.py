@@ -28,7 +28,7 @@ from holdfast.cache.wire import Codec, codec_of
 from holdfast.errors import HoldfastError
 from holdfast.store.current import current
 
-_RENEWAL = 0.25  # the share of `max_staleness` for which a read waits for the journal before it loads
+RENEWAL = 0.25  # the share of `max_staleness` for which a read waits for the journal before it loads
 
 
 class Answers:
@@ -197,7 +197,7 @@ class Answers:
 
     async def _try_to_renew(self, options: Options) -> None:
         try:
-            async with asyncio.timeout(options.max_staleness * _RENEWAL):
+            async with asyncio.timeout(options.max_staleness * RENEWAL):
                 await self._renewal.now()
         except (HoldfastError, TimeoutError):
             return  # then it is loaded, from a database that may be there again by then
