@@ -30,7 +30,17 @@ asyncio.run(main(sys.argv[1]))
 
 
 @pytest.mark.parametrize(
-    "name", ["cache.md", "cache-operations.md", "events.md", "keys.md", "limits.md", "models.md", "repositories.md"]
+    "name",
+    [
+        "cache.md",
+        "cache-operations.md",
+        "events.md",
+        "keys.md",
+        "limits.md",
+        "models.md",
+        "repositories.md",
+        "tenancy.md",
+    ],
 )
 def test_the_examples_of_a_guide_run_one_after_the_other(name: str, tmp_path: Path) -> None:
     done = subprocess.run(

@@ -18,9 +18,9 @@ from holdfast.guard.limits import Limiter, Tiers
 from holdfast.guard.services import Services
 from holdfast.guard.sessions import Sessions, session_model
 from holdfast.index import rejected
-from holdfast.journal import Event, Handler, Handlers, Journal, verify
+from holdfast.journal import Event, Handler, Handlers, Journal
 from holdfast.journal.changes import Op
-from holdfast.migrate import Difference, Limits, MigrationFile, Migrations, Planned, hooks, migrate_up, pending
+from holdfast.migrate import Difference, Limits, MigrationFile, Migrations, Planned, hooks, migrate_up, pending, unsound
 from holdfast.model import Model, check_foreign_keys, models_of
 from holdfast.operate import (
     CatchUp,
@@ -261,7 +261,7 @@ class Holdfast:
 
     async def _capture_problems(self) -> list[str]:
         async with self.store.connect() as connection:
-            return await verify(connection, self.models)
+            return await unsound(self.store, connection, self.models)
 
     def migrations(
         self, folder: Path | None = None, *, wait: float = 600.0, known: Sequence[MigrationFile] | None = None

@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     statement_timeout: float = 0.0  # 0: the server's own; set per transaction, so that poolers are safe
     slow_query: float = 0.1  # queries over this are logged
     pooler: Literal["none", "transaction"] = "none"  # "transaction": no prepared statements, no LISTEN
+    row_security: bool = False  # PostgreSQL: policies confine units to their tenant, as the role holdfast_app
+    require_tls: bool = False  # refuse a URL that would leave this machine without TLS and a checked certificate
     migrations: str = DEFAULT_MIGRATIONS  # the folder of the migrations; without one, what is missing is made
     migration_lock_timeout: float = 1.0  # how long a migration may wait for locks, and so make others wait
     migration_statement_timeout: float = 30.0  # how long one of its statements may take that holds locks; 0: for ever
@@ -139,6 +141,8 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "statement_timeout": (("HOLDFAST_STATEMENT_TIMEOUT",), float),
     "slow_query": (("HOLDFAST_SLOW_QUERY",), float),
     "pooler": (("HOLDFAST_DATABASE_POOLER",), str),
+    "row_security": (("HOLDFAST_ROW_SECURITY",), bool),
+    "require_tls": (("HOLDFAST_REQUIRE_TLS",), bool),
     "migrations": (("HOLDFAST_MIGRATIONS",), str),
     "migration_lock_timeout": (("HOLDFAST_MIGRATION_LOCK_TIMEOUT",), float),
     "migration_statement_timeout": (("HOLDFAST_MIGRATION_STATEMENT_TIMEOUT",), float),
@@ -176,9 +180,16 @@ _LOWEST: dict[str, float] = {
 }
 
 
+_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
 def _convert(name: str, text: str, kind: type) -> object:
     if kind is str:
         return text
+    if kind is bool:
+        if text.lower() not in _SWITCH:
+            raise ConfigurationError(f"{name}={text!r} must be on or off")
+        return _SWITCH[text.lower()]
     try:
         return kind(text)
     except ValueError:

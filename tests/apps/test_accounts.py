@@ -50,15 +50,15 @@ async def hold(request: pytest.FixtureRequest) -> AsyncIterator[Holdfast]:
 )
 async def test_a_user_is_known_somewhere_and_has_a_tier(hold: Holdfast, wrong: dict[str, Any]) -> None:
     with pytest.raises((Conflict, InvalidValue)):
-        async with hold.unit() as unit:
+        async with hold.unit(tenant=ALL) as unit:
             await unit[User].add(User(**wrong))
 
 
 async def test_users_are_found_and_are_who_they_say_once(hold: Holdfast) -> None:
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         ada = await unit[User].add(User(external_id="user_1", email="ada@example.com", address="0xada", chain_id=1))
         bob = await unit[User].add(User(address="0xada", chain_id=10))
-    async with hold.read() as unit:
+    async with hold.read(tenant=ALL) as unit:
         for found in (
             await find_by_external_id(unit, "user_1"),
             await find_by_email(unit, "ada@example.com"),
@@ -76,12 +76,12 @@ async def test_users_are_found_and_are_who_they_say_once(hold: Holdfast) -> None
         {"address": "0xada", "chain_id": 1},
     ):
         with pytest.raises(Conflict):
-            async with hold.unit() as unit:
+            async with hold.unit(tenant=ALL) as unit:
                 await unit[User].add(User(**taken))
 
 
 async def test_what_belongs_to_a_user_goes_with_him_and_what_was_billed_stays(hold: Holdfast) -> None:
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         ada = await unit[User].add(User(external_id="user_1"))
         acme = await unit[Organization].add(Organization(name="Acme"))
         await unit[UserProfile].add(UserProfile(user_id=ada.id, preferences={"theme": "dark"}))
@@ -116,7 +116,7 @@ async def test_what_belongs_to_a_user_goes_with_him_and_what_was_billed_stays(ho
 
 
 async def test_a_member_has_a_role_once(hold: Holdfast) -> None:
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         ada = await unit[User].add(User(external_id="user_1"))
         acme = await unit[Organization].add(Organization(name="Acme"))
     for role in ("boss", "owner", "member"):

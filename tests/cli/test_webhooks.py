@@ -5,14 +5,14 @@ from tests.cli.command import Shell
 HERE = {"HOLDFAST_MODELS": "holdfast.apps.accounts", "HOLDFAST_DATABASE_URL": "sqlite:///here.db"}
 FILL = """
 import asyncio, datetime as dt
-from holdfast import Holdfast
+from holdfast import ALL, Holdfast
 from holdfast.apps import accounts
 from holdfast.guard.inbox import Received, take_in
 
 NOW = dt.datetime.now(dt.UTC)
 
 async def main():
-    async with await Holdfast.open(metadata=accounts.metadata) as hold, hold.unit() as unit:
+    async with await Holdfast.open(metadata=accounts.metadata) as hold, hold.unit(tenant=ALL) as unit:
         for number, kind in enumerate(("user.created", "user.updated")):
             payload = {"id": "user_ada"} if number == 0 else {}
             received = Received(

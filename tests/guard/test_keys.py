@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import MetaData, inspect, select
 
-from holdfast import Holdfast, KeyedModel, Model, Policy
+from holdfast import ALL, Holdfast, KeyedModel, Model, Policy
 from holdfast.apps import accounts
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.apps.accounts.models import ApiKey, ApiKeyUse, Organization, User
@@ -27,19 +27,19 @@ NEAR = dt.timedelta(hours=1)
 
 
 async def user(hold: Holdfast, **values: Any) -> User:
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         return await unit[User].add(User(external_id=f"user_{uuid4().hex}", **values))
 
 
 async def organization(hold: Holdfast, **values: Any) -> Organization:
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         return await unit[Organization].add(Organization(name="Acme", **values))
 
 
 async def key(hold: Holdfast, **values: Any) -> NewKey[ApiKey]:
     if "user_id" not in values:
         values["user_id"] = (await user(hold)).id
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         return await create_api_key(hold, unit, **{"name": "ci", **values})
 
 
@@ -81,7 +81,7 @@ async def test_the_text_of_a_key_is_kept_nowhere(hold: Holdfast) -> None:
     made = await key(hold)
     secret = made.text.split("_")[2]
     await hold.keys.verify(made.text)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         row = (await unit.execute(select(ApiKey.__table__))).mappings().one()
         assert not any(secret in str(value) for value in row.values())
         assert made.row.shown == made.text[: len("hold_live_") + 4]
@@ -108,12 +108,12 @@ async def test_a_revoked_key_is_dead_on_every_node_within_the_bound(hold: Holdfa
     made = await key(hold)
     await hold.keys.verify(made.text)
     await other.keys.verify(made.text)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         await hold.keys.revoke(unit, made.row.id)
     committed = boottime()
     assert await refusal(hold, made.text) == "revoked"
     assert await until(other, made.text, "revoked") - committed <= 1.0
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         again = await hold.keys.revoke(unit, made.row.id)
         with pytest.raises(NotFound):
             await hold.keys.revoke(unit, uuid4())
@@ -123,7 +123,7 @@ async def test_a_revoked_key_is_dead_on_every_node_within_the_bound(hold: Holdfa
 async def test_raw_sql_revokes_too(hold: Holdfast, other: Holdfast) -> None:
     made = await key(hold)
     await other.keys.verify(made.text)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         await unit.execute("DELETE FROM api_keys")
     committed = boottime()
     assert await until(other, made.text, "unknown") - committed <= 1.0
@@ -131,12 +131,12 @@ async def test_raw_sql_revokes_too(hold: Holdfast, other: Holdfast) -> None:
 
 async def test_a_key_that_was_unknown_is_good_as_soon_as_it_is_there(hold: Holdfast, other: Holdfast) -> None:
     made = await key(hold)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         row = (await unit.execute("SELECT * FROM api_keys")).mappings().one()
         await unit.execute("DELETE FROM api_keys")
     assert await refusal(hold, made.text) == "unknown"
     assert await refusal(other, made.text) == "unknown"
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         names = ", ".join(row)
         await unit.execute(
             f"INSERT INTO api_keys ({names}) VALUES ({', '.join(f':{name}' for name in row)})", _raw(row)
@@ -163,23 +163,23 @@ async def test_a_key_ends_when_it_said(hold: Holdfast) -> None:
 
 async def test_a_rotated_key_goes_on_for_its_grace_and_no_longer_than_it_would_have(hold: Holdfast) -> None:
     made = await key(hold, scopes=("a:b",))
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         fresh = await hold.keys.rotate(unit, made.row.id, grace="1h")
     for text in (made.text, fresh.text):
         assert (await hold.keys.verify(text)).scopes == ("a:b",)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         with pytest.raises(Conflict, match="rotated before"):
             await hold.keys.rotate(unit, made.row.id)
         at_once = await hold.keys.rotate(unit, fresh.row.id)
     assert await refusal(hold, fresh.text) == "expired"
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         with pytest.raises(Conflict, match="opens nothing"):
             await hold.keys.rotate(unit, fresh.row.id)
         with pytest.raises(NotFound):
             await hold.keys.rotate(unit, uuid4())
     assert (await hold.keys.verify(at_once.text)).name == "ci"
     ending = await key(hold, expires_at=dt.datetime.now(dt.UTC) + NEAR)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         await hold.keys.rotate(unit, ending.row.id, grace="30d")
         row = await hold.keys.get(unit, ending.row.id)
         assert row.expires_at is not None
@@ -207,12 +207,12 @@ async def test_an_organisation_has_as_many_keys_as_it_may_and_no_race_makes_it_m
     good = [one for one in made if isinstance(one, NewKey)]
     assert len(good) == 3
     assert all(isinstance(one, NewKey | Conflict) for one in made)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         await hold.keys.revoke(unit, good[0].row.id)
     assert isinstance(await one(9), NewKey)
     with pytest.raises(Conflict, match="3 are allowed"):
         await one(10)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         await hold.keys.rotate(unit, good[1].row.id, grace="1h")  # takes no room of its own
         listed = await hold.keys.list(unit, org_id=org.id)
         assert len(listed) == 4
@@ -249,7 +249,7 @@ async def test_uses_are_counted_and_do_not_end_what_is_kept(hold: Holdfast) -> N
     await asyncio.sleep(0.3)
     await hold.keys.verify(made.text)
     assert hold.cache.statistics.templates.total()["api_key:{lookup}"].loads == before
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         [(row, use)] = await hold.keys.list(unit, user_id=made.row.user_id)
     assert row.id == made.row.id
     assert use.usage_count == 7
@@ -259,12 +259,12 @@ async def test_uses_are_counted_and_do_not_end_what_is_kept(hold: Holdfast) -> N
 async def test_dead_keys_go_after_their_time(hold: Holdfast) -> None:
     who = await user(hold)
     old, fresh, alive = [await key(hold, user_id=who.id) for _ in range(3)]
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         for one, days in ((old, 91), (fresh, 89)):
             at = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
             await unit[ApiKey].update(one.row.id, revoked_at=at)
         assert await hold.keys.delete_dead(unit) == 1
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         assert {row.id for row, _ in await hold.keys.list(unit, user_id=who.id, dead=True)} == {
             fresh.row.id,
             alive.row.id,
@@ -282,7 +282,7 @@ async def test_a_pepper_is_changed_under_keys_that_go_on(hold: Holdfast) -> None
     )
     async with await Holdfast.open(settings=settings, metadata=accounts.metadata, migrate=False) as later:
         assert (await later.keys.verify(made.text)).id == made.row.id
-        async with later.read() as unit:
+        async with later.read(tenant=ALL) as unit:
             row = await unit[ApiKey].get(made.row.id)
             assert row.pepper == "p2"
         assert (await later.keys.verify(made.text)).id == made.row.id

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from holdfast import Holdfast
+from holdfast import ALL, Holdfast
 from holdfast.apps.accounts import Session, User
 from holdfast.cache.clock import boottime
 from holdfast.errors import ConfigurationError, Conflict, InvalidValue
@@ -19,12 +19,12 @@ from holdfast.guard.sessions import NewSession, SessionRefused
 
 
 async def user(hold: Holdfast) -> User:
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         return await unit[User].add(User(external_id=f"user_{uuid4().hex}"))
 
 
 async def begun(hold: Holdfast, who: User, **values: Any) -> NewSession[Session]:
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         return await hold.sessions.begin(unit, who.id, **values)
 
 
@@ -54,20 +54,20 @@ async def test_a_session_that_was_ended_is_over_everywhere_within_the_bound(hold
     here, there, third = [await begun(hold, who) for _ in range(3)]
     for session in (here, there, third):
         assert not await is_over(other, session.token)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         await hold.sessions.end(unit, here.row.id)
     ended = boottime()
     assert await is_over(hold, here.token)
     while not await is_over(other, here.token):
         assert boottime() - ended <= 1.0
         await asyncio.sleep(0.005)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         assert await hold.sessions.end_all(unit, who.id, but=third.row.id) == 1
         await hold.sessions.end(unit, here.row.id)
         await hold.sessions.end(unit, uuid4())
     assert await is_over(hold, there.token)
     assert not await is_over(hold, third.token)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         await unit.execute("DELETE FROM users")
     assert await is_over(hold, third.token)
 
@@ -79,7 +79,7 @@ async def test_a_session_ends_by_itself_and_is_cleared_away(hold: Holdfast) -> N
     await asyncio.sleep(1.1)
     assert await is_over(hold, session.token)
     kept = await begun(hold, who)
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         assert await hold.sessions.delete_over(unit) == 0
         assert await hold.sessions.delete_over(unit, after=0) == 1
         [row] = await unit[Session].list()
@@ -101,5 +101,5 @@ async def test_what_is_no_session_is_refused(hold: Holdfast) -> None:
     with pytest.raises(ConfigurationError, match="lasting"):
         await begun(hold, who, lasting="soon")
     with pytest.raises(Conflict):
-        async with hold.unit() as unit:
+        async with hold.unit(tenant=ALL) as unit:
             await hold.sessions.begin(unit, uuid4())

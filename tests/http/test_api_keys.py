@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from holdfast import Holdfast
+from holdfast import ALL, Holdfast
 from holdfast.apps import accounts
 from holdfast.apps.accounts import Organization, OrganizationMember, User
 from holdfast.apps.accounts.api_keys import create_api_key
@@ -32,7 +32,7 @@ class World:
         self.ids: dict[str, UUID] = {}
 
     async def people(self) -> None:
-        async with self.hold.unit() as unit:
+        async with self.hold.unit(tenant=ALL) as unit:
             acme = await unit[Organization].add(Organization(name="Acme"))
             self.ids["acme"] = acme.id
             for name in ("ada", "bob", "eve"):
@@ -228,7 +228,7 @@ async def test_the_answers_are_as_they_are_described(world: World) -> None:
 
 
 async def test_a_key_is_taken_from_its_own_header_too_and_from_its_networks_alone(world: World) -> None:
-    async with world.hold.unit() as unit:
+    async with world.hold.unit(tenant=ALL) as unit:
         here = await create_api_key(
             world.hold, unit, name="here", user_id=world.ids["ada"], scopes=("*",), networks=("127.0.0.0/8",)
         )
@@ -257,13 +257,13 @@ async def test_who_asks_too_often_is_told_when_he_may_again(world: World) -> Non
 
 
 async def test_an_organisation_has_so_many_requests_a_month(world: World) -> None:
-    async with world.hold.unit() as unit:
+    async with world.hold.unit(tenant=ALL) as unit:
         await unit[Organization].update(world.ids["acme"], tier="enterprise", max_requests_per_month=3)
     key, _ = await world.key("ada", org_id=str(world.ids["acme"]), scopes=["api-keys:*"])
     answers = [await world.ask(key, "GET") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert answers[0].headers["ratelimit"].startswith('"month";r=2;')
-    async with world.hold.unit() as unit:
+    async with world.hold.unit(tenant=ALL) as unit:
         await unit[Organization].update(world.ids["acme"], max_requests_per_month=100)
     assert (await world.ask(key, "GET")).status_code == 200
 
@@ -272,10 +272,10 @@ async def test_who_is_not_active_is_let_in_no_more(world: World) -> None:
     mine, _ = await world.key("ada", scopes=["api-keys:*"])
     ours, _ = await world.key("ada", scopes=["api-keys:*"], org_id=str(world.ids["acme"]))
     assert [(await world.ask(who, "GET")).status_code for who in ("ada", mine, ours)] == [200, 200, 200]
-    async with world.hold.unit() as unit:
+    async with world.hold.unit(tenant=ALL) as unit:
         await unit[Organization].update(world.ids["acme"], is_active=False)
     assert [(await world.ask(who, "GET")).status_code for who in ("ada", mine, ours)] == [200, 200, 401]
-    async with world.hold.unit() as unit:
+    async with world.hold.unit(tenant=ALL) as unit:
         await unit[Organization].update(world.ids["acme"], is_active=True)
         await unit[User].update(world.ids["ada"], is_active=False)
     assert [(await world.ask(who, "GET")).status_code for who in ("ada", mine, ours)] == [401, 401, 401]

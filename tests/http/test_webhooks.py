@@ -69,11 +69,11 @@ class Senders:
         await self.hold.journal.wait_until(await self.hold.journal.make_tick(), "on:accounts.webhooks")
 
     async def user(self, external_id: str) -> User | None:
-        async with self.hold.read() as unit:
+        async with self.hold.read(tenant=ALL) as unit:
             return await find_by_external_id(unit, external_id)
 
     async def kept(self) -> int:
-        async with self.hold.read() as unit:
+        async with self.hold.read(tenant=ALL) as unit:
             return await unit[WebhookEvent].count()
 
 
@@ -143,7 +143,7 @@ async def test_what_is_sent_again_is_applied_once(senders: Senders) -> None:
     assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 200, 202]
     await senders.settled()
     assert await senders.kept() == 2
-    async with senders.hold.read() as unit:
+    async with senders.hold.read(tenant=ALL) as unit:
         [bill] = await unit[BillingEvent].list()
     assert (bill.amount_cents, bill.status, bill.stripe_event_id) == (500, "completed", "evt_same")
     user = await senders.user("user_ada")
@@ -178,7 +178,7 @@ async def test_members_come_and_go(senders: Senders) -> None:
 
 
 async def test_a_subscription_gives_a_tier_and_takes_it(senders: Senders) -> None:
-    async with senders.hold.unit() as unit:
+    async with senders.hold.unit(tenant=ALL) as unit:
         await unit[User].add(User(external_id="user_ada", stripe_customer_id="cus_ada"))
         await unit[Organization].add(Organization(external_id="org_1", name="Acme"))
     mine = {"object": "subscription", "id": "sub_1", "customer": "cus_ada", "status": "active", "metadata": {}}
@@ -189,7 +189,7 @@ async def test_a_subscription_gives_a_tier_and_takes_it(senders: Senders) -> Non
     user = await senders.user("user_ada")
     assert user is not None
     assert user.tier == "pro"
-    async with senders.hold.read() as unit:
+    async with senders.hold.read(tenant=ALL) as unit:
         [acme] = await unit[Organization].list()
         assert (acme.tier, acme.stripe_subscription_id) == ("enterprise", "sub_2")
     later = NOW + dt.timedelta(days=1)
@@ -197,7 +197,7 @@ async def test_a_subscription_gives_a_tier_and_takes_it(senders: Senders) -> Non
     await senders.stripe("customer.subscription.updated", theirs)  # older
     await senders.stripe("invoice.payment_failed", {"customer": "cus_ada", "amount_due": 700, "currency": "eur"})
     await senders.settled()
-    async with senders.hold.read() as unit:
+    async with senders.hold.read(tenant=ALL) as unit:
         [acme] = await unit[Organization].list()
         assert acme.tier == "free"
         bills = await unit[BillingEvent].list()
@@ -207,11 +207,11 @@ async def test_a_subscription_gives_a_tier_and_takes_it(senders: Senders) -> Non
 
 
 async def test_what_came_before_a_handler_ran_is_applied_by_hand(senders: Senders) -> None:
-    async with senders.hold.unit() as unit:
+    async with senders.hold.unit(tenant=ALL) as unit:
         await unit.execute("DELETE FROM webhook_events")
     await senders.clerk("user.created", ada())
     await senders.settled()
-    async with senders.hold.unit() as unit:
+    async with senders.hold.unit(tenant=ALL) as unit:
         await unit.execute("UPDATE webhook_events SET applied_at = NULL")
         await unit.execute("DELETE FROM users")
     member = {"organization": {"id": "org_1"}, "public_user_data": {"user_id": "user_ada"}, "role": "org:admin"}

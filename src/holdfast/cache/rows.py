@@ -153,7 +153,7 @@ class Rows(Generic[M]):
 
     def _name(self, key: Any, tenant: Tenant) -> str:
         """The key in the cache: the tenant's own, so that what one has loaded is nobody else's."""
-        if self.model.__policy__.tenant is None:
+        if self.model.__policy__.is_shared:
             tenant = None
         elif tenant is not None and not isinstance(tenant, str | UUID):
             checked_tenant(tenant)
@@ -191,7 +191,7 @@ class Rows(Generic[M]):
         whose = checked_tenant(tenant)
         for unit in reversed(state.units):
             is_mine = unit.store is self._store and unit.is_open and (unit.has_written or unit.is_snapshot)
-            if is_mine and (self.model.__policy__.tenant is None or unit.scope.tenant == whose):
+            if is_mine and (self.model.__policy__.is_shared or unit.scope.tenant == whose):
                 return unit
         return None
 

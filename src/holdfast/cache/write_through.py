@@ -16,7 +16,7 @@ from holdfast.errors import HoldfastError
 from holdfast.logs import get_logger
 from holdfast.model import Model
 from holdfast.store import Store, Unit
-from holdfast.store.scope import ScopedSession
+from holdfast.store.scope import ALL, ScopedSession
 from holdfast.store.written import Written
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class WriteThrough:
             return
         for model, keys in written.keys.items():
             for key, whose in keys:
-                self._waiting.setdefault((model, None if whose is None else str(whose)), set()).add(key)
+                tenant = ALL if model.__policy__.internal else None if whose is None else str(whose)
+                self._waiting.setdefault((model, tenant), set()).add(key)
         if sum(map(len, self._waiting.values())) > _MOST:
             self._waiting.clear()  # they are read when they are asked for
         elif self._task is None or self._task.done():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,12 +12,21 @@ from holdfast.cli.output import FAILED, Database, Json, print_json, say, visible
 from holdfast.errors import HoldfastError
 
 if TYPE_CHECKING:
-    from holdfast.operate import Report
+    from holdfast.operate import Isolation, Report
 
 _STYLES = {"ok": "", "note": "yellow", "wrong": "red"}
 
 
-def doctor(database: Database = None, as_json: Json = False) -> None:
+def doctor(
+    isolation: Annotated[
+        bool, typer.Option("--isolation", help="Try whether every table keeps tenants apart, and nothing else.")
+    ] = False,
+    writes: Annotated[
+        bool, typer.Option("--writes", help="With --isolation: try writes too. They are undone, and lock meanwhile.")
+    ] = False,
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
     """Look at the configuration, the database, capture, the journal's lag, pending migrations and rejected records.
 
     Says what to do about whatever is wrong, and exits with 1 then. It changes nothing.
@@ -25,7 +34,14 @@ def doctor(database: Database = None, as_json: Json = False) -> None:
     Example:
 
     holdfast doctor --database postgresql://app@127.0.0.1/app
+
+    holdfast doctor --isolation
     """
+    if writes and not isolation:
+        raise typer.BadParameter("--writes goes with --isolation")
+    if isolation:
+        _say_isolation(asyncio.run(_isolation(database, writes)), as_json)
+        return
     report = asyncio.run(_examine(database))
     if as_json:
         print_json(report)
@@ -38,6 +54,35 @@ def doctor(database: Database = None, as_json: Json = False) -> None:
         say("Everything is as it must be." if report.ok else "Not everything is as it must be.")
     if not report.ok:
         raise typer.Exit(FAILED)
+
+
+def _say_isolation(found: Isolation, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        tried = f" as {' and '.join(found.roles)}" if found.roles else ""
+        say(f"{found.places} tables, partitions and views; {found.attempts} attempts{tried}.")
+        for leak in found.leaks:
+            how = ", ".join(part for part in (leak.role, leak.operation, leak.context) if part)
+            say(f"LEAK  {visible(leak.place)}: {visible(leak.told)}{f' ({how})' if how else ''}", "red")
+        if found.untried:
+            say(f"Without rows of two tenants, so that trying shows less: {', '.join(map(visible, found.untried))}.")
+        say("Tenants are kept apart." if not found.leaks else "Tenants are not kept apart.")
+    if found.leaks:
+        raise typer.Exit(FAILED)
+
+
+async def _isolation(database: str | None, writes: bool) -> Isolation:
+    from holdfast.hold import Holdfast
+    from holdfast.operate import examine_isolation
+    from holdfast.settings import Settings
+
+    settings = Settings.from_environment(database_url=database)
+    hold = Holdfast(settings, metadata=metadata_of(settings))
+    try:
+        return await examine_isolation(hold.store, hold.models, writes=writes)
+    finally:
+        await hold.close()
 
 
 async def _examine(database: str | None) -> Report:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -250,7 +252,7 @@ async def _create(
     from holdfast.guard.keys.keys import DEFAULT_SCOPES
 
     lasting = None if expires is None else dt.timedelta(seconds=seconds(expires, "--expires", least=1))
-    async with opened(database) as hold, hold.unit(actor="holdfast keys") as unit:
+    async with _unit(database) as (hold, unit):
         return await create_api_key(
             hold,
             unit,
@@ -262,8 +264,17 @@ async def _create(
         )
 
 
+@asynccontextmanager
+async def _unit(database: str | None) -> AsyncIterator[tuple[Holdfast, Unit]]:
+    """A unit for keys of whomever."""
+    from holdfast.store import ALL
+
+    async with opened(database) as hold, hold.unit(actor="holdfast keys", tenant=ALL) as unit:
+        yield hold, unit
+
+
 async def _list(database: str | None, user: str | None, org: str | None, dead: bool) -> list[tuple[Any, KeyUse]]:
-    async with opened(database) as hold, hold.read() as unit:
+    async with _unit(database) as (hold, unit):
         return await hold.keys.list(
             unit,
             user_id=None if user is None else await _user(hold, unit, user),
@@ -273,12 +284,12 @@ async def _list(database: str | None, user: str | None, org: str | None, dead: b
 
 
 async def _rotate(database: str | None, key: str, grace: str) -> NewKey[Any]:
-    async with opened(database) as hold, hold.unit(actor="holdfast keys") as unit:
+    async with _unit(database) as (hold, unit):
         return await hold.keys.rotate(unit, _id(key), grace=grace)
 
 
 async def _revoke(database: str | None, key: str) -> Any:
-    async with opened(database) as hold, hold.unit(actor="holdfast keys") as unit:
+    async with _unit(database) as (hold, unit):
         return await hold.keys.revoke(unit, _id(key))
 
 

@@ -82,8 +82,9 @@ app.command("replay", help=help_of(replay))(replay)
 
 async def _list(database: str | None, waiting: bool, limit: int) -> Sequence[Any]:
     from holdfast.apps.accounts import WebhookEvent, metadata
+    from holdfast.store import ALL
 
-    async with opened(database, metadata=metadata) as hold, hold.read() as unit:
+    async with opened(database, metadata=metadata) as hold, hold.read(tenant=ALL) as unit:
         query = unit[WebhookEvent].query().order_by("-received_at", "-id").limit(limit)
         if waiting:
             query = query.where(WebhookEvent.applied_at.is_(None))

@@ -42,7 +42,7 @@ class Endpoint:
         async def endpoint(request: Request) -> Response:
             given = parameters.read(request.scope["query_string"], self.takes)
             values = {_RENAMED.get(name, name): value for name, value in given.items() if value is not None}
-            async with hold.read() as unit:
+            async with hold.store.read(confined=False) as unit:
                 return answer(request, await self.read(unit, **values))
 
         return Route(self.path, endpoint, name=self.path)

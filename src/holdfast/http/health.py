@@ -146,7 +146,7 @@ class Health:
             self.metrics.lag_seconds.labels(follower.name).set(follower.lag_seconds)
             self.metrics.dead_letters.labels(follower.name).set(follower.parked)
         waiting = dict.fromkeys((rollup.name for rollup in self.hold.rollups.rollups), 0)
-        async with self.hold.read() as unit:
+        async with self.hold.store.read(confined=False) as unit:
             counted = select(dirty.c.rollup, func.count().label("number")).group_by(dirty.c.rollup)
             waiting |= {row.rollup: row.number for row in await unit.execute(counted)}
         for name, number in waiting.items():

@@ -17,6 +17,7 @@ from holdfast.guard.limits import Decision
 from holdfast.guard.limits.headers import headers_of, problem_of
 from holdfast.guard.sessions import SessionRefused
 from holdfast.hold import Holdfast
+from holdfast.store import ALL
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="holdfast"'}
 
@@ -88,11 +89,11 @@ async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
 
 async def _active(hold: Holdfast, user_id: UUID, org_id: UUID | None) -> User:
     """The user, who is active, and so is the organisation; Refused: one of them is not."""
-    user = await hold.cache[User].get(user_id)
+    user = await hold.cache[User].get(user_id, tenant=ALL)
     if user is None or not user.is_active:
         raise Refused(401, "this user is not there any more, or not active")
     if org_id is not None:
-        organization = await hold.cache[Organization].get(org_id)
+        organization = await hold.cache[Organization].get(org_id, tenant=ALL)
         if organization is None or not organization.is_active:
             raise Refused(401, "this organisation is not there any more, or not active")
     return user

@@ -104,7 +104,7 @@ class Overview:
             try:
                 found["journal"] = await self.health.journal_now()
                 if self.has_payments:
-                    async with self.hold.read() as unit:
+                    async with self.hold.store.read(confined=False) as unit:
                         found |= await _figures(unit, token)
             except HoldfastError:
                 # It went away since it was examined; look again, so that the page says why.

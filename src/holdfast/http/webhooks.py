@@ -15,6 +15,7 @@ from holdfast.guard.inbox import Received, WebhookRefused, take_in
 from holdfast.hold import Holdfast
 from holdfast.http import problems
 from holdfast.logs import get_logger
+from holdfast.store import ALL
 
 log = get_logger("holdfast.http")
 
@@ -61,7 +62,7 @@ class Webhooks:
             body = await request.body()
             try:
                 received = checks.check(body, request.headers)
-                async with self._hold.unit(actor=f"webhook {name}") as unit:
+                async with self._hold.unit(actor=f"webhook {name}", tenant=ALL) as unit:
                     is_new = await take_in(unit, WebhookEvent, received)
             except (WebhookRefused, InvalidValue) as refused:
                 return problems.problem(request, 400, str(refused))

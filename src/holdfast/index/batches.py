@@ -118,7 +118,7 @@ class Indexer(Generic[R]):
         gone_since: float | None = None
         while True:
             try:
-                return await self.store.run(work, actor=self.actor)
+                return await self.store.run(work, actor=self.actor, confined=False)
             except Unavailable as error:
                 now = time.monotonic()
                 gone_since = gone_since or now

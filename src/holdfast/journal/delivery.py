@@ -166,12 +166,12 @@ class Delivery:
             await settle(unit)
 
         if self._of.transactional:
-            await self._store.run(together)
+            await self._store.run(together, confined=False)
         else:
             if ready:
                 await self._call(Batch(ready, position))
             if self._lease is not None and (waiting or clear):
-                await self._store.run(settle)
+                await self._store.run(settle, confined=False)
             elif self._lease is not None:
                 await self._leases.checkpoint(self._lease, position, handled=handled)
         self._moved(position)
@@ -198,7 +198,7 @@ class Delivery:
             await self._letters.park([change], str(failed), unit)
             await self._leases.checkpoint(lease, position, unit)
 
-        await self._store.run(park)
+        await self._store.run(park, confined=False)
         if (key := key_of(change)) is not None:
             self._parked.add(key)
         self._moved(position)
@@ -215,7 +215,7 @@ class Delivery:
 
         if not self._of.transactional:
             await self._call(Batch([change], position))
-        await self._store.run(together)
+        await self._store.run(together, confined=False)
 
     async def _call(self, *arguments: Any) -> None:
         try:

@@ -253,7 +253,7 @@ class Journal:
 
     async def skip(self, name: str, *, table: str | None = None, key: str | None = None) -> int:
         """Drop dead letters, of one table or key or all; their keys are delivered again. Returns how many."""
-        async with self.store.unit() as unit:
+        async with self.store.unit(confined=False) as unit:
             result = await unit.execute(SKIP, {"name": name, "tbl": table, "key": key})
         await self._ask(ASK_RETRY, name)
         return int(result.rowcount)  # type: ignore[attr-defined]

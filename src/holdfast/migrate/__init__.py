@@ -1,6 +1,6 @@
 """How the schema moves: by migrations where there are some, else by making what is missing."""
 
-from holdfast.migrate.additive import Difference, make_missing, migrate_up, pending
+from holdfast.migrate.additive import Difference, make_missing, migrate_up, pending, unsound
 from holdfast.migrate.backfills import Failure, Into, Progress, Report, backfill
 from holdfast.migrate.factory import Factory
 from holdfast.migrate.files import MigrationFile
@@ -39,4 +39,5 @@ __all__ = [
     "seed",
     "sow",
     "stable_id",
+    "unsound",
 ]

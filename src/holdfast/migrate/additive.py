@@ -24,6 +24,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from holdfast import journal
 from holdfast.errors import MigrationError
+from holdfast.migrate import tenant_policies
 from holdfast.migrate.partitions import keep_partitions
 from holdfast.migrate.schema import reading_indexes, written_indexes
 from holdfast.model import Model, models_of
@@ -62,7 +63,7 @@ async def pending(store: Store, metadatas: Sequence[MetaData], models: Sequence[
     async with store.connect() as connection:
         difference = await connection.run_sync(_difference, metadatas)
         if not difference.tables:
-            difference.capture = await journal.verify(connection, models)
+            difference.capture = await unsound(store, connection, models)
         return difference
 
 
@@ -78,15 +79,25 @@ async def migrate_up(store: Store, metadatas: Sequence[MetaData], models: Sequen
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         made = await connection.run_sync(make_missing, metadatas)
         made.tables += await keep_partitions(connection, models)
-        made.capture = await _capture(connection, models)
+        made.capture = await unsound(store, connection, models)
+        await make_sound(store, connection, models)
         return made
 
 
-async def _capture(connection: AsyncConnection, models: Sequence[type[Model]]) -> list[str]:
+async def unsound(store: Store, connection: AsyncConnection, models: Sequence[type[Model]]) -> list[str]:
+    """What is not whole of the capture of `models`, and of their row security where it is on; a sentence each."""
     problems = await journal.verify(connection, models)
-    if problems:
-        await journal.install(connection, models)
+    if store.row_security:
+        problems += await tenant_policies.verify(connection, models)
     return problems
+
+
+async def make_sound(store: Store, connection: AsyncConnection, models: Sequence[type[Model]]) -> None:
+    """Make it whole."""
+    if await journal.verify(connection, models):
+        await journal.install(connection, models)
+    if store.row_security:
+        await tenant_policies.install(connection, models)
 
 
 def make_missing(connection: Connection, metadatas: Sequence[MetaData]) -> Difference:

@@ -20,7 +20,7 @@ from holdfast.errors import MigrationError
 from holdfast.journal import schema as journal_schema
 from holdfast.logs import get_logger
 from holdfast.migrate import files, history, hooks, schema
-from holdfast.migrate.additive import make_missing
+from holdfast.migrate.additive import make_missing, make_sound, unsound
 from holdfast.migrate.backfills.report import Progress
 from holdfast.migrate.execution import Stepped, run_script, writing
 from holdfast.migrate.files import Direction, MigrationFile, Phase
@@ -277,7 +277,7 @@ class Migrations:
         async with self.store.connect() as connection:
             names = set(await connection.run_sync(lambda c: schema.read(c).tables))
             models = [model for model in self.models if model.__tablename__ in names]
-            is_whole = not await journal.verify(connection, models)
+            is_whole = not await unsound(self.store, connection, models)
             is_parted = any(model.__policy__.aspect(Monthly) is not None for model in models)
         if not is_whole or (is_parted and self.store.dialect == "postgresql"):
             await self._patiently("capture and partitions", partial(self._keep, models, is_whole))
@@ -287,6 +287,7 @@ class Migrations:
             with self._budget(connection.sync_connection):
                 if await keep_partitions(connection, models) or not is_whole:
                     await journal.install(connection, models)
+                    await make_sound(self.store, connection, models)
 
     def _budget(self, connection: Any, file: MigrationFile | None = None) -> AbstractContextManager[None]:
         if self.store.dialect == "sqlite":

@@ -46,6 +46,10 @@ class Expose(Aspect):
 
     def check(self, model: type[Any]) -> None:
         """Raise `ModelError` for a column that is not there, or a secret one that would be shown."""
+        if model.__policy__.internal:
+            raise ModelError(
+                f"{model.__name__} is internal, and Expose would show it to everybody; leave out one of the two"
+            )
         if "id" not in model.__table__.columns:
             raise ModelError(f"{model.__name__} has no id, by which Expose shows a row; declare it as a Model")
         for part, names in (("filters", self.filters), ("sort", self.sort), ("fields", self.fields)):

@@ -43,6 +43,8 @@ class Policy:
     Args:
         aspects: declared behaviours, at most one of a kind unless the aspect says otherwise.
         tenant: the column that says whose row it is; makes keys and constraints tenanted.
+        internal: whether its rows are no tenant's business, as keys and users: only units for all tenants, opened
+            with `tenant=ALL`, may touch them. Without a tenant and not internal, rows are shared by all tenants.
         private: columns about a person; `Expose` shows them only where it names them.
         secret: columns that `Expose` never shows.
         capture: whether committed writes land in the journal. Everything that follows the journal needs it.
@@ -53,6 +55,7 @@ class Policy:
         self,
         *aspects: Aspect,
         tenant: str | None = None,
+        internal: bool = False,
         private: tuple[str, ...] = (),
         secret: tuple[str, ...] = (),
         capture: bool = True,
@@ -64,12 +67,22 @@ class Policy:
         for name, value in (("private", private), ("secret", secret)):
             if isinstance(value, str):
                 raise ModelError(f"Policy({name}=…) takes a tuple of column names: write {name}=({value!r},)")
+        if internal and tenant is not None:
+            raise ModelError(
+                f"Policy(tenant={tenant!r}, internal=True): rows of a tenant are not internal; leave out one"
+            )
         self.aspects = aspects
         self.tenant = tenant
+        self.internal = internal
         self.private = tuple(private)
         self.secret = tuple(secret)
         self.capture = capture
         self.truncate = truncate
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether every unit may touch every row: the model has no tenant, and is not internal."""
+        return self.tenant is None and not self.internal
 
     def aspect(self, kind: type[A]) -> A | None:
         """The aspect of this kind, or None."""

@@ -2,6 +2,7 @@
 
 from holdfast.operate.findings import Finding, Report
 from holdfast.operate.health import Examiner
+from holdfast.operate.isolation import Isolation, Leak, examine_isolation
 from holdfast.operate.redis import drop_our_keys, examine_redis
 from holdfast.operate.redis_state import AppendLog, RedisReport, RedisServer, Snapshots, Unreachable
 from holdfast.operate.rhythm import CatchUp
@@ -16,6 +17,8 @@ __all__ = [
     "CatchUp",
     "Examiner",
     "Finding",
+    "Isolation",
+    "Leak",
     "LostSchedule",
     "PastRun",
     "Piece",
@@ -34,6 +37,7 @@ __all__ = [
     "Work",
     "Worker",
     "drop_our_keys",
+    "examine_isolation",
     "examine_redis",
     "registered",
     "schedule_metadata",

@@ -89,7 +89,7 @@ class Examiner:
         return Report.of(findings)
 
     async def _rejected(self) -> list[Finding]:
-        async with self._store.read() as unit:
+        async with self._store.read(confined=False) as unit:
             number = (await unit.execute(select(func.count()).select_from(rejected))).scalar_one()
             newest = await list_rejected(unit, limit=1) if number else []
         if not newest:

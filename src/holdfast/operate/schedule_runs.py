@@ -52,7 +52,7 @@ class Run:
         Raises:
             LostSchedule: another instance has taken the schedule meanwhile; nothing of this unit is kept.
         """
-        given = {"actor": f"schedule:{self.name}", "tenant": self._schedule.tenant, **context}
+        given = {"actor": f"schedule:{self.name}", "tenant": self._schedule.tenant, "confined": False, **context}
         async with self._table.store.unit(**given) as unit:
             yield unit
             await unit.flush()

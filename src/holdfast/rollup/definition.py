@@ -24,6 +24,7 @@ from sqlalchemy.types import TypeEngine
 
 from holdfast.errors import ModelError
 from holdfast.model import Amount, Aspect, Text, Total, UtcTime, exact_sum, refuse_encrypted, require_columns
+from holdfast.store.row_security import DERIVED
 
 NO_VALUE = ""  # a dimension that is NULL in the row: keys of a rollup are never NULL
 
@@ -114,6 +115,7 @@ class Rollup(Aspect):
             ),
             Column("rows", BigInteger(), nullable=False),
             PrimaryKeyConstraint("day", *self.by),
+            info={DERIVED: model},
         )
 
     def results(self) -> Table:

@@ -85,7 +85,7 @@ async def adopt(unit: Unit, rollup: Rollup) -> bool:
 
 async def refresh(store: Store, rollup: Rollup, *, limit: int = BATCH) -> int:
     """Compute up to `limit` dirty buckets anew in one transaction; returns how many there were."""
-    return await store.run(lambda unit: _refresh(unit, rollup, limit))
+    return await store.run(lambda unit: _refresh(unit, rollup, limit), confined=False)
 
 
 async def _refresh(unit: Unit, rollup: Rollup, limit: int) -> int:

@@ -48,7 +48,7 @@ class Rollups:
             return
         await self.journal.subscribe(FOLLOWER, self._follow, tables=tuple(self._by_table), transactional=True)
         for rollup in self.rollups:
-            await self.store.run(partial(adopt, rollup=rollup), actor=FOLLOWER)
+            await self.store.run(partial(adopt, rollup=rollup), actor=FOLLOWER, confined=False)
         self._marked.set()  # marks may be there from before
         self._task = asyncio.create_task(self._loop())
 
@@ -69,13 +69,13 @@ class Rollups:
             dirty = [rollup for rollup, count in zip(dirty, counts, strict=True) if count == BATCH]
             total += sum(counts)
         if total:
-            await self.store.run(lambda unit: unit.emit(TOPIC, data={"buckets": total}), actor=FOLLOWER)
+            await self.store.run(lambda unit: unit.emit(TOPIC, data={"buckets": total}), actor=FOLLOWER, confined=False)
         return total
 
     async def rebuild(self) -> int:
         """Mark every bucket dirty and compute them all; returns how many there were."""
         for rollup in self.rollups:
-            await self.store.run(partial(mark_all, rollup=rollup), actor=FOLLOWER)
+            await self.store.run(partial(mark_all, rollup=rollup), actor=FOLLOWER, confined=False)
         return await self.refresh_all()
 
     async def _follow(self, batch: Batch, unit: Unit) -> None:

@@ -35,7 +35,7 @@ def confine(state: ORMExecuteState) -> None:
     spoken = {element for part in parts for element in spoken_of(part)}
     mentioned = {model for element in spoken if isinstance(element, Table) and (model := model_of(element)) is not None}
     named = mentioned | behind_columns(mentioned, deferred=state.is_column_load or _undefers(options))
-    tenanted = [model for model in named if model.__policy__.tenant and scope.tenant_of(model) is not None]
+    tenanted = [model for model in named if not model.__policy__.is_shared and scope.tenant_of(model) is not None]
     if tenanted:
         _refuse_what_cannot_be_confined(state, statement, parts, tenanted)
         if not state.is_orm_statement:  # criteria reach a SELECT on a model only where it stands in one of the ORM's

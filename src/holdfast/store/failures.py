@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import exc
 from sqlalchemy.orm.exc import StaleDataError
 
-from holdfast.errors import Conflict, HoldfastError, InvalidValue, StoreError, Unavailable
+from holdfast.errors import Conflict, HoldfastError, InvalidValue, StoreError, Unavailable, WrongTenant
 
 # PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _RETRY = {"40001", "40P01"}  # serialization_failure, deadlock_detected
@@ -21,6 +21,7 @@ _DOOMED = "25P02"  # in_failed_sql_transaction
 _CANCELLED = "57014"  # query_canceled, which statement_timeout does
 _LOGIN = {"28P01", "28000"}
 _NO_DATABASE = "3D000"
+_DENIED = "42501"  # insufficient_privilege, which is what a policy raises too
 _UNFIT = {"23502", "23514"}  # not_null_violation, check_violation: the row cannot be kept, whatever the others are
 _TOO_LARGE = "54000"  # program_limit_exceeded: a text for its index, for one
 _VALUE = "22"  # class 22: data exception (NUL byte in text, value out of range, …)
@@ -209,6 +210,13 @@ def _meaning(error: BaseException, place: str) -> HoldfastError | None:
         return kind(f"{place} {words.format(reason=reason)}")
     if state in _LOGIN:
         return Unavailable(f"{place} refuses the login ({reason}); check user and password")
+    if state == _DENIED and "row-level security" in reason:
+        return WrongTenant(f"the database refuses a row of another tenant than the unit's: {reason}")
+    if state == _DENIED:
+        return StoreError(
+            f"{place}: {reason}; under row security a unit of one tenant reaches that tenant's and shared tables alone,"
+            " and one for all of them, opened with tenant=ALL, the others"
+        )
     if state == _NO_DATABASE:
         return Unavailable(f"{place} does not exist ({reason}); create it, for example with createdb")
     if state in _RETRY:

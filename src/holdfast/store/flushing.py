@@ -95,13 +95,13 @@ def _refuse_expression(scope: Scope, model: type[Any], name: str, expression: Cl
                 f"{model.__name__}.{name} is given an expression on {other.__name__}, whose rows a flush would not"
                 f" confine; read the value first, or write it by unit[{model.__name__}].update(…, {name}=…)"
             )
-            raise WrongTenant(told) if other.__policy__.tenant else InvalidValue(told)
+            raise InvalidValue(told) if other.__policy__.is_shared else WrongTenant(told)
 
 
 @event.listens_for(ScopedSession, "after_attach")
 def _note_what_was_not_read(session: Session, row: Any) -> None:
     state: InstanceState[Any] = inspect(row)
-    if state.key is not None and getattr(type(row), "__policy__", None) and type(row).__policy__.tenant is not None:
+    if state.key is not None and getattr(type(row), "__policy__", None) and not type(row).__policy__.is_shared:
         session.info.setdefault(_UNSEEN, set()).add(state)
 
 

@@ -85,7 +85,7 @@ class ReadingSession(ScopedSession):
     """A session whose transactions are READ ONLY, which the driver says with BEGIN."""
 
 
-@event.listens_for(ReadingSession, "after_begin")
+@event.listens_for(ReadingSession, "after_begin", insert=True)  # before anything is sent
 def _refuse_writes(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     driver: Any = connection.connection.dbapi_connection
     driver.readonly = True

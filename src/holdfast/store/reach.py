@@ -84,23 +84,27 @@ def _in_columns(mapper: Mapper[Any], *, deferred: bool) -> Models:
 def _refuse_tables(mapper: Mapper[Any], attribute: ColumnProperty[Any], expression: Any) -> None:
     for table in unreached(expression, around=frozenset(mapper.tables)):
         model = model_of(table)
-        if model is not None and model.__policy__.tenant is not None:
+        if model is not None and not model.__policy__.is_shared:
             raise ModelError(
-                f"{mapper.class_.__name__}.{attribute.key} reads the table {table.name} of the tenanted model"
+                f"{mapper.class_.__name__}.{attribute.key} reads the table {table.name} of the {_kind(model)} model"
                 f" {model.__name__}, which no unit could confine; write its SELECT on {model.__name__} and its"
                 f" attributes, as in select(func.count({model.__name__}.id))"
             )
+
+
+def _kind(model: type[Any]) -> str:
+    return "internal" if model.__policy__.internal else "tenanted"
 
 
 def _refuse_secondary(mapper: Mapper[Any]) -> None:
     """A join through a model's table reads it as it is: criteria reach the models at both ends alone."""
     for link in mapper.relationships:
         through = model_of(link.secondary) if isinstance(link.secondary, Table) else None
-        if through is not None and through.__policy__.tenant is not None:
+        if through is not None and not through.__policy__.is_shared:
             raise ModelError(
-                f"{mapper.class_.__name__}.{link.key} goes through the table of the tenanted model {through.__name__},"
-                f" which no unit could confine; write a relationship to {through.__name__}, and from there to"
-                f" {link.mapper.class_.__name__}"
+                f"{mapper.class_.__name__}.{link.key} goes through the table of the {_kind(through)} model"
+                f" {through.__name__}, which no unit could confine; write a relationship to {through.__name__},"
+                f" and from there to {link.mapper.class_.__name__}"
             )
 
 

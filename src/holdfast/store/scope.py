@@ -81,9 +81,16 @@ class Scope:
         """The value that the tenant's column of `model` has here; None when every tenant's rows may be touched.
 
         Raises:
-            WrongTenant: the model is tenanted and the unit names no tenant, or one that it cannot have.
+            WrongTenant: the model is tenanted and the unit names no tenant, or one that it cannot have; or the model
+                is internal.
         """
-        if model.__policy__.tenant is None or self.tenant is ALL:
+        if self.tenant is ALL:
+            return None
+        if model.__policy__.internal:
+            raise WrongTenant(
+                f"{model.__name__} is internal, no tenant's business; open the unit with tenant=ALL to touch it"
+            )
+        if model.__policy__.tenant is None:
             return None
         if model not in self._values:
             self._values[model] = self._value(model)
@@ -109,7 +116,8 @@ class Scope:
         wanted = (model, deleted)
         if wanted not in self._criteria:
             conditions: list[Any] = []
-            if model.__policy__.tenant is not None and self.tenant is None:
+            policy = model.__policy__
+            if self.tenant is not ALL and (policy.internal or (policy.tenant is not None and self.tenant is None)):
                 conditions.append(false())  # nobody's: what a statement names itself was refused before
             elif (value := self.tenant_of(model)) is not None:
                 conditions.append(tenant_column(model) == value)
@@ -178,5 +186,5 @@ def scope_of(session: Session | None) -> Scope | None:
 
 
 def is_scoped(model: type[Any]) -> bool:
-    """Whether a statement on `model` is confined at all: it is tenanted, or its rows may be deleted softly."""
-    return model.__policy__.tenant is not None or issubclass(model, SoftDeleted)
+    """Whether a statement on `model` is confined at all: it is not everybody's, or its rows may be deleted softly."""
+    return not model.__policy__.is_shared or issubclass(model, SoftDeleted)

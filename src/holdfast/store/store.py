@@ -20,7 +20,7 @@ from holdfast.logs import get_logger
 from holdfast.model.encrypted import set_ring
 from holdfast.secrets import SecretKeys
 from holdfast.settings import Settings, hide_password
-from holdfast.store import current, libsql, postgres, slow_queries, sqlite
+from holdfast.store import current, libsql, postgres, row_security, slow_queries, sqlite
 from holdfast.store.cancellation import to_the_end
 from holdfast.store.failures import Translated, is_connection_loss, is_of_the_driver, is_retryable
 from holdfast.store.hooks import Hooks
@@ -28,6 +28,7 @@ from holdfast.store.open_units import OpenUnits
 from holdfast.store.read_replicas import POSITION, ReadReplicas, position_number
 from holdfast.store.replica import Replica
 from holdfast.store.scope import ScopedSession, Tenant, checked_tenant
+from holdfast.store.tls import require_tls
 from holdfast.store.unit import Unit
 from holdfast.store.urls import dialect_of, file_of, is_remote, parse_url
 
@@ -51,12 +52,15 @@ class Store:
         engine, read_engine: on SQLite one writing connection and a pool of readers; on PostgreSQL the same engine.
         replica: the local copy of a libSQL database; None unless one is kept.
         read_replicas: the streaming replicas of a PostgreSQL database; None unless some are named.
+        row_security: whether PostgreSQL's policies confine units too.
         secrets: what signs page cursors.
         hooks: where higher floors join every writing unit.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        if settings.require_tls:
+            require_tls(settings)
         self.url = parse_url(settings.database_url)
         self.place = hide_password(settings.database_url)
         self.dialect = dialect_of(self.url)
@@ -74,6 +78,7 @@ class Store:
         else:
             self.engine = self.read_engine = postgres.create_engine(self.url, settings)
             self._reading_session = postgres.ReadingSession
+        self.row_security = self._row_security()
         self.replica = self._replica()
         self.read_replicas = self._read_replicas()
         copies = [self.replica.engine] if self.replica else self.read_replicas.engines if self.read_replicas else []
@@ -83,6 +88,14 @@ class Store:
         self._translated = Translated(self.place)
         self._leaving: asyncio.Task[None] | None = None
         self._units = OpenUnits(self.place)
+
+    def _row_security(self) -> bool:
+        if self.settings.row_security and self.dialect != "postgresql":
+            raise ConfigurationError(
+                f"HOLDFAST_ROW_SECURITY is on, but {self.place} is no PostgreSQL; there a unit is confined by its"
+                " statements, and a file for each tenant keeps them apart (TenantFiles)"
+            )
+        return self.settings.row_security
 
     def _replica(self) -> Replica | None:
         file = self.settings.database_replica_file
@@ -111,7 +124,14 @@ class Store:
 
         Raises:
             Unavailable: the database cannot be reached, with the reason and what to check.
+            ConfigurationError: row security is on, and this login could not work with it.
         """
+        await self._reach()
+        if self.dialect == "postgresql":
+            async with self.connect() as connection:
+                row_security.check_login(await row_security.login(connection), self.place, wanted=self.row_security)
+
+    async def _reach(self) -> None:
         limit = self.settings.start_timeout or self.settings.connect_timeout
         deadline = time.monotonic() + limit
         last: Unavailable | None = None
@@ -155,6 +175,7 @@ class Store:
         tenant: Tenant = None,
         request_id: str | None = None,
         isolation: Isolation | None = None,
+        confined: bool = True,
     ) -> AsyncIterator[Unit]:
         """One transaction: committed when the block ends, rolled back when it raises or is cancelled.
 
@@ -164,16 +185,20 @@ class Store:
             actor, request_id: who acts, in which request; the journal carries them.
             tenant: whose rows of tenanted models are read and written; `ALL` for those of every tenant.
             isolation: stricter than the database's own; SQLite is serializable anyway. Use it with `run`.
+            confined: whether row security, where it is on, confines the unit too. Holdfast's own units are not, which
+                write tables that are no tenant's.
 
         Raises:
             Conflict, InvalidValue, Unavailable, StoreError: as the database says, at the call or at commit.
         """
         with self._units.one(alone=self.dialect == "sqlite"):
-            confined = checked_tenant(tenant)
+            whose = checked_tenant(tenant)
             session = AsyncSession(
                 self.engine, sync_session_class=ScopedSession, expire_on_commit=False, close_resets_only=False
             )
-            unit = Unit(self, session, actor=actor, tenant=confined, request_id=request_id)
+            unit = Unit(self, session, actor=actor, tenant=whose, request_id=request_id)
+            if confined and self.row_security:
+                row_security.confine(session.sync_session)
             options = {"isolation_level": isolation.upper()} if isolation and self.dialect != "sqlite" else None
             current.opened(unit)
             try:
@@ -201,7 +226,12 @@ class Store:
 
     @asynccontextmanager
     async def read(
-        self, *, tenant: Tenant = None, replica: bool = False, at_least: str | None = None
+        self,
+        *,
+        tenant: Tenant = None,
+        replica: bool = False,
+        at_least: str | None = None,
+        confined: bool = True,
     ) -> AsyncIterator[Unit]:
         """A unit that only reads; on SQLite it neither waits for the writer nor blocks it.
 
@@ -213,6 +243,7 @@ class Store:
                 is refused.
             at_least: a position that `position` gave, after which nothing must be missing. Where no replica gets there
                 within `replica_wait` seconds, the primary is read.
+            confined: as in `unit`.
 
         Raises:
             StoreError: something was written, or a row was changed in Python, which would be lost.
@@ -222,7 +253,7 @@ class Store:
         alone = self.dialect == "sqlite" and self.engine is self.read_engine
         async with AsyncExitStack() as held:
             held.enter_context(self._units.one(alone=alone))
-            confined = checked_tenant(tenant)
+            whose = checked_tenant(tenant)
             source: AsyncEngine | AsyncConnection = self.read_engine
             session_class = self._reading_session
             failed: Callable[[], None] | None = None
@@ -244,7 +275,9 @@ class Store:
                 autoflush=False,
                 close_resets_only=False,
             )
-            unit = Unit(self, session, tenant=confined, read_only=True)
+            unit = Unit(self, session, tenant=whose, read_only=True)
+            if confined and self.row_security:
+                row_security.confine(session.sync_session)
             unit.begins(is_snapshot=self.dialect == "sqlite" or source is not self.read_engine)
             current.opened(unit)
             try:

@@ -8,6 +8,7 @@ from uuid import UUID
 from holdfast.apps.accounts.models import Organization
 from holdfast.guard.limits import Decision, Limit
 from holdfast.guard.limits.tiers import FREE
+from holdfast.store import ALL
 
 if TYPE_CHECKING:
     from holdfast.hold import Holdfast
@@ -24,7 +25,7 @@ async def hit(hold: Holdfast, *, user_id: UUID, org_id: UUID | None, tier: str, 
     limits: list[Limit] = list(hold.limits.tiers[tier if tier in hold.limits.tiers else FREE])
     if org_id is None:
         return await hold.limits.hit(f"user:{user_id}", cost, limits=limits)
-    organization = await hold.cache[Organization].get(org_id)
+    organization = await hold.cache[Organization].get(org_id, tenant=ALL)
     if organization is not None:
         limits.append(Limit(organization.max_requests_per_month, MONTH, name="month", quota=True))
     return await hold.limits.hit(f"org:{org_id}", cost, limits=limits)

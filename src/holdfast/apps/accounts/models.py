@@ -47,7 +47,9 @@ class User(Timestamps, AccountsModel):
 
     __tablename__ = "users"
     __policy__ = Policy(
-        Warm(tags=("user:{id}",)), private=("email", "first_name", "last_name", "address", "stripe_customer_id")
+        Warm(tags=("user:{id}",)),
+        private=("email", "first_name", "last_name", "address", "stripe_customer_id"),
+        internal=True,
     )
     __table_args__ = (
         UniqueConstraint("address", "chain_id"),
@@ -79,7 +81,9 @@ class UserProfile(Timestamps, AccountsModel):
     """What a user shows of himself."""
 
     __tablename__ = "user_profiles"
-    __policy__ = Policy(Warm(tags=("user:{user_id}",)), private=("display_name", "bio", "avatar_url", "preferences"))
+    __policy__ = Policy(
+        Warm(tags=("user:{user_id}",)), private=("display_name", "bio", "avatar_url", "preferences"), internal=True
+    )
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), unique=True)
     display_name: Mapped[str | None] = mapped_column(Text(255))
@@ -94,7 +98,7 @@ class Contact(Timestamps, AccountsModel):
     """Somebody whom a user knows by an address."""
 
     __tablename__ = "contacts"
-    __policy__ = Policy(Warm(tags=("user:{user_id}",)), private=("name", "address", "note"))
+    __policy__ = Policy(Warm(tags=("user:{user_id}",)), private=("name", "address", "note"), internal=True)
     __table_args__ = (UniqueConstraint("user_id", "address", "chain_id"),)
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
@@ -110,7 +114,7 @@ class Organization(Timestamps, AccountsModel):
     """Several users who have keys, limits and a subscription together."""
 
     __tablename__ = "organizations"
-    __policy__ = Policy(Warm(tags=("org:{id}",)))
+    __policy__ = Policy(Warm(tags=("org:{id}",)), internal=True)
     __table_args__ = (
         Index("ix_organizations_tier", "tier"),
         _one_of("tier", TIERS),
@@ -152,7 +156,7 @@ class ApiKey(KeyColumns, AccountsModel):
     """A key by which a program acts for a user, or for an organisation."""
 
     __tablename__ = "api_keys"
-    __policy__ = Policy(Warm(tags=(TAG, "user:{user_id}", "org:{org_id}")), secret=("lookup", "pepper"))
+    __policy__ = Policy(Warm(tags=(TAG, "user:{user_id}", "org:{org_id}")), secret=("lookup", "pepper"), internal=True)
     __table_args__ = (
         ForeignKeyConstraint(("user_id",), ("users.id",), ondelete="CASCADE"),
         ForeignKeyConstraint(("org_id",), ("organizations.id",), ondelete="CASCADE"),
@@ -163,7 +167,7 @@ class ApiKeyUse(KeyUseColumns, AccountsKeyedModel):
     """How often a key was used, and when last."""
 
     __tablename__ = "api_key_uses"
-    __policy__ = Policy(capture=False)
+    __policy__ = Policy(capture=False, internal=True)
     __table_args__ = (ForeignKeyConstraint(("key_id",), ("api_keys.id",), ondelete="CASCADE"),)
 
 
@@ -171,7 +175,7 @@ class UsageLog(AccountsKeyedModel):
     """A request that was answered, for bills and figures; a partition a month on PostgreSQL."""
 
     __tablename__ = "usage_logs"
-    __policy__ = Policy(Monthly("created_at", ahead=12))
+    __policy__ = Policy(Monthly("created_at", ahead=12), internal=True)
     __table_args__ = (
         Index("ix_usage_logs_user_id_created_at", "user_id", "created_at"),
         Index("ix_usage_logs_org_id_created_at", "org_id", "created_at"),
@@ -221,7 +225,9 @@ class Session(SessionColumns, AccountsModel):
     """That a user is signed in."""
 
     __tablename__ = "sessions"
-    __policy__ = Policy(Warm(tags=(SESSION_TAG, "user:{user_id}")), secret=("lookup", "pepper"), private=("details",))
+    __policy__ = Policy(
+        Warm(tags=(SESSION_TAG, "user:{user_id}")), secret=("lookup", "pepper"), private=("details",), internal=True
+    )
     __table_args__ = (ForeignKeyConstraint(("user_id",), ("users.id",), ondelete="CASCADE"),)
 
 
@@ -229,7 +235,7 @@ class WebhookEvent(InboxColumns, AccountsModel):
     """What a provider told us by a webhook: kept once, and applied by a handler."""
 
     __tablename__ = "webhook_events"
-    __policy__ = Policy(private=("payload",))
+    __policy__ = Policy(private=("payload",), internal=True)
     __table_args__ = (
         UniqueConstraint("source", "event_id"),
         Index("ix_webhook_events_received_at", "received_at"),
