@@ -32,6 +32,7 @@ asyncio.run(main(sys.argv[1]))
 @pytest.mark.parametrize(
     "name",
     [
+        "asking-others.md",
         "cache.md",
         "cache-operations.md",
         "events.md",

@@ -1,6 +1,6 @@
 """Users, organisations, and the keys by which programs act for them."""
 
-from holdfast.apps.accounts import webhooks  # declares the handler that applies them
+from holdfast.apps.accounts import asked, webhooks  # declare what is kept warm, and the handler that applies webhooks
 from holdfast.apps.accounts.models import (
     AccountsModel,
     ApiKey,
@@ -32,6 +32,7 @@ __all__ = [
     "User",
     "UserProfile",
     "WebhookEvent",
+    "asked",
     "metadata",
     "webhooks",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holdfast.cache import Key
+from holdfast.upstreams.quotes import Analysis, ProviderSession, Quote
 
 USER = Key(
     "accounts.user",
@@ -18,6 +19,7 @@ SESSION = Key(
     ttl="1h",
     tags=("session:{session_id}",),
     about="what the auth provider says of a session",
+    kind=ProviderSession | None,
 )
 PRICE = Key(
     "accounts.price",
@@ -25,6 +27,7 @@ PRICE = Key(
     ttl="60s",
     tags=("price:{symbol}",),
     about="what a token costs",
+    kind=Quote | None,
 )
 ANALYSIS = Key(
     "accounts.analysis",
@@ -32,4 +35,5 @@ ANALYSIS = Key(
     ttl="5m",
     tags=("analysis:{symbol}",),
     about="a market analysis of a token for a horizon",
+    kind=Analysis | None,
 )

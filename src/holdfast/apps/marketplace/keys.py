@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holdfast.cache import Key
+from holdfast.upstreams.quotes import Quote
 
 SERVICE = Key(
     "marketplace.service",
@@ -24,6 +25,7 @@ PRICE = Key(
     ttl="10s",
     tags=("price:{symbol}",),
     about="what a token costs, for who is about to pay",
+    kind=Quote | None,
 )
 PORTFOLIO = Key(
     "marketplace.portfolio",
