@@ -24,6 +24,9 @@ def doctor(
     writes: Annotated[
         bool, typer.Option("--writes", help="With --isolation: try writes too. They are undone, and lock meanwhile.")
     ] = False,
+    security: Annotated[
+        bool, typer.Option("--security", help="Go through the list of what makes it safe, and nothing else.")
+    ] = False,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
@@ -36,13 +39,17 @@ def doctor(
     holdfast doctor --database postgresql://app@127.0.0.1/app
 
     holdfast doctor --isolation
+
+    holdfast doctor --security
     """
     if writes and not isolation:
         raise typer.BadParameter("--writes goes with --isolation")
+    if isolation and security:
+        raise typer.BadParameter("--isolation is a part of --security; give one of them")
     if isolation:
         _say_isolation(asyncio.run(_isolation(database, writes)), as_json)
         return
-    report = asyncio.run(_examine(database))
+    report = asyncio.run(_security(database) if security else _examine(database))
     if as_json:
         print_json(report)
     else:
@@ -81,6 +88,19 @@ async def _isolation(database: str | None, writes: bool) -> Isolation:
     hold = Holdfast(settings, metadata=metadata_of(settings))
     try:
         return await examine_isolation(hold.store, hold.models, writes=writes)
+    finally:
+        await hold.close()
+
+
+async def _security(database: str | None) -> Report:
+    from holdfast.hold import Holdfast
+    from holdfast.operate import Report, examine_security
+    from holdfast.settings import Settings
+
+    settings = Settings.from_environment(database_url=database)
+    hold = Holdfast(settings, metadata=metadata_of(settings))
+    try:
+        return Report.of(await examine_security(hold.store, hold.models))
     finally:
         await hold.close()
 

@@ -10,6 +10,7 @@ from holdfast.operate.schedule_runs import LostSchedule, Run, ScheduleRunner
 from holdfast.operate.schedule_table import PastRun, ScheduleState, ScheduleTable
 from holdfast.operate.schedule_table import metadata as schedule_metadata
 from holdfast.operate.schedules import Schedule, Schedules, Work, registered, scheduled
+from holdfast.operate.security import examine_security
 from holdfast.operate.worker import Piece, Source, Worker
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "drop_our_keys",
     "examine_isolation",
     "examine_redis",
+    "examine_security",
     "registered",
     "schedule_metadata",
     "scheduled",

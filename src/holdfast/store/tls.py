@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import URL
@@ -21,19 +22,21 @@ def require_tls(settings: Settings) -> None:
     Raises:
         ConfigurationError: one does; it names the setting, and what to write.
     """
+    for name, shown, advice in in_the_clear(settings):
+        raise ConfigurationError(f"HOLDFAST_REQUIRE_TLS is on, and {name}={shown!r} {advice}")
+
+
+def in_the_clear(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """The settings whose URLs do so: each with the URL without its password, and what is wrong with it."""
     urls = [("HOLDFAST_DATABASE_URL", settings.database_url)]
     urls += [
         ("HOLDFAST_DATABASE_REPLICA_URLS", one) for one in (settings.database_replica_urls or "").split(",") if one
     ]
     for name, text in urls:
         if (advice := _database(parse_url(text.strip()))) is not None:
-            _refuse(name, text, advice)
+            yield name, hide_password(text.strip()), advice
     if settings.redis_url is not None and (advice := _redis(settings.redis_url)) is not None:
-        _refuse("HOLDFAST_REDIS_URL", settings.redis_url, advice)
-
-
-def _refuse(name: str, text: str, advice: str) -> None:
-    raise ConfigurationError(f"HOLDFAST_REQUIRE_TLS is on, and {name}={hide_password(text.strip())!r} {advice}")
+        yield "HOLDFAST_REDIS_URL", hide_password(settings.redis_url), advice
 
 
 def _database(url: URL) -> str | None:

@@ -1,6 +1,7 @@
 """Users, organisations, and the keys by which programs act for them."""
 
-from holdfast.apps.accounts import asked, webhooks  # declare what is kept warm, and the handler that applies webhooks
+# They declare what is kept warm, what is forgotten, and what applies webhooks.
+from holdfast.apps.accounts import asked, retention, webhooks
 from holdfast.apps.accounts.models import (
     AccountsModel,
     ApiKey,
@@ -34,5 +35,6 @@ __all__ = [
     "WebhookEvent",
     "asked",
     "metadata",
+    "retention",
     "webhooks",
 ]

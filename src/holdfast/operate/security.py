@@ -1,0 +1,151 @@
+"""The security checklist: what of the configuration and of the database would let somebody in, or see too much."""
+
+from __future__ import annotations
+
+import datetime as dt
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
+from urllib.parse import urlsplit
+
+from sqlalchemy import func, select
+
+from holdfast.errors import HoldfastError
+from holdfast.guard.keys import keys_models
+from holdfast.guard.sessions import session_model
+from holdfast.model import Model
+from holdfast.model.encrypted import encrypted_columns
+from holdfast.operate.findings import Finding
+from holdfast.operate.isolation import examine_isolation
+from holdfast.settings import Settings
+from holdfast.store import ALL, Store, row_security
+from holdfast.store.rotation import count_by_key
+from holdfast.store.tls import in_the_clear, is_local
+
+KEPT = dt.timedelta(days=90)
+"""How long a key that is dead is kept, for who looks into what it did."""
+
+
+async def examine_security(store: Store, models: Sequence[type[Model]]) -> list[Finding]:
+    """Go through the list. What needs the database and cannot have it is told as one finding."""
+    findings = [*_settings(store.settings, models), *_files(store)]
+    try:
+        findings += [finding async for finding in _database(store, models)]
+    except HoldfastError as error:
+        findings.append(_wrong("database", str(error), "have it answer, and look again"))
+    return findings
+
+
+def _settings(settings: Settings, models: Sequence[type[Model]]) -> Iterator[Finding]:
+    is_production = settings.environment == "production"
+    if is_production:
+        yield _ok("environment", "production")
+    else:
+        yield _note("environment", "development, which makes secrets up where none is set", "HOLDFAST_ENV=production")
+    yield _secret("page cursors", settings.secret_key, "HOLDFAST_SECRET_KEY", is_production)
+    if keys_models(models) is not None or session_model(models) is not None:
+        yield _secret("keys, sessions", settings.key_peppers, "HOLDFAST_KEY_PEPPERS", True)
+    encrypted = [f"{m.__tablename__}.{c.name}" for m in models for c in encrypted_columns(m.__table__)]
+    if encrypted:
+        yield _secret("encryption", settings.encryption_keys, "HOLDFAST_ENCRYPTION_KEYS", True)
+    plain = sorted(
+        f"{m.__tablename__}.{name}"
+        for m in models
+        for name in m.__policy__.private
+        if f"{m.__tablename__}.{name}" not in encrypted
+    )
+    if plain:
+        told = f"{len(plain)} private columns are kept as they are: {', '.join(plain[:5])}{', …' * (len(plain) > 5)}"
+        yield _note(
+            "private columns", told, "declare those Encrypted that nobody filters or sorts by; encrypt the disk"
+        )
+    clear = list(in_the_clear(settings))
+    for name, shown, advice in clear:
+        yield _wrong("transport", f"{name}={shown} {advice}", "and set HOLDFAST_REQUIRE_TLS=on, so that it stays so")
+    if not clear:
+        yield _ok("transport", "what leaves this machine is encrypted, and certificates are checked")
+    if settings.redis_url is not None:
+        yield _redis(settings.redis_url)
+
+
+def _secret(check: str, value: str | None, name: str, wanted: bool) -> Finding:
+    if value:
+        return _ok(check, f"{name} is set")
+    return (_wrong if wanted else _note)(check, f"{name} is not set", "set it; .env.example says how it is made")
+
+
+def _redis(url: str) -> Finding:
+    split = urlsplit(url)
+    if split.password:
+        return _ok("redis login", "a password is given")
+    host = split.netloc.rpartition("@")[2].split(",")[0]
+    if split.scheme == "unix" or is_local(host.rpartition(":")[0] or host):
+        return _note("redis login", "no password, on this machine", "give it one where others have accounts here")
+    return _wrong("redis login", "no password, and others can reach it", "have it want one, and put it into the URL")
+
+
+def _files(store: Store) -> Iterator[Finding]:
+    if store.file is None or not store.file.exists():
+        return
+    mode = store.file.stat().st_mode
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        told = f"{store.file} can be read by everybody on this machine ({stat.filemode(mode)})"
+        yield _note("database file", told, f"chmod 600 {store.file}")
+    else:
+        yield _ok("database file", stat.filemode(mode))
+
+
+async def _database(store: Store, models: Sequence[type[Model]]) -> AsyncIterator[Finding]:
+    if store.dialect == "postgresql":
+        async with store.connect() as connection:
+            who = await row_security.login(connection)
+        if who.sees_all:
+            told = f"{who.name} is a superuser, or bypasses row security"
+            yield _wrong("login", told, "serve with a login that `holdfast roles create --serving` has admitted")
+        else:
+            yield _ok("login", f"{who.name} is no superuser")
+    if any(model.__policy__.tenant is not None for model in models):
+        yield await _tenants(store, models)
+    if any(True for model in models for _ in encrypted_columns(model.__table__)) and store.settings.encryption_keys:
+        counts = await count_by_key(store, models)
+        first = store.settings.encryption_keys.partition(":")[0]
+        older = sum(n for column in counts.values() for key, n in column.items() if key != first)
+        if older:
+            yield _note("encryption", f"{older} values are under an older key than {first}", "holdfast encrypt rotate")
+    found = keys_models(models)
+    if found is not None:
+        model = found[0]
+        async with store.read(tenant=ALL) as unit:
+            alive = (model.revoked_at.is_(None)) & (model.expires_at.is_(None))
+            endless = (await unit.session.execute(select(func.count()).select_from(model).where(alive))).scalar_one()
+            before = dt.datetime.now(dt.UTC) - KEPT
+            gone = (model.expires_at < before) | (model.revoked_at < before)
+            dead = (await unit.session.execute(select(func.count()).select_from(model).where(gone))).scalar_one()
+        if endless:
+            yield _note("keys that never end", f"{endless} API keys have no end", "give new ones an end, --expires 90d")
+        if dead:
+            told = f"{dead} API keys have been dead for over {KEPT.days} days"
+            yield _note("dead keys", told, "await hold.keys.delete_dead(…), as a schedule")
+
+
+async def _tenants(store: Store, models: Sequence[type[Model]]) -> Finding:
+    if store.dialect == "postgresql" and not store.row_security:
+        told = "units are confined by their statements alone; raw SQL is not"
+        advice = "holdfast roles create, then HOLDFAST_ROW_SECURITY=on"
+        return (_wrong if store.settings.environment == "production" else _note)("tenants", told, advice)
+    found = await examine_isolation(store, models)
+    if found.leaks:
+        first = found.leaks[0]
+        return _wrong("tenants", f"{len(found.leaks)} leaks: {first.place} {first.told}", "holdfast doctor --isolation")
+    return _ok("tenants", f"kept apart in {found.attempts} attempts on {found.places} tables")
+
+
+def _ok(check: str, detail: str) -> Finding:
+    return Finding(check=check, state="ok", detail=detail)
+
+
+def _note(check: str, detail: str, do: str) -> Finding:
+    return Finding(check=check, state="note", detail=detail, do=do)
+
+
+def _wrong(check: str, detail: str, do: str) -> Finding:
+    return Finding(check=check, state="wrong", detail=detail, do=do)
