@@ -40,6 +40,7 @@ asyncio.run(main(sys.argv[1]))
         "limits.md",
         "models.md",
         "repositories.md",
+        "rest.md",
         "tenancy.md",
     ],
 )

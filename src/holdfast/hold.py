@@ -13,6 +13,7 @@ from sqlalchemy import MetaData
 from holdfast.blocking import BlockingHoldfast
 from holdfast.cache import Cache, result_metadata
 from holdfast.errors import ConfigurationError, Unavailable
+from holdfast.guard import idempotency
 from holdfast.guard.keys import ApiKeys, Peppers, keys_models
 from holdfast.guard.limits import Limiter, Tiers
 from holdfast.guard.services import Services
@@ -41,7 +42,7 @@ from holdfast.operate import (
 from holdfast.rollup import Rollups
 from holdfast.rollup import metadata as rollup_metadata
 from holdfast.settings import Settings
-from holdfast.store import Counters, Isolation, Store, Tenant, Unit
+from holdfast.store import Appends, Counters, Isolation, Store, Tenant, Unit
 from holdfast.store.redis import Redis
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Holdfast:
         services: services that sign their calls, and pass without a limit.
         rollups: what is added up.
         counters: how often rows are used, written once a second.
+        appends: rows of logs, written once a second.
         schedules: how what is done again and again fares: states, history, pause, resume, forget.
         models: the models it keeps, in dependency order.
 
@@ -103,9 +105,10 @@ class Holdfast:
         )
         self._metadatas = metadatas
         self.counters = Counters(self.store)
+        self.appends = Appends(self.store)
         self.schedules = ScheduleTable(self.store)
         self._schedules = Schedules()
-        self._house = (rollup_metadata, rejected.metadata, schedule_metadata, result_metadata)
+        self._house = (rollup_metadata, rejected.metadata, schedule_metadata, result_metadata, idempotency.metadata)
 
     @classmethod
     async def open(
@@ -191,6 +194,7 @@ class Holdfast:
                 await self.migrate()
             await self.journal.start()
             self.counters.start()
+            self.appends.start()
             self.cache.start()
             if follow:
                 await self.follow()
@@ -441,6 +445,7 @@ class Holdfast:
     async def close(self) -> None:
         """Stop the followers, let open units finish, drop the connections."""
         await self.counters.close()
+        await self.appends.close()
         await self.cache.close()
         await self.rollups.close()
         await self.journal.close()

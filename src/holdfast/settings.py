@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     instances: int = 1  # processes that serve: without Redis each lets its part of a limit through
     service_keys: str | None = None  # of services that sign their calls and pass without a limit: `id:secret,…`
     service_tolerance: float = 60.0  # how far their clocks may be from ours
+    http_reads: Literal["open", "closed"] = "open"  # whether resources are read without an API key
+    cors_origins: str = ""  # origins whose pages may ask, between commas: `https://app.example`; none unless given
     poll_interval: float = 0.25  # how often the journal is looked at for changes by other programs
 
     def __post_init__(self) -> None:
@@ -153,6 +155,8 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "instances": (("HOLDFAST_INSTANCES",), int),
     "service_keys": (("HOLDFAST_SERVICE_KEYS",), str),
     "service_tolerance": (("HOLDFAST_SERVICE_TOLERANCE",), float),
+    "http_reads": (("HOLDFAST_HTTP_READS",), str),
+    "cors_origins": (("HOLDFAST_CORS_ORIGINS",), str),
     "poll_interval": (("HOLDFAST_POLL_INTERVAL",), float),
 }
 

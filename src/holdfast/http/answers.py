@@ -13,17 +13,35 @@ _encode = msgspec.json.Encoder().encode
 REVALIDATE = {"Cache-Control": "private, no-cache"}  # keep it, but ask before using it
 
 
-def answer(request: Request, value: Any, *, headers: dict[str, str] | None = None) -> Response:
+def answer(
+    request: Request, value: Any, *, headers: dict[str, str] | None = None, version: int | None = None
+) -> Response:
     """`value` as JSON with an ETag; 304 without a body where `If-None-Match` has it.
 
     Times become ISO 8601 with Z, UUIDs text; amounts must be strings already.
+
+    Args:
+        version: of the row that it shows, which the ETag begins with then.
     """
-    return tagged(request, _encode(value), "application/json", headers)
+    return tagged(request, _encode(value), "application/json", headers, version)
 
 
-def tagged(request: Request, body: bytes, media_type: str, headers: dict[str, str] | None = None) -> Response:
+def encoded(value: Any) -> bytes:
+    """`value` as `answer` writes it."""
+    return _encode(value)
+
+
+def tag_of(body: bytes, version: int | None = None) -> str:
+    """The ETag of a body: its digest, after the version of the row that it shows."""
+    digest = hashlib.blake2b(body, digest_size=12).hexdigest()
+    return f'"{digest}"' if version is None else f'"{version}.{digest}"'
+
+
+def tagged(
+    request: Request, body: bytes, media_type: str, headers: dict[str, str] | None = None, version: int | None = None
+) -> Response:
     """`body` with an ETag made from it; 304 where the client has it."""
-    tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    tag = tag_of(body, version)
     headers = {"ETag": tag, **REVALIDATE, **(headers or {})}
     if _matches(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=headers)

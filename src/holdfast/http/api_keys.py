@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,14 +15,14 @@ from starlette.routing import BaseRoute, Route
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.apps.accounts.models import ApiKey, OrganizationMember
 from holdfast.cache.durations import seconds
-from holdfast.errors import ConfigurationError, HoldfastError, InvalidValue, NotFound
-from holdfast.guard.keys import KeyUse, NewKey, keys_models
+from holdfast.errors import ConfigurationError, InvalidValue, NotFound
+from holdfast.guard.keys import KeyUse, NewKey
 from holdfast.guard.keys.keys import DEFAULT_SCOPES
-from holdfast.guard.limits.headers import headers_of
 from holdfast.hold import Holdfast
-from holdfast.http import parameters, problems
+from holdfast.http import parameters
 from holdfast.http.answers import fresh
-from holdfast.http.identity import Identity, Refused, identified
+from holdfast.http.callers import Callers
+from holdfast.http.identity import Identity, Refused
 from holdfast.http.local import body
 from holdfast.http.parameters import flag, text
 from holdfast.store import ALL, Unit
@@ -94,27 +94,28 @@ class Made(msgspec.Struct, frozen=True):
 class ApiKeysOverHttp:
     """The endpoints; none where the accounts app is not among the models."""
 
-    def __init__(self, hold: Holdfast) -> None:
+    def __init__(self, hold: Holdfast, callers: Callers) -> None:
         self._hold = hold
-        found = keys_models(hold.models)
-        self.is_there = found is not None and found[0] is ApiKey
+        self._callers = callers
+        self.is_there = callers.are_known
 
     def routes(self) -> list[BaseRoute]:
         """The routes."""
         if not self.is_there:
             return []
         one = PATH + "/{id}"
+        guarded = self._callers.guarded
         return [
-            Route(PATH, _guarded(self.list), methods=["GET"]),
-            Route(PATH, _guarded(self.create), methods=["POST"], name="create"),
-            Route(one, _guarded(self.get), methods=["GET"]),
-            Route(one, _guarded(self.revoke), methods=["DELETE"], name="revoke"),
-            Route(one + "/rotate", _guarded(self.rotate), methods=["POST"]),
+            Route(PATH, guarded(self.list, PATH), methods=["GET"]),
+            Route(PATH, guarded(self.create, PATH), methods=["POST"], name="create"),
+            Route(one, guarded(self.get, one), methods=["GET"]),
+            Route(one, guarded(self.revoke, one), methods=["DELETE"], name="revoke"),
+            Route(one + "/rotate", guarded(self.rotate, one + "/rotate"), methods=["POST"]),
         ]
 
     async def list(self, request: Request) -> Response:
         """Your own keys, or those of an organisation that you belong to."""
-        who = await self._who(request, READ)
+        who = await self._callers.who(request, READ)
         asked = parameters.read(request.scope["query_string"], (ORG, DEAD))
         org_id = who.org_id if asked["org"] is None else _uuid(asked["org"], "org")
         async with self._hold.read(tenant=ALL) as unit:
@@ -128,7 +129,7 @@ class ApiKeysOverHttp:
 
     async def create(self, request: Request) -> Response:
         """Make a key."""
-        who = await self._who(request, WRITE)
+        who = await self._callers.who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
         asked = await body(request, Create)
         lacking = [scope for scope in asked.scopes if not who.may(scope)]
@@ -144,7 +145,7 @@ class ApiKeysOverHttp:
 
     async def get(self, request: Request) -> Response:
         """One key."""
-        who = await self._who(request, READ)
+        who = await self._callers.who(request, READ)
         parameters.read(request.scope["query_string"], ())
         async with self._hold.read(tenant=ALL) as unit:
             row = await self._mine(unit, who, request)
@@ -152,7 +153,7 @@ class ApiKeysOverHttp:
 
     async def rotate(self, request: Request) -> Response:
         """Make a key that takes the place of this one."""
-        who = await self._who(request, WRITE)
+        who = await self._callers.who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
         grace = _seconds((await body(request, Rotate)).grace)
         async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
@@ -164,16 +165,11 @@ class ApiKeysOverHttp:
 
     async def revoke(self, request: Request) -> Response:
         """Let a key open nothing any more."""
-        who = await self._who(request, WRITE)
+        who = await self._callers.who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
         async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
             row = await self._mine(unit, who, request, _MANAGE)
             return fresh(One(_shown(await self._hold.keys.revoke(unit, row.id))))
-
-    async def _who(self, request: Request, scope: str) -> Identity:
-        who = await identified(self._hold, request, scope)
-        request.state.limits = headers_of(who.counted)
-        return who
 
     async def _mine(self, unit: Unit, who: Identity, request: Request, roles: Sequence[str] = ()) -> ApiKey:
         """The key that is asked for, if it is his who asks; what is another's is not there."""
@@ -208,21 +204,6 @@ class ApiKeysOverHttp:
             raise NotFound(f"there is no organisation {org_id}")
         if roles and member.role not in roles:
             raise Refused(403, f"as {member.role} of the organisation you may look at its keys, and change none")
-
-
-def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    async def guarded(request: Request) -> Response:
-        try:
-            response = await endpoint(request)
-        except Refused as refused:
-            response = problems.problem(request, refused.status, str(refused), refused.headers)
-        except HoldfastError as error:
-            response = problems.of_holdfast_error(request, error)
-        response.headers.update(getattr(request.state, "limits", {}))
-        return response
-
-    guarded.__name__, guarded.__doc__ = endpoint.__name__, endpoint.__doc__
-    return guarded
 
 
 def _made(made: NewKey[ApiKey]) -> Response:

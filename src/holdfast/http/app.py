@@ -22,6 +22,7 @@ from holdfast.http.answers import answer
 from holdfast.http.api_keys import ApiKeysOverHttp
 from holdfast.http.cache import CacheAdmin
 from holdfast.http.cache_metrics import CacheCollector
+from holdfast.http.callers import Callers
 from holdfast.http.edge import Edge
 from holdfast.http.exposed import Resource, resources_of
 from holdfast.http.health import Health
@@ -58,16 +59,20 @@ def create_app(
     live = Live(hold, examiner)
     health = Health(hold, examiner, live, metrics)
     resources = resources_of(hold.models)
+    callers = Callers(hold)
+    exposed = Resources(hold, resources, callers)
+    access = exposed.access
     payments = analytics.payments_resource(resources)
     endpoints = analytics.endpoints(payments) if payments is not None else ()
-    pages = Pages(title, hold.store.place, _links(resources.values()))
+    pages = Pages(title, hold.store.place, _links(r for r in resources.values() if not access.needs_key(r)))
     overview = Overview(hold, health, pages, has_payments=payments is not None)
     cache = CacheAdmin(hold, pages)
-    keys, webhooks = ApiKeysOverHttp(hold), Webhooks(hold)
+    keys, webhooks = ApiKeysOverHttp(hold, callers), Webhooks(hold)
     document = openapi.describe(
         title,
         version("holdfast"),
         resources.values(),
+        access,
         endpoints,
         has_api_keys=keys.is_there,
         webhooks=webhooks.providers,
@@ -75,7 +80,8 @@ def create_app(
 
     async def description(request: Request) -> Response:
         parameters.read(request.scope["query_string"], ())
-        return answer(request, document)
+        # Of a mounted application the addresses begin where it is mounted.
+        return answer(request, {**document, "servers": [{"url": request.scope.get("root_path") or "/"}]})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -95,7 +101,7 @@ def create_app(
         *cache.routes(),
         *pages.routes(),
         *health.routes(),
-        *Resources(hold, resources).routes(),
+        *exposed.routes(),
         *keys.routes(),
         *webhooks.routes(),
         *(endpoint.route(hold) for endpoint in endpoints),
@@ -109,7 +115,11 @@ def create_app(
                 Edge, route_of=_route_of(routes), observe=metrics.observe, counted=hold.cache.statistics, hosts=hosts
             )
         ],
-        exception_handlers={HTTPException: problems.of_http_exception, HoldfastError: problems.of_holdfast_error},
+        exception_handlers={
+            HTTPException: problems.of_http_exception,
+            HoldfastError: problems.of_holdfast_error,
+            problems.Refusal: problems.of_refusal,
+        },
         lifespan=lifespan,
     )
     app.state.live = live
@@ -118,7 +128,7 @@ def create_app(
 
 def _links(resources: Iterable[Resource]) -> dict[str, str]:
     """What is shown as data too, by name."""
-    links = {resource.name: f"v1/resources/{resource.name}" for resource in resources if not resource.tenanted}
+    links = {resource.name: f"v1/resources/{resource.name}" for resource in resources}
     return links | {"status": "v1/status", "journal": "v1/journal", "health": "health/database", "metrics": "metrics"}
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, inspect
 
+from holdfast.cache.aspect import Tier
 from holdfast.errors import InvalidValue, ModelError
 from holdfast.http import parameters
 from holdfast.http.parameters import Parameter
 from holdfast.http.values import BOOLEAN, Kind, kind_of
-from holdfast.model import Expose, Model
+from holdfast.http.writing import Writing
+from holdfast.model import Expose, Model, Versioned
 from holdfast.store import Query
 from holdfast.store.repository import PAGE_LIMIT, PAGE_SIZE
 
@@ -42,6 +44,8 @@ class Resource:
         includes: the relationships that may be loaded along, each with the resource of its rows.
         filters: parameter name → (column, operator).
         tenanted: whether each row belongs to a tenant; such rows are not shown to a caller who is not known.
+        versioned: whether each row has a version, which its ETag begins with.
+        writing: what a caller may set.
     """
 
     def __init__(self, model: type[Model], expose: Expose) -> None:
@@ -49,6 +53,12 @@ class Resource:
         self.model = model
         self.expose = expose
         self.tenanted = model.__policy__.tenant is not None
+        self.versioned = issubclass(model, Versioned)
+        self.writing = Writing(model, expose)
+        if expose.cached and model.__policy__.aspect(Tier) is None:
+            raise ModelError(
+                f"{model.__name__}: Expose(cached=True) wants a tier, which says how long rows are kept; add Warm()"
+            )
         columns: Any = model.__table__.columns
         self.columns = columns
         self.kinds: dict[str, Kind] = {name: kind_of(columns[name]) for name in expose.shown(model)}
@@ -118,6 +128,14 @@ class Resource:
             else:
                 shown[name] = None if related is None else target.show(related)
         return shown
+
+    def scope_of(self, operation: str) -> str:
+        """The scope that an operation needs where a key is needed."""
+        return self.expose.scope_of(self.model, operation)
+
+    def version_of(self, row: Any) -> int | None:
+        """The version of a row; None where rows have none."""
+        return row.version if self.versioned else None
 
     def is_list(self, relationship: str) -> bool:
         """Whether a row has many related rows there, rather than one or none."""

@@ -15,9 +15,9 @@ from holdfast.hold import Holdfast
 from holdfast.http import metrics as counters
 from holdfast.http import parameters
 from holdfast.http.answers import fresh
+from holdfast.http.finding import PATH as RESOURCES
 from holdfast.http.live import Live
 from holdfast.http.metrics import Metrics
-from holdfast.http.resources import PATH as RESOURCES
 from holdfast.journal import Change, Position
 from holdfast.model import Expose
 from holdfast.operate import Examiner

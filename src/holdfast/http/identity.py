@@ -17,6 +17,7 @@ from holdfast.guard.limits import Decision
 from holdfast.guard.limits.headers import headers_of, problem_of
 from holdfast.guard.sessions import SessionRefused
 from holdfast.hold import Holdfast
+from holdfast.http.problems import Refusal
 from holdfast.store import ALL
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="holdfast"'}
@@ -39,23 +40,27 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     key_id: UUID | None
     counted: Decision
 
+    @property
+    def tenant(self) -> str:
+        """Whose rows it sees and writes: the organisation's, or the user's own."""
+        return str(self.org_id or self.user_id)
+
+    @property
+    def caller(self) -> str:
+        """For whom it acts, with the kind before it."""
+        return f"user:{self.user_id}" if self.org_id is None else f"org:{self.org_id}"
+
     def may(self, scope: str) -> bool:
         """Whether it may do this."""
         return allows(self.scopes, scope)
 
 
-class Refused(Exception):
-    """A request that is not let through.
-
-    Attributes:
-        status: 401 where nobody knows who asks, 403 where it is known and may not, 429 where it was too often.
-        headers: of the answer.
-    """
+class Refused(Refusal):
+    """A request that is not let through: 401 where nobody knows who asks, 403 where it is known and may not, 429 where
+    it was too often."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.headers = dict(headers or (_CHALLENGE if status == 401 else {}))
+        super().__init__(status, detail, headers or (_CHALLENGE if status == 401 else {}))
 
 
 async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:

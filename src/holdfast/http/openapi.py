@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 
 from holdfast.http import api_keys
+from holdfast.http.access import Access
 from holdfast.http.cache import ADMINISTERED, SPAN
+from holdfast.http.described import SCHEMES, paths_of, ref, responses, schemas_of
 from holdfast.http.endpoints import Endpoint
 from holdfast.http.exposed import Resource
+from holdfast.http.finding import PATH
 from holdfast.http.problems import MEDIA_TYPE, Problem
-from holdfast.http.resources import PATH
 
 _PROBLEMS = {
     "304": "The client has it already (`If-None-Match`).",
@@ -26,6 +28,7 @@ def describe(
     title: str,
     version: str,
     resources: Iterable[Resource],
+    access: Access,
     endpoints: Iterable[Endpoint],
     *,
     has_api_keys: bool = False,
@@ -37,22 +40,23 @@ def describe(
         has_api_keys: whether `/v1/api-keys` is there.
         webhooks: the providers that have an endpoint.
     """
-    resources = [r for r in resources if not r.tenanted]
+    resources = [r for r in resources if access.is_shown(r)]
     endpoints = list(endpoints)
     structs = [endpoint.returns for endpoint in endpoints] + [Problem, *ADMINISTERED]
     structs += api_keys.DESCRIBED if has_api_keys else ()
     shapes, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
-    schemas = dict(components) | {_schema_name(r): _row_schema(r) for r in resources}
+    schemas = dict(components)
     paths: dict[str, Any] = {}
     for resource in resources:
-        paths |= _resource_paths(resource)
+        schemas |= schemas_of(resource, access)
+        paths |= paths_of(resource, access)
     for endpoint, shape in zip(endpoints, shapes, strict=False):
         described = [parameter.described() for parameter in endpoint.takes]
         paths[endpoint.path] = {"get": _operation(endpoint.path, "analytics", endpoint.words, described, shape)}
-    parts: dict[str, Any] = {"schemas": schemas}
+    parts: dict[str, Any] = {"schemas": schemas, "responses": responses()}
     if has_api_keys:
         paths |= api_keys.described(_for_whom)
-        parts["securitySchemes"] = _SCHEMES
+        parts["securitySchemes"] = SCHEMES
     paths |= {f"/webhooks/{name}": {"post": _webhook(name)} for name in webhooks}
     return {
         "openapi": "3.1.0",
@@ -89,10 +93,6 @@ def _operation(path: str, tag: str, words: str, parameters: list[dict[str, Any]]
     }
 
 
-_SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or the token of a session."},
-    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
-}
 _REFUSALS = {
     "401": "Nobody is known by what was given.",
     "403": "It is known who asks, and this is not for him.",
@@ -107,7 +107,7 @@ _REFUSALS = {
 
 def _webhook(name: str) -> dict[str, Any]:
     """What a provider sends."""
-    problem = {"content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
+    problem = {"content": {MEDIA_TYPE: {"schema": ref("Problem")}}}
     return {
         "operationId": f"webhook-{name}",
         "tags": ["webhooks"],
@@ -127,23 +127,23 @@ def _for_whom(
     name: str, words: str, takes: list[dict[str, Any]], asked: str | None, status: str, shape: str
 ) -> dict[str, Any]:
     """An operation for who says who he is."""
-    problem = {"content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
+    problem = {"content": {MEDIA_TYPE: {"schema": ref("Problem")}}}
     responses: dict[str, Any] = {
-        status: {"description": "The answer.", "content": {"application/json": {"schema": _ref(shape)}}}
+        status: {"description": "The answer.", "content": {"application/json": {"schema": ref(shape)}}}
     }
     responses |= {number: {"description": meaning} | problem for number, meaning in _REFUSALS.items()}
     operation: dict[str, Any] = {
         "operationId": name,
         "tags": ["api keys"],
         "summary": words,
-        "security": [{scheme: []} for scheme in _SCHEMES],
+        "security": [{scheme: []} for scheme in SCHEMES],
         "parameters": takes,
         "responses": responses,
     }
     if asked is not None:
         operation["requestBody"] = {
             "required": asked == "Create",
-            "content": {"application/json": {"schema": _ref(asked)}},
+            "content": {"application/json": {"schema": ref(asked)}},
         }
     return operation
 
@@ -197,7 +197,7 @@ def _admin_paths() -> dict[str, Any]:
             "tags": ["admin"],
             "summary": words,
             "responses": {
-                done: {"description": "The answer.", "content": {"application/json": {"schema": _ref(shape)}}},
+                done: {"description": "The answer.", "content": {"application/json": {"schema": ref(shape)}}},
                 "403": {"description": "Asked from another machine, or for a page of another site."} | problem,
                 "422": {"description": _PROBLEMS["422"]} | problem,
             },
@@ -205,78 +205,10 @@ def _admin_paths() -> dict[str, Any]:
         if path == "/metrics/redis":
             operation["responses"]["404"] = {"description": "No Redis is configured."} | problem
         if takes is not None:
-            operation["requestBody"] = {"content": {"application/json": {"schema": _ref(takes)}}}
+            operation["requestBody"] = {"content": {"application/json": {"schema": ref(takes)}}}
         if path.endswith("metrics"):
             operation["parameters"] = [SPAN.described()]
         if takes == "Run":
             operation["responses"]["409"] = {"description": "They run already."} | problem
         paths.setdefault(path, {})[method] = operation
     return paths
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _resource_paths(resource: Resource) -> dict[str, Any]:
-    row = {"$ref": f"#/components/schemas/{_schema_name(resource)}"}
-    page = {
-        "type": "object",
-        "required": ["data", "next"],
-        "properties": {
-            "data": {"type": "array", "items": row},
-            "next": {"type": ["string", "null"], "description": "The cursor of the following page; null on the last."},
-            "total": {"type": "integer", "description": "Rows of all pages, where `total=true` asked for it."},
-        },
-    }
-    one = {"type": "object", "required": ["data"], "properties": {"data": row}}
-    key = resource.expose.key
-    name = f"{resource.name}.{'id or ' + key if key else 'id'}"
-    in_path = {
-        "name": "key",
-        "in": "path",
-        "required": True,
-        "description": f"The row's id{' or ' + key if key else ''}.",
-        "schema": {"type": "string"},
-    }
-    listed = [_described(p.described()) for p in resource.list_parameters.values()]
-    single = [in_path, *(_described(p.described()) for p in resource.single_parameters)]
-    place = f"{PATH}/{resource.name}"
-    words = (resource.model.__doc__ or resource.name).strip().partition("\n")[0]
-    return {
-        place: {"get": _operation(place, "resources", f"{words} One page of rows.", listed, page)},
-        f"{place}/{{key}}": {
-            "get": _operation(f"{place}/one", "resources", f"{words} One row, by {name}.", single, one)
-        },
-    }
-
-
-def _described(parameter: dict[str, Any]) -> dict[str, Any]:
-    """Lists are comma-separated, which OpenAPI calls form style without explode."""
-    if parameter["schema"].get("type") == "array":
-        return parameter | {"style": "form", "explode": False}
-    return parameter
-
-
-def _row_schema(resource: Resource) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    for name, kind in resource.kinds.items():
-        column = resource.columns[name]
-        schema = dict(kind.schema)
-        if column.nullable and "type" in schema:
-            schema["type"] = [schema["type"], "null"]
-            if "enum" in schema:
-                schema["enum"] = [*schema["enum"], None]
-        if words := column.doc or column.comment:
-            schema["description"] = words
-        properties[name] = schema
-    for name, target in resource.includes.items():
-        shape = {"$ref": f"#/components/schemas/{_schema_name(target)}"}
-        many = resource.is_list(name)
-        properties[name] = {"type": "array", "items": shape} if many else {"anyOf": [shape, {"type": "null"}]}
-    # `fields` may leave out any column but the id.
-    return {"type": "object", "required": ["id"], "properties": properties, "additionalProperties": False}
-
-
-def _schema_name(resource: Resource) -> str:
-    return f"Row.{resource.name}"

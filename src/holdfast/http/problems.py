@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -19,8 +19,15 @@ RETRY_AFTER = 1  # seconds until a database that is gone may be asked for again
 log = get_logger("holdfast.http")
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong with one part of a body; `pointer` is its JSON pointer, as a fragment: `#/title`."""
+
+    pointer: str
+    detail: str
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """The members of RFC 9457, section 3.1, and the request's id, under which the log has more."""
+    """The members of RFC 9457, section 3.1, the request's id, under which the log has more, and a body's faults."""
 
     type: str = "about:blank"
     title: str
@@ -28,6 +35,25 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     instance: str
     request_id: str
+    errors: Sequence[Fault] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Refusal(Exception):
+    """A request that is answered with a problem, on purpose.
+
+    Attributes:
+        status: of the answer.
+        headers: of the answer.
+        errors: what is wrong with which parts of the body.
+    """
+
+    def __init__(
+        self, status: int, detail: str, headers: Mapping[str, str] | None = None, errors: Sequence[Fault] = ()
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.errors = errors
 
 
 _STATUS: tuple[tuple[type[HoldfastError], int], ...] = (
@@ -42,7 +68,13 @@ _DETAILS = {
 }
 
 
-def problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def problem(
+    request: Request,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[Fault] = (),
+) -> Response:
     """A problem response."""
     body = Problem(
         title=HTTPStatus(status).phrase,
@@ -50,8 +82,16 @@ def problem(request: Request, status: int, detail: str, headers: Mapping[str, st
         detail=detail,
         instance=request.scope["path"],
         request_id=request.scope.get("holdfast.request_id", ""),
+        errors=errors or msgspec.UNSET,
     )
     return Response(msgspec.json.encode(body), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def of_refusal(request: Request, error: Exception) -> Response:
+    """The response for a request that was refused."""
+    if not isinstance(error, Refusal):
+        return of_failure(request, error)
+    return problem(request, error.status, str(error), error.headers, error.errors)
 
 
 def of_holdfast_error(request: Request, error: Exception) -> Response:

@@ -1,8 +1,7 @@
-"""`/v1/resources/…`: what the models expose, read-only. Nothing here is written for one model."""
+"""`/v1/resources/…`: what the models expose. Nothing here is written for one model."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -13,60 +12,98 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from holdfast.errors import InvalidValue, NotFound
+from holdfast.errors import InvalidValue, NotFound, WrongTenant
 from holdfast.hold import Holdfast
 from holdfast.http import parameters
+from holdfast.http.access import Access
 from holdfast.http.answers import answer
+from holdfast.http.bodies import JSON, MERGE_PATCH
+from holdfast.http.callers import Callers, Endpoint
 from holdfast.http.exposed import Resource
+from holdfast.http.finding import PATH, find, not_found
+from holdfast.http.identity import Identity
+from holdfast.http.problems import Refusal
 from holdfast.http.values import UUID_KIND
+from holdfast.http.writes import Writes
 from holdfast.model import Model
-from holdfast.store import Query, Unit
+from holdfast.store import Unit
 
-PATH = "/v1/resources"
 MOST_INCLUDED = 10_000  # related rows in one answer, a relationship
+_ONE = "/{key}"
 
 
 class Resources:
     """The endpoints over all exposed models of one `Holdfast`."""
 
-    def __init__(self, hold: Holdfast, resources: dict[str, Resource]) -> None:
+    def __init__(self, hold: Holdfast, resources: dict[str, Resource], callers: Callers) -> None:
         self.hold = hold
         self.resources = resources
+        self.access = Access(hold, callers)
+        self._callers = callers
+        self._writes = Writes(hold, self.access)
 
     def routes(self) -> list[Route]:
         """The routes."""
         return [
             Route(PATH, self.index),
-            Route(PATH + "/{name}", self.list),
-            Route(PATH + "/{name}/{key:path}", self.one),
+            Route(PATH + "/{name}", _AnyMethod(self._collection)),
+            Route(PATH + "/{name}/{key:path}", _AnyMethod(self._item)),
         ]
 
     async def index(self, request: Request) -> Response:
         """Every resource with what can be asked of it."""
         parameters.read(request.scope["query_string"], ())
-        return answer(
-            request,
-            {
-                "data": [
-                    _described(r, request.scope.get("root_path", "")) for r in self.resources.values() if not r.tenanted
-                ]
-            },
-        )
+        root = request.scope.get("root_path", "")
+        shown = [r for r in self.resources.values() if self.access.is_shown(r)]
+        return answer(request, {"data": [_described(r, root, self.access) for r in shown]})
 
-    async def list(self, request: Request) -> Response:
+    async def _collection(self, request: Request) -> Response:
+        resource = self._resource(request)
+        taken: dict[str, Endpoint] = {"GET": self._list, "HEAD": self._list}
+        if "create" in self.access.writes(resource):
+            taken["POST"] = self._create
+        return await self._answered(request, resource, taken, "", {"Accept-Post": JSON})
+
+    async def _item(self, request: Request) -> Response:
+        resource = self._resource(request)
+        taken: dict[str, Endpoint] = {"GET": self._one, "HEAD": self._one}
+        writes = self.access.writes(resource)
+        if "update" in writes:
+            taken["PATCH"] = self._update
+        if "delete" in writes:
+            taken["DELETE"] = self._delete
+        return await self._answered(request, resource, taken, _ONE, {"Accept-Patch": f"{MERGE_PATCH}, {JSON}"})
+
+    async def _answered(
+        self, request: Request, resource: Resource, taken: dict[str, Endpoint], part: str, accepts: dict[str, str]
+    ) -> Response:
+        endpoint = taken.get(request.method)
+        if endpoint is None:
+            headers = {"Allow": ", ".join(taken)}
+            if len(taken) > 2 and not {"POST", "PATCH"}.isdisjoint(taken):
+                headers |= accepts
+            raise HTTPException(405, headers=headers)
+        return await self._callers.answered(request, endpoint, f"{PATH}/{resource.name}{part}")
+
+    async def _list(self, request: Request) -> Response:
         """One page of a resource's rows."""
         resource = self._resource(request)
         given = parameters.pairs(request.scope["query_string"])
         query, options = resource.query(given)
         fields, include = options["fields"], options["include"] or ()
+        who = await self.access.reader(request, resource, include)
         if fields is not None:
             query = query.select(*fields)
-        async with self.hold.read() as unit:
-            page = await unit[resource.model].page(
-                query, limit=options["limit"], after=options["after"], total=options["total"]
-            )
-            await _include(unit, resource, page.items, include)
+        try:
+            async with self.hold.read(tenant=_tenant(who)) as unit:
+                page = await unit[resource.model].page(
+                    query, limit=options["limit"], after=options["after"], total=options["total"]
+                )
+                await _include(unit, resource, page.items, include)
+        except WrongTenant:
+            raise _nobody(resource) from None
         body: dict[str, Any] = {"data": [resource.show(row, fields, include) for row in page.items], "next": page.next}
         if options["total"]:
             body["total"] = page.total
@@ -76,43 +113,75 @@ class Resources:
             headers["Link"] = f'<{quote(request.scope["path"])}?{following}>; rel="next"'
         return answer(request, body, headers=headers)
 
-    async def one(self, request: Request) -> Response:
+    async def _one(self, request: Request) -> Response:
         """The row with an id, or with the value of the resource's key."""
         resource = self._resource(request)
         options = parameters.read(request.scope["query_string"], resource.single_parameters)
         include = options["include"] or ()
-        async with self.hold.read() as unit:
-            row = await _find(unit, resource, request.path_params["key"])
+        who = await self.access.reader(request, resource, include)
+        try:
+            row: Any = await self._found(resource, request.path_params["key"], _tenant(who), include)
+        except WrongTenant:
+            raise _nobody(resource) from None
+        data = {"data": resource.show(row, options["fields"], include)}
+        return answer(request, data, version=resource.version_of(row))
+
+    async def _found(self, resource: Resource, key: str, tenant: str | None, include: Sequence[str]) -> Model:
+        """A row to be shown: from the cache where the declaration says so, else as it is now."""
+        if resource.expose.cached and not include and (row_id := _uuid(key)) is not None:
+            row = await self.hold.cache[resource.model].get(row_id, tenant=tenant)
+            if row is not None:
+                return row
+            if resource.expose.key is None:
+                raise not_found(resource, key)
+        async with self.hold.read(tenant=tenant) as unit:
+            row = await find(unit, resource, key)
             await _include(unit, resource, [row], include)
-        return answer(request, {"data": resource.show(row, options["fields"], include)})
+        return row
+
+    async def _create(self, request: Request) -> Response:
+        return await self._writes.create(request, self._resource(request))
+
+    async def _update(self, request: Request) -> Response:
+        return await self._writes.update(request, self._resource(request))
+
+    async def _delete(self, request: Request) -> Response:
+        return await self._writes.delete(request, self._resource(request))
 
     def _resource(self, request: Request) -> Resource:
         name = request.path_params["name"]
         resource = self.resources.get(name)
         if resource is None:
-            known = ", ".join(r.name for r in self.resources.values() if not r.tenanted) or "none"
+            known = ", ".join(r.name for r in self.resources.values() if self.access.is_shown(r)) or "none"
             raise NotFound(f"there is no resource {name[:64]!r}; there are {known}")
-        if resource.tenanted:
-            # Without a key nobody knows whose rows the caller may see, and showing all of them is the one wrong answer.
-            raise HTTPException(
-                403, f"the rows of {name} belong to tenants; they are not shown to a caller who is not known"
-            )
         return resource
 
 
-async def _find(unit: Unit, resource: Resource, text: str) -> Model:
-    conditions: list[Any] = []
-    model: Any = resource.model
-    by = "id, a UUID" if resource.expose.key is None else f"id or {resource.expose.key}"
-    for name, kind in (("id", UUID_KIND), (resource.expose.key, resource.key_kind)):
-        with contextlib.suppress(ValueError):  # what a column cannot hold, no row has
-            if name is not None and kind is not None:
-                conditions.append(getattr(model, name) == kind.read(text))
-    for condition in conditions:
-        row: Model | None = await unit[resource.model].first(Query(resource.model).where(condition))
-        if row is not None:
-            return row
-    raise NotFound(f"{resource.name} has no row {text[:80]!r}; rows are asked for by {by}")
+class _AnyMethod:
+    """An endpoint that is asked with any method, and says itself which it takes."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+def _tenant(who: Identity | None) -> str | None:
+    return None if who is None else who.tenant
+
+
+def _nobody(resource: Resource) -> Refusal:
+    return Refusal(403, f"{resource.name} has no rows of those for whom this key acts")
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        found: UUID = UUID_KIND.read(text)
+    except ValueError:
+        return None
+    return found
 
 
 async def _include(unit: Unit, resource: Resource, rows: Sequence[Model], names: Sequence[str]) -> None:
@@ -132,7 +201,7 @@ async def _include(unit: Unit, resource: Resource, rows: Sequence[Model], names:
     await unit[resource.model].get_many(ids, include=names)
 
 
-def _described(resource: Resource, root: str) -> dict[str, Any]:
+def _described(resource: Resource, root: str, access: Access) -> dict[str, Any]:
     expose = resource.expose
     return {
         "name": resource.name,
@@ -142,4 +211,7 @@ def _described(resource: Resource, root: str) -> dict[str, Any]:
         "sort": list(expose.sort),
         "include": list(resource.includes),
         "key": expose.key,
+        "writes": list(access.writes(resource)),
+        "writable": list(expose.writable) if access.writes(resource) else [],
+        "needs_key": access.needs_key(resource),
     }

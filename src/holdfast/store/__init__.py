@@ -1,6 +1,7 @@
 """Where rows live: engines, units of work, repositories, queries, pages."""
 
 from holdfast.store import confinement, flushing, lazy_loads  # noqa: F401  they listen to every unit and model
+from holdfast.store.appends import Appends
 from holdfast.store.counters import Counters
 from holdfast.store.hooks import Hooks
 from holdfast.store.pages import Page
@@ -15,6 +16,7 @@ from holdfast.store.unit import Unit
 
 __all__ = [
     "ALL",
+    "Appends",
     "Counters",
     "Hooks",
     "Isolation",

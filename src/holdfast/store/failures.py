@@ -10,6 +10,7 @@ from sqlalchemy import exc
 from sqlalchemy.orm.exc import StaleDataError
 
 from holdfast.errors import Conflict, HoldfastError, InvalidValue, StoreError, Unavailable, WrongTenant
+from holdfast.store.rules import BrokenRule
 
 # PostgreSQL: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _RETRY = {"40001", "40P01"}  # serialization_failure, deadlock_detected
@@ -55,15 +56,23 @@ class DriverError(Exception):
         sqlstate: PostgreSQL's code, or None.
         sqlite_errorname: SQLite's result code (`SQLITE_FULL`), or None.
         connection_lost: whether the connection is gone or could not be made.
+        rule: the constraint that was broken, or None.
     """
 
     def __init__(
-        self, message: str, *, sqlstate: str | None, sqlite_errorname: str | None, connection_lost: bool
+        self,
+        message: str,
+        *,
+        sqlstate: str | None,
+        sqlite_errorname: str | None,
+        connection_lost: bool,
+        rule: BrokenRule | None = None,
     ) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.sqlite_errorname = sqlite_errorname
         self.connection_lost = connection_lost
+        self.rule = rule
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -130,8 +139,14 @@ def translate(error: BaseException, place: str) -> HoldfastError | None:
             sqlstate=sqlstate(error),
             sqlite_errorname=sqlite_code(error),
             connection_lost=is_connection_loss(error),
+            rule=BrokenRule.told(_origin(error), sqlstate(error), sqlite_code(error)),
         )
     return meaning
+
+
+def broken_rule(error: HoldfastError) -> BrokenRule | None:
+    """The constraint that was broken where an error of the store says that one was; None of any other error."""
+    return error.__cause__.rule if isinstance(error.__cause__, DriverError) else None
 
 
 class Translated:

@@ -1,0 +1,65 @@
+"""Who may do what with a resource: decided by what its model declares, and one setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.requests import Request
+
+from holdfast.hold import Holdfast
+from holdfast.http.callers import Callers
+from holdfast.http.exposed import Resource
+from holdfast.http.identity import Identity
+from holdfast.http.problems import Refusal
+
+
+class Access:
+    """Lets callers at resources, or refuses them.
+
+    What is not closed is read by anybody. The rows of a tenant, what a declaration closes (`Expose(scope=…)`), and
+    everything where `HOLDFAST_HTTP_READS` is `closed` are read with a key; and nothing is written without one.
+    """
+
+    def __init__(self, hold: Holdfast, callers: Callers) -> None:
+        self._callers = callers
+        self._is_closed = hold.settings.http_reads == "closed"
+
+    def needs_key(self, resource: Resource) -> bool:
+        """Whether reading a resource needs a key."""
+        return self._is_closed or resource.tenanted or resource.expose.is_closed
+
+    def is_shown(self, resource: Resource) -> bool:
+        """Whether a resource is listed and described: somebody can read it."""
+        return self._callers.are_known or not self.needs_key(resource)
+
+    def writes(self, resource: Resource) -> tuple[str, ...]:
+        """What can be done with a resource beside reading; nothing where nobody can say who he is."""
+        return resource.expose.writes if self._callers.are_known else ()
+
+    async def reader(self, request: Request, resource: Resource, include: Iterable[str] = ()) -> Identity | None:
+        """Who reads a resource, and the related rows that are included; None where anybody may.
+
+        Raises:
+            Refusal: he may not. Unavailable: it is not known just now.
+        """
+        wanted = [resource, *(resource.includes[name] for name in include)]
+        closed = [one for one in wanted if self.needs_key(one)]
+        if not closed:
+            return None
+        if not self._callers.are_known:
+            # Without a key nobody knows whose rows the caller may see, and showing all of them is the one wrong answer.
+            whose = "belong to tenants" if closed[0].tenanted else "are not for everybody"
+            raise Refusal(403, f"the rows of {closed[0].name} {whose}; they are not shown to a caller who is not known")
+        who = await self._callers.who(request, closed[0].scope_of("read"))
+        for one in closed[1:]:
+            if not who.may(one.scope_of("read")):
+                raise Refusal(403, f"to include rows of {one.name} a key needs the scope {one.scope_of('read')!r}")
+        return who
+
+    async def writer(self, request: Request, resource: Resource, operation: str) -> Identity:
+        """Who writes.
+
+        Raises:
+            Refusal: he may not. Unavailable: it is not known just now.
+        """
+        return await self._callers.who(request, resource.scope_of(operation))

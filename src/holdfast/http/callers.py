@@ -1,0 +1,94 @@
+"""Callers who say who they are: let in, counted, and what they asked for logged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from holdfast.apps.accounts.models import ApiKey, UsageLog
+from holdfast.apps.accounts.usage import log_usage
+from holdfast.errors import HoldfastError
+from holdfast.guard.keys import keys_models
+from holdfast.guard.limits.headers import headers_of
+from holdfast.hold import Holdfast
+from holdfast.http import problems
+from holdfast.http.identity import Identity, identified
+from holdfast.http.problems import Refusal
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Callers:
+    """Who may ask, where the accounts app is among the models.
+
+    Attributes:
+        are_known: whether there are API keys at all.
+    """
+
+    def __init__(self, hold: Holdfast) -> None:
+        self._hold = hold
+        found = keys_models(hold.models)
+        self.are_known = found is not None and found[0] is ApiKey
+        self._logs = UsageLog in hold.models
+
+    async def who(self, request: Request, scope: str) -> Identity:
+        """Who asks, and may do what `scope` names; the answer will have the headers of his limits.
+
+        Raises:
+            Refusal: 401, nobody is known by what was given; 403, he may not; 429, too often. Unavailable: it is not
+                known just now.
+        """
+        who = await identified(self._hold, request, scope)
+        request.state.who = who
+        return who
+
+    async def answered(self, request: Request, endpoint: Endpoint, address: str) -> Response:
+        """What `endpoint` answers, with the headers of the caller's limits; what he asked for is logged.
+
+        Args:
+            address: the template of the address, as it is logged.
+        """
+        began = time.perf_counter()
+        status = 500
+        try:
+            try:
+                response = await endpoint(request)
+            except Refusal as refused:
+                response = problems.of_refusal(request, refused)
+            except HTTPException as error:
+                response = problems.of_http_exception(request, error)
+            except HoldfastError as error:
+                response = problems.of_holdfast_error(request, error)
+            status = response.status_code
+        finally:
+            who: Identity | None = getattr(request.state, "who", None)
+            if who is not None and self._logs:
+                log_usage(
+                    self._hold,
+                    user_id=who.user_id,
+                    org_id=who.org_id,
+                    api_key_id=who.key_id,
+                    endpoint=address,
+                    method=request.method,
+                    status=status,
+                    seconds=time.perf_counter() - began,
+                    error=HTTPStatus(status).phrase if status >= 400 else None,
+                )
+        if who is not None:
+            for name, value in headers_of(who.counted).items():
+                response.headers.setdefault(name, value)
+        return response
+
+    def guarded(self, endpoint: Endpoint, address: str) -> Endpoint:
+        """`endpoint` as `answered` has it, for a route."""
+
+        async def guarded(request: Request) -> Response:
+            return await self.answered(request, endpoint, address)
+
+        guarded.__name__, guarded.__doc__ = endpoint.__name__, endpoint.__doc__
+        return guarded
