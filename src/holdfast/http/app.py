@@ -23,6 +23,7 @@ from holdfast.http.api_keys import ApiKeysOverHttp
 from holdfast.http.cache import CacheAdmin
 from holdfast.http.cache_metrics import CacheCollector
 from holdfast.http.callers import Callers
+from holdfast.http.cors import Cors, origins_of
 from holdfast.http.edge import Edge
 from holdfast.http.exposed import Resource, resources_of
 from holdfast.http.health import Health
@@ -51,8 +52,10 @@ def create_app(
     server waits for its connections first), `await app.state.live.close()` before the server stops.
 
     Raises:
-        ModelError: an `Expose` cannot be carried out over HTTP.
+        ModelError: an `Expose` cannot be carried out over HTTP. ConfigurationError: `HOLDFAST_CORS_ORIGINS` names what
+            is no origin.
     """
+    origins = origins_of(hold.settings.cors_origins)
     metrics = Metrics(hold.store)
     metrics.registry.register(CacheCollector(hold.cache))
     examiner = hold.examiner()
@@ -113,7 +116,8 @@ def create_app(
         middleware=[
             Middleware(
                 Edge, route_of=_route_of(routes), observe=metrics.observe, counted=hold.cache.statistics, hosts=hosts
-            )
+            ),
+            *([Middleware(Cors, origins=origins)] if origins else []),
         ],
         exception_handlers={
             HTTPException: problems.of_http_exception,

@@ -19,6 +19,8 @@ from holdfast.model import uuid7
 LONGEST_QUERY = 24_576  # bytes; the cursor of a page may have 16,384
 LONGEST_PATH = 2_048  # bytes
 LARGEST_BODY = 65_536  # bytes; more than any request here, or webhook, has
+# Where a server in front of this one reads another of two, it takes one request for two (RFC 9112, section 11.2).
+_ONCE = frozenset((b"content-length", b"transfer-encoding", b"host", b"content-type"))
 _PORT = re.compile(r":[0-9]*\Z")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -135,8 +137,18 @@ def _refused(request: Request) -> tuple[int, str] | None:
         return 414, f"a query string may have {LONGEST_QUERY} bytes, not {len(scope['query_string'])}"
     if len(scope["path"].encode("utf-8", "replace")) > LONGEST_PATH:
         return 414, f"a path may have {LONGEST_PATH} bytes"
-    length = request.headers.get("content-length", "0")
-    if not length.isdigit():
+    length = "0"
+    seen = set()
+    for name, value in scope["headers"]:
+        if name in _ONCE:
+            if name in seen:
+                return 400, f"{name.decode()} is given twice; a request has one"
+            seen.add(name)
+            if name == b"content-length":
+                length = value.decode("latin-1")
+    if {b"content-length", b"transfer-encoding"} <= seen:
+        return 400, "Content-Length and Transfer-Encoding say different things of the body; give one of them"
+    if not (length.isascii() and length.isdigit()):
         return 400, f"Content-Length {length[:40]!r} is not a number of bytes"
     if int(length[:20]) > LARGEST_BODY:
         return 413, f"a body may have {LARGEST_BODY} bytes, not {length[:20]}"
