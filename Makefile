@@ -44,7 +44,7 @@ up: .venv/.made-base ## the live data layer on http://127.0.0.1:8000/ (ARGS="--p
 
 # --- working on it ---------------------------------------------------------------------------------------------
 
-.PHONY: test coverage check format test-matrix matrix-redis bench torture clean
+.PHONY: test coverage check format test-matrix matrix-redis fuzz bench torture clean
 test: .venv/.made-servers ## all tests (ARGS="tests/store -k page" for some)
 	@$(PY) -m pytest -n 4 --dist worksteal $(ARGS)
 
@@ -63,6 +63,9 @@ test-matrix: .venv/.made-servers ## the tests on every Python 3.11-3.13 found
 
 matrix-redis: .venv/.made-servers ## the tests that ask Redis, on every major version of redis-py
 	@scripts/matrix_redis.sh $(ARGS)
+
+fuzz: .venv/.made-servers ## requests made from the API description, against it (ARGS="--examples 200 --seed 3")
+	@$(PY) -m tests.http.conformance $(ARGS)
 
 bench: .venv/.made-servers ## a benchmark: NAME=store (JSON=1 for one object); no NAME lists them
 	@$(PY) -m benchmarks $(NAME) $(if $(JSON),--json) $(ARGS)

@@ -67,19 +67,8 @@ class Article(Timestamps, Attributed, Versioned, PressModel):
     __policy__ = Policy(
         Expose(
             name="articles",
-            filters=(
-                "headline",
-                "words",
-                "rating",
-                "worth",
-                "printed_at",
-                "state",
-                "desk_id",
-                "price",
-                "day",
-                "urgent",
-            ),
-            sort=("headline", "words", "worth", "created_at"),
+            filters=("words", "printed_at"),
+            sort=("headline", "words"),
             include=("desk",),
             writes=("create", "update", "delete"),
             writable=(

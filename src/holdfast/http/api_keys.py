@@ -24,14 +24,14 @@ from holdfast.http.answers import fresh
 from holdfast.http.callers import Callers
 from holdfast.http.identity import Identity, Refused
 from holdfast.http.local import body
-from holdfast.http.parameters import flag, text
+from holdfast.http.parameters import flag, uuid
 from holdfast.store import ALL, Unit
 
 PATH = "/v1/api-keys"
 READ, WRITE = "api-keys:read", "api-keys:write"
 _MANAGE = ("owner", "admin")  # who may make, rotate and revoke keys of an organisation
 
-ORG = text("org", "The organisation whose keys to list, by id; your own without it.", longest=36)
+ORG = uuid("org", "The organisation whose keys to list, by id; your own without it.")
 DEAD = flag("dead", "Also keys that were revoked or have expired.")
 
 
@@ -117,7 +117,7 @@ class ApiKeysOverHttp:
         """Your own keys, or those of an organisation that you belong to."""
         who = await self._callers.who(request, READ)
         asked = parameters.read(request.scope["query_string"], (ORG, DEAD))
-        org_id = who.org_id if asked["org"] is None else _uuid(asked["org"], "org")
+        org_id = who.org_id if asked["org"] is None else asked["org"]
         async with self._hold.read(tenant=ALL) as unit:
             if org_id is not None:
                 await self._role(unit, who, org_id)

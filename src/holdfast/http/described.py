@@ -9,6 +9,7 @@ from holdfast.http.access import Access
 from holdfast.http.bodies import JSON, MERGE_PATCH
 from holdfast.http.exposed import Resource
 from holdfast.http.finding import PATH
+from holdfast.http.parameters import Parameter
 from holdfast.http.problems import MEDIA_TYPE
 from holdfast.http.settable import Settable
 from holdfast.http.writes import KEY
@@ -122,12 +123,12 @@ def _listing(resource: Resource, access: Access, words: str) -> dict[str, Any]:
             "total": {"type": "integer", "description": "Rows of all pages, where `total=true` asked for it."},
         },
     }
-    listed = [_described(p.described()) for p in resource.list_parameters.values()]
+    listed = _parameters(resource.list_parameters.values())
     return _get(resource, access, f"v1-resources-{resource.name}", f"{words} One page of rows.", listed, page)
 
 
 def _reading(resource: Resource, access: Access, words: str) -> dict[str, Any]:
-    single = [_key(resource), *(_described(p.described()) for p in resource.single_parameters)]
+    single = [_key(resource), *_parameters(resource.single_parameters)]
     by = f"{resource.name}.{'id or ' + resource.expose.key if resource.expose.key else 'id'}"
     name = f"v1-resources-{resource.name}-one"
     return _get(resource, access, name, f"{words} One row, by {by}.", single, _one(resource))
@@ -228,8 +229,9 @@ def _must_match(resource: Resource) -> tuple[str, ...]:
 
 def _conditions(resource: Resource) -> list[dict[str, Any]]:
     words = "The ETag of the row as you have seen it: if it is another now, the answer is 412."
-    told = {"name": "If-Match", "in": "header", "description": words, "schema": {"type": "string"}}
-    # Not `required`: without it the answer is a 428, and not a 422.
+    told: dict[str, Any] = {"name": "If-Match", "in": "header", "description": words, "schema": {"type": "string"}}
+    if resource.expose.must_match:
+        told["required"] = True
     return [told, {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}]
 
 
@@ -260,11 +262,18 @@ def _key(resource: Resource) -> dict[str, Any]:
     }
 
 
-def _described(parameter: dict[str, Any]) -> dict[str, Any]:
-    """Lists are comma-separated, which OpenAPI calls form style without explode."""
-    if parameter["schema"].get("type") == "array":
-        return parameter | {"style": "form", "explode": False}
-    return parameter
+def _parameters(parameters: Iterable[Parameter]) -> list[dict[str, Any]]:
+    """Lists are comma-separated, which OpenAPI calls form style without explode; of one that can name nothing nothing
+    is said."""
+    found = []
+    for parameter in parameters:
+        described = parameter.described()
+        if described["schema"].get("type") == "array":
+            if described["schema"]["items"].get("enum", True) == []:
+                continue
+            described |= {"style": "form", "explode": False}
+        found.append(described)
+    return found
 
 
 def example(columns: Iterable[Settable], most: int = 5) -> dict[str, Any]:

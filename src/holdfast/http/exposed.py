@@ -88,8 +88,8 @@ class Resource:
             parameters.names("include", "Show these related rows too.", tuple(self.includes)),
         ]
         common = [
-            Parameter("sort", *self._sort_words(), self._read_sort, ()),
-            parameters.text("after", "The `next` of the page before.", longest=16_384),
+            Parameter("sort", *self._sort_words(), self._read_sort),
+            parameters.text("after", "The `next` of the page before.", longest=16_384, pattern="^[A-Za-z0-9_-]+$"),
             parameters.count("limit", "Rows a page.", most=PAGE_LIMIT, default=PAGE_SIZE),
             *self.single_parameters,
             parameters.flag("total", "Also count the rows of all pages."),
@@ -168,17 +168,18 @@ class Resource:
         for operator in operators:
             for name in (column, f"{column}[eq]") if operator == "eq" else (f"{column}[{operator}]",):
                 self.filters[name] = (column, operator)
-                schema = (
-                    BOOLEAN.schema if operator == "null" else {"type": "string"} if operator == "in" else kind.schema
-                )
+                schema = BOOLEAN.schema if operator == "null" else kind.schema
+                if operator == "in":
+                    schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": MOST_VALUES}
                 made.append(Parameter(name, f"`{column}` {_WORDS[operator]}.", schema, _reader(kind, operator)))
         return made
 
     def _sort_words(self) -> tuple[str, dict[str, Any]]:
         allowed = [f"{sign}{name}" for name in self.expose.sort for sign in ("", "-")]
         words = "Columns to sort by, comma-separated, `-` for descending; NULLs come last, the id breaks ties."
-        items = {"type": "string", "enum": allowed} if allowed else {"type": "string"}
-        return words, {"type": "array", "items": items, "maxItems": MOST_SORTS}
+        items = {"type": "string", "enum": allowed}
+        most = max(1, min(MOST_SORTS, len(self.expose.sort)))
+        return words, {"type": "array", "items": items, "minItems": 1, "maxItems": most, "uniqueItems": True}
 
     def _read_sort(self, text: str, where: str) -> tuple[str, ...]:
         names = tuple(text.split(","))

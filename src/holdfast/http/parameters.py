@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from holdfast.errors import InvalidValue
-from holdfast.http.values import BOOLEAN, DAY, TEXT, integer_kind
+from holdfast.http.values import BOOLEAN, DAY, NO_NUL, TEXT, UUID_KIND, integer_kind
 
 MOST_PARAMETERS = 32  # in one request
 _NAME = re.compile(r"[A-Za-z_]\w{0,63}(\[\w{1,16}\])?")
@@ -97,15 +97,22 @@ def day(name: str, description: str) -> Parameter:
     return Parameter(name, description, DAY.schema, DAY.parse)
 
 
-def text(name: str, description: str, *, longest: int = 200) -> Parameter:
-    """A non-empty text of bounded length."""
+def text(name: str, description: str, *, longest: int = 200, pattern: str = NO_NUL) -> Parameter:
+    """A non-empty text of bounded length; `pattern` is what the API description says of it."""
 
     def read_text(value: str, where: str) -> str:
         if not 1 <= len(value) <= longest:
             raise InvalidValue(f"{where} has {len(value)} characters; it must have 1 to {longest}")
         return str(TEXT.parse(value, where))
 
-    return Parameter(name, description, {"type": "string", "minLength": 1, "maxLength": longest}, read_text)
+    return Parameter(
+        name, description, {"type": "string", "minLength": 1, "maxLength": longest, "pattern": pattern}, read_text
+    )
+
+
+def uuid(name: str, description: str) -> Parameter:
+    """A UUID."""
+    return Parameter(name, description, UUID_KIND.schema, UUID_KIND.parse)
 
 
 def flag(name: str, description: str) -> Parameter:
@@ -150,5 +157,5 @@ def names(name: str, description: str, allowed: Sequence[str]) -> Parameter:
         return given
 
     items = {"type": "string", "enum": list(allowed)}
-    schema = {"type": "array", "items": items, "uniqueItems": True}
+    schema = {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}
     return Parameter(name, description, schema, read_names)

@@ -9,6 +9,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from holdfast.errors import Conflict, HoldfastError, InvalidValue, NotFound, Unavailable
 from holdfast.logs import get_logger
@@ -118,6 +119,18 @@ def of_failure(request: Request, error: Exception) -> Response:
     return problem(request, 500, "this request failed; the log has the reason under the request_id")
 
 
+def _taken_elsewhere(request: Request) -> set[str]:
+    """The methods that other routes of the same address take: the router speaks of the first one only."""
+    app = request.scope.get("app")
+    routes = [route for route in getattr(app, "routes", ()) if isinstance(route, Route) and route.methods]
+    return {
+        method
+        for route in routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+
+
 def of_http_exception(request: Request, error: Exception) -> Response:
     """The response for what routing refused: an unknown address, a method that is not taken."""
     if not isinstance(error, HTTPException):
@@ -125,6 +138,7 @@ def of_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 405:
         taken = {method.strip() for method in headers.get("Allow", "GET, HEAD").split(",")} | {"OPTIONS"}
+        taken |= _taken_elsewhere(request)
         headers["Allow"] = ", ".join(sorted(taken))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)

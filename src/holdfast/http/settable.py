@@ -28,11 +28,10 @@ from sqlalchemy import (
 )
 
 from holdfast.errors import InvalidValue, ModelError
-from holdfast.http.values import DAY, TEXT, TIME, UUID_KIND, Kind, kind_of
+from holdfast.http.values import DAY, NO_NUL, TEXT, TIME, UUID_KIND, Kind, kind_of
 from holdfast.model import Amount, Text, UtcTime
 from holdfast.model.encrypted import Encrypted
 
-NO_NUL = "^[^\\u0000]*$"
 _LONGEST_TEXT = 60_000  # characters, of a column that has no length of its own; a body has no room for more
 
 

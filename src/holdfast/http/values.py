@@ -17,11 +17,13 @@ from holdfast.model import Amount, Text, UtcTime
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _DIGITS = re.compile(r"[0-9]{1,96}")
-_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
+_DECIMAL = r"-?[0-9]{1,40}(\.[0-9]{1,40})?"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LONGEST = 40  # characters of a refused value that an error repeats
 
+NO_NUL = "^[^\\u0000]*$"  # a pattern of JSON Schema
 ORDERED = ("eq", "ne", "gt", "gte", "lt", "lte", "in")
 EQUAL = ("eq", "ne", "in")
 
@@ -129,22 +131,27 @@ def _one_of(values: list[str]) -> Callable[[str], str]:
 
 BOOLEAN = Kind("true or false", read_boolean, {"type": "boolean"}, EQUAL)
 DAY = Kind("a day, YYYY-MM-DD", read_day, {"type": "string", "format": "date"})
-TEXT = Kind("text without a NUL character", _text, {"type": "string"}, EQUAL)
+TEXT = Kind("text without a NUL character", _text, {"type": "string", "pattern": NO_NUL}, EQUAL)
 UUID_KIND = Kind("a UUID", lambda text: UUID(_match(_UUID, text)), {"type": "string", "format": "uuid"})
 TIME = Kind("a moment like 2026-01-31T12:00:00Z, or a day", read_time, {"type": "string", "format": "date-time"})
 REAL = Kind("a number", lambda text: float(_match(_NUMBER, text)), {"type": "number"})
-DECIMAL = Kind("a decimal number", lambda text: Decimal(_match(_NUMBER, text)), {"type": "string", "format": "decimal"})
+DECIMAL = Kind(
+    "a decimal number",
+    lambda text: Decimal(_match(re.compile(_DECIMAL), text)),
+    {"type": "string", "format": "decimal", "pattern": f"^{_DECIMAL}$"},
+)
 OPAQUE = Kind("", lambda text: _refuse(), {}, ())
 
 
 def integer_kind(bits: int = 64) -> Kind:
     """Whole numbers of so many bits."""
-    return Kind(f"a whole number ({bits}-bit)", _integer(bits), {"type": "integer"})
+    schema = {"type": "integer", "minimum": -(2 ** (bits - 1)), "maximum": 2 ** (bits - 1) - 1}
+    return Kind(f"a whole number ({bits}-bit)", _integer(bits), schema)
 
 
 def amount_kind(maximum: int) -> Kind:
     """Amounts: exact at any size, so they are strings in JSON."""
-    schema = {"type": "string", "pattern": "^[0-9]+$"}
+    schema = {"type": "string", "pattern": f"^[0-9]{{1,{len(str(maximum))}}}$"}
     return Kind(f"a whole number from 0 to {maximum}", _amount(maximum), schema, show=str)
 
 
