@@ -100,11 +100,11 @@ def create_app(
                 await hold.close()
 
     routes: list[BaseRoute] = [
+        *exposed.routes(),  # first: they are asked most, and the router tries one after the other
         *overview.routes(),
         *cache.routes(),
         *pages.routes(),
         *health.routes(),
-        *exposed.routes(),
         *keys.routes(),
         *webhooks.routes(),
         *(endpoint.route(hold) for endpoint in endpoints),

@@ -80,8 +80,10 @@ class Callers:
                     error=HTTPStatus(status).phrase if status >= 400 else None,
                 )
         if who is not None:
-            for name, value in headers_of(who.counted).items():
-                response.headers.setdefault(name, value)
+            # Straight into the list: each look into `response.headers` goes through all of them.
+            response.raw_headers.extend(
+                (name.lower().encode(), value.encode()) for name, value in headers_of(who.counted).items()
+            )
         return response
 
     def guarded(self, endpoint: Endpoint, address: str) -> Endpoint:

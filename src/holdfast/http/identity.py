@@ -76,7 +76,7 @@ async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
     try:
         if read is not None and read.mode == "session":
             session = await hold.sessions.verify(text)
-            user = await _active(hold, session.user_id, None)
+            user, _ = await _active(hold, session.user_id, None)
             counted = await _counted(hold, user.id, None, user.tier)
             return Identity(user_id=user.id, org_id=None, scopes=(EVERYTHING,), key_id=None, counted=counted)
         address = None if request.client is None else request.client.host
@@ -87,25 +87,27 @@ async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
         raise Refused(401, "this API key opens nothing here: it is not known, or not any more") from None
     except SessionRefused as refused:
         raise Refused(401, str(refused)) from None
-    await _active(hold, key.user_id, key.org_id)
-    counted = await _counted(hold, key.user_id, key.org_id, key.tier)
+    _, organization = await _active(hold, key.user_id, key.org_id)
+    counted = await _counted(hold, key.user_id, organization, key.tier)
     return Identity(user_id=key.user_id, org_id=key.org_id, scopes=key.scopes, key_id=key.id, counted=counted)
 
 
-async def _active(hold: Holdfast, user_id: UUID, org_id: UUID | None) -> User:
-    """The user, who is active, and so is the organisation; Refused: one of them is not."""
+async def _active(hold: Holdfast, user_id: UUID, org_id: UUID | None) -> tuple[User, Organization | None]:
+    """The user and the organisation, who are active; Refused: one of them is not."""
     user = await hold.cache[User].get(user_id, tenant=ALL)
     if user is None or not user.is_active:
         raise Refused(401, "this user is not there any more, or not active")
+    organization = None
     if org_id is not None:
         organization = await hold.cache[Organization].get(org_id, tenant=ALL)
         if organization is None or not organization.is_active:
             raise Refused(401, "this organisation is not there any more, or not active")
-    return user
+    return user, organization
 
 
-async def _counted(hold: Holdfast, user_id: UUID, org_id: UUID | None, tier: str) -> Decision:
-    decision = await hit(hold, user_id=user_id, org_id=org_id, tier=tier)
+async def _counted(hold: Holdfast, user_id: UUID, organization: Organization | None, tier: str) -> Decision:
+    org_id = None if organization is None else organization.id
+    decision = await hit(hold, user_id=user_id, org_id=org_id, tier=tier, organization=organization)
     if not decision.allowed:
         problem = problem_of(decision)
         raise Refused(problem["status"], problem["detail"], headers_of(decision))

@@ -16,16 +16,28 @@ if TYPE_CHECKING:
 MONTH = 30 * 86_400.0  # seconds: a window that moves, so that no first of a month lets through twice as many
 
 
-async def hit(hold: Holdfast, *, user_id: UUID, org_id: UUID | None, tier: str, cost: int = 1) -> Decision:
+async def hit(
+    hold: Holdfast,
+    *,
+    user_id: UUID,
+    org_id: UUID | None,
+    tier: str,
+    cost: int = 1,
+    organization: Organization | None = None,
+) -> Decision:
     """Count a call of an organisation, or of a user without one, if it may pass.
 
     An organisation has beside the limits of its tier `max_requests_per_month`; while Redis is away nobody passes, for
     that is about money. A tier that has no limits of its own has those of `free`.
+
+    Args:
+        organization: the row of `org_id`, where the caller has it already.
     """
     limits: list[Limit] = list(hold.limits.tiers[tier if tier in hold.limits.tiers else FREE])
     if org_id is None:
         return await hold.limits.hit(f"user:{user_id}", cost, limits=limits)
-    organization = await hold.cache[Organization].get(org_id, tenant=ALL)
+    if organization is None:
+        organization = await hold.cache[Organization].get(org_id, tenant=ALL)
     if organization is not None:
         limits.append(Limit(organization.max_requests_per_month, MONTH, name="month", quota=True))
     return await hold.limits.hit(f"org:{org_id}", cost, limits=limits)

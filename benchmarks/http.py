@@ -1,0 +1,113 @@
+"""One row over HTTP, for the holder of an API key, counted against his limits and served from the cache.
+
+Two servers, granian with one worker each, on PostgreSQL without Redis: `holdfast` is what `Expose(cached=True)` makes
+of a tenanted model, `by hand` a Starlette handler that makes the same look-ups with the library (the key, its user and
+organisation, the limits, the row), writes the same headers and notes the use, for this one address; it has none of
+what stands around ours: bounds, problems, request ids, protecting headers, counters, the log. They are loaded in turn
+from a process of its own, over 64 connections that each ask again as soon as they are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from benchmarks.harness import Options, Report, started
+from benchmarks.http_lamps import METADATA, Lamp
+from devservers import start_postgres
+from devservers.process import free_port
+from holdfast import Holdfast
+from holdfast.apps.accounts import Organization, User
+from holdfast.apps.accounts.api_keys import create_api_key
+from holdfast.settings import Settings
+
+CONNECTIONS = 64
+SECONDS = 4.0
+ROWS = 100
+
+AT_LEAST = 5_000  # requests a second
+P95 = 50.0  # ms
+OVER_BY_HAND = 1.5  # time a request
+
+OURS, THEIRS = "holdfast", "by hand"
+
+
+class Load(msgspec.Struct):
+    """What one round of load found: requests a second, the 95th percentile in ms, answers that were no 200."""
+
+    rate: float
+    p95: float
+    wrong: int
+
+
+async def run(options: Options) -> Report:
+    """Measure both."""
+    report = Report("http", options)
+    with start_postgres() as postgres, postgres.database() as url:
+        key, paths = await _filled(url)
+        async with _serving("holdfast", url) as ours, _serving("by-hand", url) as theirs:
+            figures: dict[str, list[Load]] = {OURS: [], THEIRS: []}
+
+            async def rate(subject: str, port: int) -> float:
+                found = await _loaded(port, key, paths, max(0.5, SECONDS * options.scale))
+                if found.wrong:
+                    raise RuntimeError(f"{subject} answered {found.wrong} requests with something else than 200")
+                figures[subject].append(found)
+                return found.rate
+
+            await report.measure(
+                "requests", "1/s", {OURS: lambda: rate(OURS, ours), THEIRS: lambda: rate(THEIRS, theirs)}
+            )
+    for subject, loads in figures.items():
+        report.record("p95", subject, "ms", [load.p95 for load in loads[1:]])
+    report.target("requests a second", report.median("requests", OURS), at_least=AT_LEAST)
+    report.target("ms, p95", report.median("p95", OURS), at_most=P95)
+    report.target("time over by hand", report.ratio("requests", THEIRS, OURS), at_most=OVER_BY_HAND)
+    return report
+
+
+async def _filled(url: str) -> tuple[str, list[str]]:
+    """A key, and the addresses of rows of its organisation."""
+    async with await Holdfast.open(settings=Settings(database_url=url), metadata=METADATA) as hold:
+        async with hold.unit() as unit:
+            user = await unit[User].add(User(external_id="benchmark"))
+            organization = await unit[Organization].add(
+                Organization(name="Acme", tier="pro", max_requests_per_month=10**9)
+            )
+            key = await create_api_key(
+                hold, unit, name="benchmark", user_id=user.id, org_id=organization.id, scopes=("lamps:read",)
+            )
+        async with hold.unit(tenant=organization.id) as unit:
+            lamps = [Lamp(name=f"lamp {number}", range_nm=number) for number in range(ROWS)]
+            unit.add(*lamps)
+        return key.text, [f"/v1/resources/lamps/{lamp.id}" for lamp in lamps]
+
+
+@contextlib.asynccontextmanager
+async def _serving(subject: str, url: str) -> AsyncIterator[int]:
+    """A server of its own process; its port."""
+    port = free_port()
+    process = await started("benchmarks.http_server", subject, url, str(port))
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        if not (await process.stdout.readline()).startswith(b"ready"):
+            raise RuntimeError(f"the server {subject!r} did not start; it says why above")
+        yield port
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def _loaded(port: int, key: str, paths: list[str], seconds: float) -> Load:
+    process = await started("benchmarks.http_load")
+    asked = {"port": port, "key": key, "paths": paths, "connections": CONNECTIONS, "seconds": seconds}
+    out, _ = await process.communicate(msgspec.json.encode(asked))
+    if process.returncode:
+        sys.exit("the load could not be made; it says why above")
+    await asyncio.sleep(0)
+    return msgspec.json.decode(out, type=Load)
