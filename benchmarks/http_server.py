@@ -1,4 +1,4 @@
-"""A server of the benchmark of HTTP, which ends with its input: `… benchmarks.http_server holdfast|by-hand URL PORT`."""
+"""A server of the benchmark of HTTP, which ends with its input: `… benchmarks.http_server holdfast|by-hand URL PORT`"""
 
 from __future__ import annotations
 
