@@ -84,6 +84,7 @@ async def load(asked: Asked) -> dict[str, float]:
         for _ in range(asked.connections)
     ]
     await asyncio.sleep(min(0.5, asked.seconds / 4))  # until all are warm
+    warm = len(taken)
     taken.clear()
     began = time.perf_counter()
     await asyncio.sleep(asked.seconds)
@@ -92,7 +93,7 @@ async def load(asked: Asked) -> dict[str, float]:
         connection.stops = True
         connection.close()
     wrong = sum(connection.wrong for connection in connections)
-    return {"rate": number / passed, "p95": quantile(taken, 0.95) * 1e3, "wrong": wrong}
+    return {"rate": number / passed, "number": warm + len(taken), "p95": quantile(taken, 0.95) * 1e3, "wrong": wrong}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from holdfast.hold import Holdfast
 from holdfast.http.problems import Refusal
 from holdfast.store import ALL
 
+_SAID = (b"authorization", b"x-api-key")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="holdfast"'}
 
 
@@ -72,9 +73,8 @@ async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
         Refused: nobody is known by what was given, or he may not. Unavailable: it is not known just now.
     """
     text = _given(request)
-    read = read_key(text)
     try:
-        if read is not None and read.mode == "session":
+        if _is_of_session(text):
             session = await hold.sessions.verify(text)
             user, _ = await _active(hold, session.user_id, None)
             counted = await _counted(hold, user.id, None, user.tier)
@@ -114,16 +114,24 @@ async def _counted(hold: Holdfast, user_id: UUID, organization: Organization | N
     return decision
 
 
+def _is_of_session(text: str) -> bool:
+    """Whether it is the token of a session; what is no such thing is told by a look."""
+    if "_session_" not in text:
+        return False
+    read = read_key(text)
+    return read is not None and read.mode == "session"
+
+
 def _given(request: Request) -> str:
     """The key or token of a request: `Authorization: Bearer …`, or `X-API-Key: …`."""
-    found = [("authorization", value) for value in request.headers.getlist("authorization")]
-    found += [("x-api-key", value) for value in request.headers.getlist("x-api-key")]
+    headers: list[tuple[bytes, bytes]] = request.scope["headers"]
+    found = [(name, value.decode("latin-1")) for name, value in headers if name in _SAID]
     if not found:
         raise Refused(401, "say who you are: Authorization: Bearer <API key or token of a session>")
     if len(found) > 1:  # the server in front of this one may have looked at another of them
         raise Refused(401, "say who you are once: in one header Authorization, or in one X-API-Key")
     [(name, value)] = found
-    if name == "authorization":
+    if name == b"authorization":
         kind, _, value = value.partition(" ")
         if kind.lower() != "bearer":
             raise Refused(401, "Authorization takes Bearer <API key or token of a session> here, and no other scheme")

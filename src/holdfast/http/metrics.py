@@ -37,6 +37,7 @@ class Metrics:
         self.dead_letters = self._gauge("journal_dead_letters", "Changes a follower could not take.", ("follower",))
         self.dirty = self._gauge("rollup_dirty_buckets", "Buckets that wait to be computed.", ("rollup",))
         self.streams = self._gauge("stream_clients", "Open event streams.")
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         store.hooks.after_commit.append(self._committed)
 
     def close(self) -> None:
@@ -46,8 +47,14 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self.requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
+        known = self._children.get((method, route, status))
+        if known is None:  # a look-up by labels costs more than the counting
+            counted = self.requests.labels(method if method in _METHODS else "other", route, str(status))
+            known = (counted, self.seconds.labels(route))
+            if method in _METHODS:
+                self._children[method, route, status] = known
+        known[0].inc()
+        known[1].observe(seconds)
 
     def render(self) -> bytes:
         """Everything, as text."""

@@ -73,8 +73,10 @@ def read(query: bytes, parameters: Sequence[Parameter]) -> dict[str, Any]:
     Raises:
         InvalidValue: one is unknown, given twice or not what it must be; the message says what is allowed.
     """
-    known = {p.name: p for p in parameters}
     values = {p.name: p.default for p in parameters}
+    if not query:
+        return values
+    known = {p.name: p for p in parameters}
     for name, text in pairs(query):
         values[name] = lookup(known, name).read(text, name)
     return values

@@ -47,9 +47,9 @@ class Resources:
     def routes(self) -> list[Route]:
         """The routes."""
         return [
-            Route(PATH, self.index),
-            Route(PATH + "/{name}", _AnyMethod(self._collection)),
             Route(PATH + "/{name}/{key:path}", _AnyMethod(self._item)),
+            Route(PATH + "/{name}", _AnyMethod(self._collection)),
+            Route(PATH, self.index),
         ]
 
     async def index(self, request: Request) -> Response:

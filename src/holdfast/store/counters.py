@@ -147,6 +147,7 @@ class Counters:
         place = (model, key_of(model).parse(key))
         with self._lock:
             row = self._rows.get(place)
+            is_new = row is None
             if row is None:
                 if len(self._rows) >= self._capacity:
                     self._drop(1, "full")
@@ -154,7 +155,7 @@ class Counters:
                 row = self._rows[place] = {}
             row[column] = merged(row.get(column), change)
             waiting = len(self._rows)
-        if waiting == 1 or waiting == self._size:
+        if is_new and (waiting == 1 or waiting == self._size):  # to wake costs a system call
             self._wake(waiting >= self._size)
 
     def _drop(self, uses: int, reason: str) -> None:
