@@ -74,6 +74,7 @@ ATTRIBUTES = {
         "rollups": "Any",
         "schedules": "Any",
         "counters": "Any",
+        "appends": "Any",
         "cache": "BlockingCache",
         "limits": "BlockingLimiter",
         "services": "BlockingServices",

@@ -147,18 +147,17 @@ async def test_every_member_with_every_value(press: Press) -> None:
     columns = ("headline", "slug", "words", "rating", "worth", "price", "urgent", "printed_at", "day", "state", "cover")
     others: tuple[Any, ...] = (None, True, 0, -1, 1.5, 1e308, 2**63, 10**400, [], {}, [[]], {"a": None}, [1, "2"])
     values: list[Any] = [*VALUES, *others]
-    turns = itertools.cycle(VALUES)
+    turns, members = itertools.cycle(VALUES), itertools.cycle(("id", "version", "draft", "created_by"))
     for name in (*columns, "details", "desk_id"):
-        is_read_whole = name in ("headline", "words", "printed_at", "worth", "details")
+        is_read_whole = name in ("headline", "printed_at")
         for value in values if is_read_whole else [*others, *(next(turns) for _ in range(20))]:
             answer = await press.ask("ada", "PATCH", f"articles/{article}", json={name: value})
             judge.judge(f"PATCH {name}={str(value)[:60]!r}", answer, value if isinstance(value, str) else "")
     for value in VALUES:
         answer = await press.ask("ada", "PATCH", f"articles/{article}", json={value: 1, "details": {value: [value]}})
         judge.judge(f"PATCH member {value[:60]!r}", answer, value)
-        for member in ("id", "version", "draft", "created_by"):
-            refused = await press.ask("ada", "PATCH", f"articles/{article}", json={member: value})
-            assert refused.status_code == 422
+        refused = await press.ask("ada", "PATCH", f"articles/{article}", json={next(members): value})
+        assert refused.status_code == 422
     assert judge.wrong == []
     await still_stands(press)
 

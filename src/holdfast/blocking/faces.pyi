@@ -207,6 +207,7 @@ class BlockingHoldfast:
     rollups: Any
     schedules: Any
     counters: Any
+    appends: Any
     cache: BlockingCache
     limits: BlockingLimiter
     services: BlockingServices
