@@ -21,7 +21,7 @@ from benchmarks.harness import Options, Report, started
 from benchmarks.http_lamps import METADATA, Lamp
 from devservers import start_postgres
 from devservers.process import free_port
-from holdfast import Holdfast
+from holdfast import ALL, Holdfast
 from holdfast.apps.accounts import Organization, User
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.settings import Settings
@@ -82,7 +82,7 @@ async def run(options: Options) -> Report:
 async def _filled(url: str) -> tuple[str, list[str]]:
     """A key, and the addresses of rows of its organisation."""
     async with await Holdfast.open(settings=Settings(database_url=url), metadata=METADATA) as hold:
-        async with hold.unit() as unit:
+        async with hold.unit(tenant=ALL) as unit:
             user = await unit[User].add(User(external_id="benchmark"))
             organization = await unit[Organization].add(
                 Organization(name="Acme", tier="pro", max_requests_per_month=10**9)

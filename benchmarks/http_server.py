@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.http_lamps import METADATA, Lamp
-from holdfast import Holdfast
+from holdfast import ALL, Holdfast
 from holdfast.apps.accounts import Organization, User
 from holdfast.apps.accounts.limits import hit
 from holdfast.apps.accounts.usage import log_usage
@@ -37,8 +37,8 @@ def by_hand(hold: Holdfast) -> Starlette:
     async def lamp(request: Request) -> Response:
         began = time.perf_counter()
         key = await hold.keys.verify(request.headers.get("x-api-key", ""), scope="lamps:read")
-        user = await hold.cache[User].get(key.user_id)
-        organization = await hold.cache[Organization].get(key.org_id)
+        user = await hold.cache[User].get(key.user_id, tenant=ALL)
+        organization = await hold.cache[Organization].get(key.org_id, tenant=ALL)
         if user is None or not user.is_active or organization is None or not organization.is_active:
             return Response(status_code=401)
         counted = await hit(hold, user_id=key.user_id, org_id=key.org_id, tier=key.tier, organization=organization)

@@ -16,7 +16,7 @@ from fastapi import Depends, FastAPI
 from sqlalchemy import MetaData
 from sqlalchemy.orm import Mapped, mapped_column
 
-from holdfast import Expose, Holdfast, Policy, Settings, Unit
+from holdfast import ALL, Expose, Holdfast, Policy, Settings, Unit
 from holdfast.apps import accounts
 from holdfast.apps.accounts import Organization, User
 from holdfast.apps.accounts.api_keys import create_api_key
@@ -69,7 +69,7 @@ app.mount("/data", data)
 
 async def unit() -> AsyncIterator[Unit]:
     """A unit of work for each request that asks for one: committed when the endpoint returns, undone when it raises."""
-    async with hold.unit(actor="setup") as opened:
+    async with hold.unit(actor="setup", tenant=ALL) as opened:
         yield opened
 
 
