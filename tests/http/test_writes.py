@@ -19,7 +19,9 @@ from openapi_spec_validator import validate
 from devservers import PostgresServer
 from holdfast import ALL
 from holdfast.guard.idempotency import Answers, answers
-from tests.backends import BACKENDS
+from holdfast.migrate import roles
+from holdfast.store import Store
+from tests.backends import BACKENDS, settings_for
 from tests.http.press import Article, Desk, Memo, Press, press_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -450,3 +452,20 @@ async def test_reads_can_be_closed_for_all(tmp_path: Path) -> None:
         assert (await press.ask("reader", "GET", "articles")).status_code == 200
         assert (await press.ask("reader", "GET", "articles", params={"include": "desk"})).status_code == 403
         assert (await press.ask("ada", "GET", "articles", params={"include": "desk"})).status_code == 200
+
+
+async def test_answers_are_kept_under_row_security_too(postgres_server: PostgresServer) -> None:
+    with postgres_server.database() as url:
+        store = Store(settings_for(url))
+        async with store.engine.begin() as connection:
+            await roles.create(connection)
+        await store.close()
+        async with press_at(url, row_security=True) as press:
+            for who in ("ada", "bob"):
+                key = {"Idempotency-Key": "confined"}
+                first = await press.ask(who, "POST", "memos", json={"title": "mine"}, headers=key)
+                again = await press.ask(who, "POST", "memos", json={"title": "mine"}, headers=key)
+                assert (first.status_code, again.status_code) == (201, 201), first.text
+                assert again.content == first.content
+                listed = (await press.ask(who, "GET", "memos")).json()["data"]
+                assert [row["id"] for row in listed] == [first.json()["data"]["id"]]

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, delete, select
 
 from holdfast.errors import Conflict, InvalidValue
 from holdfast.model import Text
-from holdfast.store import Store, Unit
+from holdfast.store import ALL, Store, Unit
+from holdfast.store.row_security import APP
 
 KEPT = 86_400.0  # seconds
 LONGEST = 255  # characters of a key
@@ -40,6 +41,7 @@ answers = Table(
 )
 
 # One transaction at a time answers a key; who finds another at it need not wait to know.
+_ROLE = "SELECT set_config('role', :role, true)"
 _TRY = "SELECT pg_try_advisory_xact_lock(hashtextextended(:place, 1751739494))"
 
 
@@ -114,11 +116,12 @@ class Answers:
             if not (await unit.execute(_TRY, place)).scalar_one():
                 raise _in_flight()
         mine = (answers.c.caller == caller) & (answers.c.key == key)
-        row = (await unit.execute(select(answers).where(mine))).first()
+        async with _as_the_login(unit):
+            row = (await unit.execute(select(answers).where(mine))).first()
+            if row is not None and row.ends <= time.time():
+                await unit.execute(delete(answers).where(mine))
+                row = None
         if row is None:
-            return None
-        if row.ends <= time.time():
-            await unit.execute(delete(answers).where(mine))
             return None
         if row.request != request:
             raise OtherRequest("this Idempotency-Key was used for another request; take a new one for each")
@@ -138,7 +141,8 @@ class Answers:
             "digest": hashlib.sha256(kept.body).digest(),
             "ends": int(time.time() + KEPT),
         }
-        await unit.execute(answers.insert().values(**values))
+        async with _as_the_login(unit):
+            await unit.execute(answers.insert().values(**values))
         if time.monotonic() >= self._prune_at:
             self._prune_at = time.monotonic() + _PRUNED_EVERY
             unit.after_commit(self._prune)
@@ -155,6 +159,23 @@ class Answers:
 
     async def _prune(self) -> None:
         await self.prune()
+
+
+@asynccontextmanager
+async def _as_the_login(unit: Unit) -> AsyncIterator[None]:
+    """A time in which a unit is not confined by row security: the table of answers is no tenant's.
+
+    Nothing but the statements of this module runs in it. What raises inside leaves the role as it is, and the
+    transaction to be rolled back.
+    """
+    is_confined = (
+        unit.store.settings.row_security and unit.store.dialect == "postgresql" and unit.scope.tenant is not ALL
+    )
+    if is_confined:
+        await unit.execute(_ROLE, {"role": "none"})
+    yield
+    if is_confined:
+        await unit.execute(_ROLE, {"role": APP})
 
 
 def _in_flight() -> InFlight:
