@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from holdfast.guard.limits.headers import headers_of
 from holdfast.hold import Holdfast
 from holdfast.http import parameters, problems
 from holdfast.http.answers import fresh
-from holdfast.http.identity import Identity, Refused, identified
+from holdfast.http.identity import Identity, Refused, identified, origin_of
 from holdfast.http.local import body
 from holdfast.http.parameters import flag, text
 from holdfast.store import ALL, Unit
@@ -30,6 +31,8 @@ from holdfast.store import ALL, Unit
 PATH = "/v1/api-keys"
 READ, WRITE = "api-keys:read", "api-keys:write"
 _MANAGE = ("owner", "admin")  # who may make, rotate and revoke keys of an organisation
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 ORG = text("org", "The organisation whose keys to list, by id; your own without it.", longest=36)
 DEAD = flag("dead", "Also keys that were revoked or have expired.")
@@ -105,12 +108,46 @@ class ApiKeysOverHttp:
             return []
         one = PATH + "/{id}"
         return [
-            Route(PATH, _guarded(self.list), methods=["GET"]),
-            Route(PATH, _guarded(self.create), methods=["POST"], name="create"),
-            Route(one, _guarded(self.get), methods=["GET"]),
-            Route(one, _guarded(self.revoke), methods=["DELETE"], name="revoke"),
-            Route(one + "/rotate", _guarded(self.rotate), methods=["POST"]),
+            Route(PATH, self._guarded(self.list), methods=["GET"]),
+            Route(PATH, self._guarded(self.create), methods=["POST"], name="create"),
+            Route(one, self._guarded(self.get), methods=["GET"]),
+            Route(one, self._guarded(self.revoke), methods=["DELETE"], name="revoke"),
+            Route(one + "/rotate", self._guarded(self.rotate), methods=["POST"]),
         ]
+
+    def _guarded(self, endpoint: Endpoint) -> Endpoint:
+        async def guarded(request: Request) -> Response:
+            try:
+                response = await endpoint(request)
+            except Refused as refused:
+                self._denied(request, endpoint.__name__, refused)
+                response = problems.problem(request, refused.status, str(refused), refused.headers)
+            except HoldfastError as error:
+                response = problems.of_holdfast_error(request, error)
+            response.headers.update(getattr(request.state, "limits", {}))
+            return response
+
+        guarded.__name__, guarded.__doc__ = endpoint.__name__, endpoint.__doc__
+        return guarded
+
+    def _denied(self, request: Request, what: str, refused: Refused) -> None:
+        """Have a denial put on record where it is known who asked; of a key that opens nothing `keys.verify` does."""
+        known = getattr(request.state, "known", None)
+        if known is None:
+            return
+        user_id, org_id = known
+        self._hold.audit.denied(
+            f"api-keys {what}", str(refused), tenant=org_id, actor=user_id, origin=origin_of(request)
+        )
+
+    @asynccontextmanager
+    async def _writing(self, request: Request, who: Identity) -> AsyncIterator[Unit]:
+        """A unit of who asks, with where the request comes from on record."""
+        request_id = request.scope.get("holdfast.request_id")
+        async with self._hold.unit(actor=str(who.user_id), tenant=ALL, request_id=request_id) as unit:
+            if self._hold.audit.is_on and request_id is not None:
+                await self._hold.audit.origin(unit, origin_of(request), tenant=who.org_id)
+            yield unit
 
     async def list(self, request: Request) -> Response:
         """Your own keys, or those of an organisation that you belong to."""
@@ -135,7 +172,7 @@ class ApiKeysOverHttp:
         if lacking:
             raise Refused(403, f"you cannot give what you do not have: {', '.join(map(repr, lacking))}"[:500])
         org_id = who.org_id if asked.org_id is None else asked.org_id
-        async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
+        async with self._writing(request, who) as unit:
             if org_id is not None:
                 await self._role(unit, who, org_id, _MANAGE)
             given = msgspec.structs.asdict(asked) | {"org_id": org_id, "user_id": who.user_id}
@@ -155,7 +192,7 @@ class ApiKeysOverHttp:
         who = await self._who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
         grace = _seconds((await body(request, Rotate)).grace)
-        async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
+        async with self._writing(request, who) as unit:
             row = await self._mine(unit, who, request, _MANAGE)
             if not all(map(who.may, row.scopes)):
                 raise Refused(403, "you cannot give what you do not have: this key may do more than you")
@@ -166,7 +203,7 @@ class ApiKeysOverHttp:
         """Let a key open nothing any more."""
         who = await self._who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
-        async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
+        async with self._writing(request, who) as unit:
             row = await self._mine(unit, who, request, _MANAGE)
             return fresh(One(_shown(await self._hold.keys.revoke(unit, row.id))))
 
@@ -208,21 +245,6 @@ class ApiKeysOverHttp:
             raise NotFound(f"there is no organisation {org_id}")
         if roles and member.role not in roles:
             raise Refused(403, f"as {member.role} of the organisation you may look at its keys, and change none")
-
-
-def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    async def guarded(request: Request) -> Response:
-        try:
-            response = await endpoint(request)
-        except Refused as refused:
-            response = problems.problem(request, refused.status, str(refused), refused.headers)
-        except HoldfastError as error:
-            response = problems.of_holdfast_error(request, error)
-        response.headers.update(getattr(request.state, "limits", {}))
-        return response
-
-    guarded.__name__, guarded.__doc__ = endpoint.__name__, endpoint.__doc__
-    return guarded
 
 
 def _made(made: NewKey[ApiKey]) -> Response:
