@@ -28,8 +28,9 @@ from holdfast.guard.audit.masking import masking
 from holdfast.guard.audit.private import opened
 from holdfast.guard.keys import KeyRefused
 from holdfast.journal import retiring
+from holdfast.migrate import roles
 from holdfast.model import NAMING
-from holdfast.store import append_only_models
+from holdfast.store import Store, append_only_models
 from tests.backends import settings_for
 
 METADATA = MetaData(naming_convention=NAMING)
@@ -233,6 +234,33 @@ async def test_nothing_on_record_is_changed_but_by_who_takes_the_triggers_away(h
     async with hold.unit() as unit, retiring(unit):  # retention
         await unit.execute("DELETE FROM audit_logs")
     assert {model.__tablename__ for model in append_only_models(hold.models)} == {"audit_logs"}
+
+
+async def test_under_row_security_a_tenant_reads_his_chain_and_adds_nothing(postgres_url: str) -> None:
+    store = Store(settings_for(postgres_url))
+    async with store.connect(write=True) as connection:
+        await roles.create(connection)
+    await store.close()
+    settings = settings_for(postgres_url, row_security=True)
+    async with await Holdfast.open(settings=settings, metadata=(METADATA, accounts.metadata), follow=True) as hold:
+        for clinic in ("north", "south"):
+            async with hold.unit(tenant=clinic, actor="ada") as unit:
+                await unit[Patient].add(patient(notes=None))
+                await hold.audit.record(unit, "export")
+        assert [one.action for one in await trail(hold, "north")] == ["insert", "export"]
+        assert not (await hold.audit.verify()).faults
+        async with hold.read(tenant="north") as unit:
+            assert (await unit.execute("SELECT DISTINCT tenant FROM audit_logs")).scalars().all() == ["north"]
+        for sql in (
+            "DELETE FROM audit_logs",
+            "UPDATE audit_logs SET actor = 'x'",
+            "INSERT INTO audit_logs SELECT * FROM audit_logs",
+            "SELECT * FROM audit_heads",
+        ):
+            with pytest.raises(StoreError, match="permission denied"):
+                async with hold.unit(tenant="north") as unit:
+                    await unit.execute(sql)
+        assert not await hold.pending()
 
 
 EDITS = (

@@ -16,7 +16,7 @@ TENANT = 255  # characters
 class AuditColumns:
     """Mixed into the model of the trail: `class AuditLog(AuditColumns, KeyedModel)`; the attributes are `Record`'s.
 
-    Its policy is `Policy(AppendOnly(by_workers=True), tenant="tenant", capture=False)`: nothing follows what follows the journal.
+    Its policy is `Policy(AppendOnly(by_workers=True), tenant="tenant", capture=False)`: nothing follows what follows.
     """
 
     tenant: Mapped[str] = mapped_column(Text(TENANT), primary_key=True, sort_order=-90)
