@@ -434,6 +434,27 @@ async def test_a_trail_that_was_forgotten_or_lost_its_journal_says_so(sqlite_url
     assert "journal was lost" in (gaps[2].reason or "")
 
 
+async def test_a_page_of_a_chain_and_the_next_tenant_come_by_the_key(hold: Holdfast) -> None:
+    is_sqlite = hold.store.dialect == "sqlite"
+    dialect, tables = hold.store.engine.dialect, hold.audit.tables
+    wanted = {
+        tables.page("north", 7): ("autoindex_audit_logs_1 (tenant=? AND seq>?)", "pk_audit_logs"),
+        tables.next_tenant("north"): ("SEARCH audit_logs USING COVERING INDEX", "Index Only Scan"),
+    }
+    async with hold.unit() as unit:
+        if not is_sqlite:
+            await unit.execute("SET LOCAL enable_seqscan = off")
+            await unit.execute("SET LOCAL enable_bitmapscan = off")
+        for asked, (on_sqlite, on_postgres) in wanted.items():
+            sql = str(asked.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+            found = await unit.execute(f"EXPLAIN {'QUERY PLAN ' if is_sqlite else ''}{sql}")
+            plan = "\n".join(str(row[-1]) for row in found)
+            assert (on_sqlite if is_sqlite else on_postgres) in plan
+            assert "SCAN audit_logs" not in plan
+            assert "Sort" not in plan
+            assert "TEMP B-TREE" not in plan
+
+
 async def test_what_is_committed_before_anybody_seals_is_on_record(sqlite_url: str) -> None:
     settings = settings_for(sqlite_url)
     async with await Holdfast.open(settings=settings, metadata=accounts.metadata) as hold:

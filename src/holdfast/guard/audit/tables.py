@@ -83,31 +83,34 @@ class Tables:
         return await _first(store, select(self.heads.c.tenant).limit(1)) is None
 
     async def tenants(self, store: Store) -> AsyncIterator[str]:
-        """Whose chains there are, by records or by heads, in order; one look at an index each."""
-        last: str | None = None
-        while True:
-            asked = []
-            for column in (self.records.c.tenant, self.heads.c.tenant):
-                least = select(func.min(column).label("tenant"))
-                asked.append(least if last is None else least.where(column > last))
-            both = union_all(*asked).subquery()
-            row: Any = await _first(store, select(func.min(both.c.tenant)))
-            if row is None or row[0] is None:
-                return
-            last = row[0]
+        """Whose chains there are, by records or by heads, in order."""
+        row: Any = await _first(store, self.next_tenant(None))
+        while row is not None and row[0] is not None:
             yield row[0]
+            row = await _first(store, self.next_tenant(row[0]))
 
     async def chain(self, store: Store, tenant: str, *, after: int = 0) -> AsyncIterator[Record]:
         """The records of a chain behind a place, in order."""
-        columns = self.records.c
-        while True:
-            asked = select(*(columns[name] for name in _FIELDS)).where(columns.tenant == tenant, columns.seq > after)
-            found = await _all(store, asked.order_by(columns.seq).limit(PAGE))
+        found: list[Any] = [None] * PAGE
+        while len(found) == PAGE:
+            found = await _all(store, self.page(tenant, after))
             for row in found:
                 yield Record(**dict(zip(_FIELDS, row, strict=True)))
-            if len(found) < PAGE:
-                return
-            after = found[-1].seq
+                after = row.seq
+
+    def next_tenant(self, last: str | None) -> Select[Any]:
+        """Asks for the first tenant, or the first behind another: the ends of two indexes."""
+        asked = []
+        for column in (self.records.c.tenant, self.heads.c.tenant):
+            least = select(func.min(column).label("tenant"))
+            asked.append(least if last is None else least.where(column > last))
+        return select(func.min(union_all(*asked).subquery().c.tenant))
+
+    def page(self, tenant: str, after: int) -> Select[Any]:
+        """Asks for the next records of a chain: a stretch of the key."""
+        columns = self.records.c
+        asked = select(*(columns[name] for name in _FIELDS)).where(columns.tenant == tenant, columns.seq > after)
+        return asked.order_by(columns.seq).limit(PAGE)
 
 
 async def _all(store: Store, asked: Select[Any]) -> list[Any]:
