@@ -33,6 +33,7 @@ asyncio.run(main(sys.argv[1]))
     "name",
     [
         "asking-others.md",
+        "audit.md",
         "cache.md",
         "cache-operations.md",
         "events.md",

@@ -2,6 +2,7 @@
 
 from holdfast.cache import LOAD, Cache, Cold, Hot, Key, Load, Warm, cached, warms
 from holdfast.errors import HoldfastError
+from holdfast.guard.audit import Audited
 from holdfast.hold import Holdfast
 from holdfast.journal import Change, Event, on
 from holdfast.model import (
@@ -27,15 +28,17 @@ from holdfast.model import (
 from holdfast.operate import Run, scheduled
 from holdfast.rollup import Count, Rollup, Sum
 from holdfast.settings import Settings
-from holdfast.store import ALL, Monthly, Page, Query, Repository, Searchable, Store, TenantFiles, Unit
+from holdfast.store import ALL, AppendOnly, Monthly, Page, Query, Repository, Searchable, Store, TenantFiles, Unit
 
 __all__ = [
     "ALL",
     "LOAD",
     "NAMING",
     "Amount",
+    "AppendOnly",
     "Aspect",
     "Attributed",
+    "Audited",
     "Cache",
     "Change",
     "Cold",

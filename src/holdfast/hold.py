@@ -14,7 +14,9 @@ from holdfast.blocking import BlockingHoldfast
 from holdfast.cache import Cache, result_metadata
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.guard import idempotency
+from holdfast.guard.audit import Trail
 from holdfast.guard.keys import ApiKeys, Peppers, keys_models
+from holdfast.guard.keys.told import Told
 from holdfast.guard.limits import Limiter, Tiers
 from holdfast.guard.services import Services
 from holdfast.guard.sessions import Sessions, session_model
@@ -61,6 +63,7 @@ class Holdfast:
         limits: who may call how often.
         services: services that sign their calls, and pass without a limit.
         rollups: what is added up.
+        audit: who did what to what, on record.
         counters: how often rows are used, written once a second.
         appends: rows of logs, written once a second.
         schedules: how what is done again and again fares: states, history, pause, resume, forget.
@@ -103,6 +106,7 @@ class Holdfast:
             prefix=settings.redis_prefix,
             tolerance=settings.service_tolerance,
         )
+        self.audit = Trail(self.store, self.journal, self.models, settings)
         self._metadatas = metadatas
         self.counters = Counters(self.store)
         self.appends = Appends(self.store)
@@ -193,6 +197,7 @@ class Holdfast:
             if migrate:
                 await self.migrate()
             await self.journal.start()
+            await self.audit.prepare()
             self.counters.start()
             self.appends.start()
             self.cache.start()
@@ -220,10 +225,17 @@ class Holdfast:
         return self.store.unit(actor=actor, tenant=tenant, request_id=request_id, isolation=isolation)
 
     def read(
-        self, *, tenant: Tenant = None, replica: bool = False, at_least: str | None = None
+        self,
+        *,
+        tenant: Tenant = None,
+        replica: bool = False,
+        at_least: str | None = None,
+        actor: str | None = None,
+        request_id: str | None = None,
     ) -> AbstractAsyncContextManager[Unit]:
         """A unit that only reads, from the replica if it may; see `Store.read`."""
-        return self.store.read(tenant=tenant, replica=replica, at_least=at_least)
+        reading = self.store.read(tenant=tenant, replica=replica, at_least=at_least, actor=actor, request_id=request_id)
+        return self.audit.reading(reading) if self.audit.watches_reads else reading
 
     async def position(self) -> str:
         """What a read from a replica must not be behind of, to see everything that is committed now.
@@ -253,6 +265,7 @@ class Holdfast:
         if made:
             # The first epoch begins here, so that a position means something before anybody follows.
             await self.journal.make_tick()
+            await self.audit.prepare()
         return made
 
     async def pending(self) -> Difference:
@@ -314,6 +327,7 @@ class Holdfast:
             model=model,
             uses=uses,
             prefix=self.settings.key_prefix,
+            told=Told(self.audit, model) if self.audit.is_on else None,
         )
 
     @cached_property
@@ -342,7 +356,7 @@ class Holdfast:
             self.journal,
             self.pending,
             captured=sum(model.__policy__.capture for model in self.models),
-            is_followed=bool(self.rollups.rollups or self.handlers.all()),
+            is_followed=bool(self.rollups.rollups or self.handlers.all() or self.audit.is_on),
             redis=self._redis,
         )
 
@@ -365,10 +379,11 @@ class Holdfast:
         return 0 if self._redis is None else await drop_our_keys(self._redis)
 
     async def follow(self) -> None:
-        """Run Holdfast's own followers of the journal, rollups and handlers, in this process until `close`.
+        """Run Holdfast's own followers of the journal, rollups, handlers and the audit, in this process until `close`.
 
         Called again, it runs the handlers that were declared since.
         """
+        await self.audit.start()
         await self.rollups.start()
         await self.handlers.start()
 
@@ -444,6 +459,7 @@ class Holdfast:
 
     async def close(self) -> None:
         """Stop the followers, let open units finish, drop the connections."""
+        await self.audit.close()
         await self.counters.close()
         await self.appends.close()
         await self.cache.close()

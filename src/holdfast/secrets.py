@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Sequence
 
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, InvalidValue
 
 TAG = 16  # bytes of a signature
+KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+"""What the keys of a setting are called."""
+
 _SHORTEST = 32  # characters of a secret
 _HOW = "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
@@ -74,6 +80,51 @@ def derive(secret: bytes, purpose: str) -> bytes:
     """A key of 32 bytes for one purpose: HKDF-SHA256 without salt (RFC 5869)."""
     pseudorandom = hmac.digest(bytes(32), secret, hashlib.sha256)
     return hmac.digest(pseudorandom, f"holdfast {purpose}".encode() + b"\x01", hashlib.sha256)
+
+
+def parse_keys(
+    text: str, setting: str, *, length: int, exactly: bool = False, what: str = "key", how: str
+) -> dict[str, bytes]:
+    """The keys of a setting, `id:base64` of each between commas, by id in their order.
+
+    Args:
+        setting: what the variable is called.
+        length: how many bytes a key has at least, or `exactly`.
+        what: what a key is called there.
+        how: how one is made.
+
+    Raises:
+        ConfigurationError: one is malformed, or there twice; what is shown is its id alone.
+    """
+    keys: dict[str, bytes] = {}
+    for number, part in enumerate(text.split(","), 1):
+        name, mark, encoded = part.strip().partition(":")
+        if not mark or not KEY_ID.fullmatch(name):
+            raise ConfigurationError(
+                f"{what} {number} of {setting} is not id:base64, the id of letters and digits; {how}"
+            )
+        if name in keys:
+            raise ConfigurationError(f"{setting} has the {what} {name!r} twice; give each its own id")
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        if len(key) < length or (exactly and len(key) != length):
+            wanted = f"{length} bytes{'' if exactly else ' or more'}"
+            raise ConfigurationError(f"the {what} {name!r} of {setting} is not {wanted} in base64; {how}")
+        keys[name] = key
+    return keys
+
+
+def new_key(name: str, length: int = 32) -> str:
+    """A fresh key, as `parse_keys` takes it: so many random bytes.
+
+    Raises:
+        InvalidValue: the id is not made of 1 to 32 letters, digits, `-` and `_`.
+    """
+    if not KEY_ID.fullmatch(name):
+        raise InvalidValue(f"{name[:40]!r} can be no key's id: 1 to 32 letters, digits, - and _")
+    return f"{name}:{base64.b64encode(os.urandom(length)).decode()}"
 
 
 def _tag(key: bytes, content: bytes) -> bytes:

@@ -38,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     key_peppers: str | None = None  # of API keys: `id:base64,…`, the first one hashes
     stripe_webhook_secret: str | None = None  # of the endpoint /webhooks/stripe
     clerk_webhook_secret: str | None = None  # of the endpoint /webhooks/clerk
+    audit_keys: str | None = None  # of the audit trail: `id:base64,…`, the first one seals
     key_prefix: str = "hold"  # what API keys begin with
     seeds: str = ""  # modules of the seeds, between commas; else a module `seeds` in or beside those of the models
     pool_size: int = 5  # connections kept open (PostgreSQL), readers (SQLite)
@@ -130,6 +131,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "replica_wait": (("HOLDFAST_DATABASE_REPLICA_WAIT",), float),
     "encryption_keys": (("HOLDFAST_ENCRYPTION_KEYS",), str),
     "key_peppers": (("HOLDFAST_KEY_PEPPERS",), str),
+    "audit_keys": (("HOLDFAST_AUDIT_KEYS",), str),
     "key_prefix": (("HOLDFAST_KEY_PREFIX",), str),
     "stripe_webhook_secret": (("HOLDFAST_STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET"), str),
     "clerk_webhook_secret": (("HOLDFAST_CLERK_WEBHOOK_SECRET", "CLERK_WEBHOOK_SECRET"), str),

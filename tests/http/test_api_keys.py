@@ -16,6 +16,7 @@ from holdfast import ALL, Holdfast
 from holdfast.apps import accounts
 from holdfast.apps.accounts import Organization, OrganizationMember, User
 from holdfast.apps.accounts.api_keys import create_api_key
+from holdfast.guard.audit.export import export
 from holdfast.http import create_app
 from tests.backends import settings_for
 from tests.http.conftest import client_of
@@ -279,3 +280,25 @@ async def test_who_is_not_active_is_let_in_no_more(world: World) -> None:
         await unit[Organization].update(world.ids["acme"], is_active=True)
         await unit[User].update(world.ids["ada"], is_active=False)
     assert [(await world.ask(who, "GET")).status_code for who in ("ada", mine, ours)] == [401, 401, 401]
+
+
+async def test_what_is_done_with_keys_and_what_is_denied_is_on_record(world: World) -> None:
+    hold = world.hold
+    await hold.follow()
+    key, made = await world.key("ada", org_id=str(world.ids["acme"]), scopes=["api-keys:read"])
+    assert (await world.ask("bob", "DELETE", f"{PATH}/{made['id']}")).status_code == 403
+    assert (await world.ask(key, "DELETE", f"{PATH}/{made['id']}")).status_code == 403
+    assert (await world.ask("hold_live_nobody", "DELETE", f"{PATH}/{made['id']}")).status_code == 401
+    for _ in range(61):
+        last = await world.ask("eve", "GET")
+    assert last.status_code == 429
+    await hold.audit.caught_up()
+    records = [one async for one in export(hold.store, hold.audit.tables)]
+    [request] = [one for one in records if one.action == "request"]
+    [insert] = [one for one in records if one.target_id == made["id"] and one.action == "insert"]
+    assert request.request_id == insert.request_id is not None
+    assert (insert.tenant, insert.actor) == (str(world.ids["acme"]), str(world.ids["ada"]))
+    denied = {(one.action, one.actor, one.tenant) for one in records if one.outcome == "denied"}
+    ada, bob, eve = (str(world.ids[name]) for name in ("ada", "bob", "eve"))
+    assert denied == {("api-keys revoke", bob, ""), ("key", ada, str(world.ids["acme"])), ("api-keys list", eve, "")}
+    assert not (await hold.audit.verify()).faults

@@ -37,7 +37,7 @@ def new_key(
 
     holdfast encrypt new-key k2
     """
-    from holdfast.model.keyring import new_key as make
+    from holdfast.secrets import new_key as make
 
     made = make(name)
     if as_json:

@@ -16,7 +16,7 @@ from holdfast.cli.output import Database, Json, console, help_of, print_json, sa
 
 if TYPE_CHECKING:
     from holdfast.hold import Holdfast
-    from holdfast.journal import Change
+    from holdfast.journal import Change, DeadLetter
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def tail(
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after so many changes.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Changes as they are committed, by whatever program, until Ctrl-C.
+    """Changes as they are committed, by whatever program, until Ctrl-C; without the values of private columns.
 
     What is no longer kept after POSITION is told as a reset of everything.
 
@@ -88,11 +88,14 @@ def tail(
 
 
 async def _tail(hold: Holdfast, after: str | None, tables: list[str] | None, limit: int | None, as_json: bool) -> None:
+    from holdfast.guard.audit.masking import masking
     from holdfast.journal import Position
 
+    masked = masking(hold.models)
     start = None if after is None else Position.parse(after)
     seen = 0
-    async for change in hold.journal.tail(start, tables=tables):
+    async for whole in hold.journal.tail(start, tables=tables):
+        change = masked(whole)
         if as_json:
             print_json(change, flush=True)
         else:
@@ -117,7 +120,7 @@ def parked(follower: Follower, database: Database = None, as_json: Json = False)
 
     holdfast journal parked rollups
     """
-    letters = asyncio.run(_with(database, lambda hold: hold.journal.dead_letters(follower)))
+    letters = asyncio.run(_with(database, lambda hold: _letters(hold, follower)))
     for letter in letters:
         if as_json:
             print_json(letter)
@@ -127,6 +130,14 @@ def parked(follower: Follower, database: Database = None, as_json: Json = False)
         say(visible(f"{at:%Y-%m-%d %H:%M:%S}Z {change.op} {change.table} {change.key or ''}: {letter.error}"))
     if not letters and not as_json:
         say(f"{follower} has no dead letters")
+
+
+async def _letters(hold: Holdfast, follower: str) -> list[DeadLetter]:
+    from holdfast.guard.audit.masking import masking
+
+    masked = masking(hold.models)
+    letters = await hold.journal.dead_letters(follower)
+    return [msgspec.structs.replace(letter, change=masked(letter.change)) for letter in letters]
 
 
 def retry(follower: Follower, database: Database = None) -> None:

@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from holdfast import logs
-from holdfast.cli import cache, doctor, encrypt, index, journal, keys, migrate, query, roles, seed, up, webhooks, work
+from holdfast.cli import (
+    audit,
+    cache,
+    doctor,
+    encrypt,
+    index,
+    journal,
+    keys,
+    migrate,
+    query,
+    roles,
+    seed,
+    up,
+    webhooks,
+    work,
+)
 from holdfast.cli.output import DONE_IN_PART, FAILED, INTERRUPTED, OutputLost, ReaderGone, complain, help_of, mute
 from holdfast.errors import HoldfastError
 
@@ -34,6 +49,7 @@ app.add_typer(journal.app, name="journal")
 app.add_typer(cache.app, name="cache")
 app.add_typer(encrypt.app, name="encrypt")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(roles.app, name="roles")
 app.add_typer(work.app, name="work")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +22,8 @@ from holdfast.guard.keys.keys import DEFAULT_SCOPES
 from holdfast.hold import Holdfast
 from holdfast.http import parameters
 from holdfast.http.answers import fresh
-from holdfast.http.callers import Callers
-from holdfast.http.identity import Identity, Refused
+from holdfast.http.callers import Callers, Endpoint
+from holdfast.http.identity import Identity, Refused, origin_of
 from holdfast.http.local import body
 from holdfast.http.parameters import flag, uuid
 from holdfast.store import ALL, Unit
@@ -104,14 +105,43 @@ class ApiKeysOverHttp:
         if not self.is_there:
             return []
         one = PATH + "/{id}"
-        guarded = self._callers.guarded
         return [
-            Route(PATH, guarded(self.list, PATH), methods=["GET"]),
-            Route(PATH, guarded(self.create, PATH), methods=["POST"], name="create"),
-            Route(one, guarded(self.get, one), methods=["GET"]),
-            Route(one, guarded(self.revoke, one), methods=["DELETE"], name="revoke"),
-            Route(one + "/rotate", guarded(self.rotate, one + "/rotate"), methods=["POST"]),
+            Route(PATH, self._guarded(self.list, PATH), methods=["GET"]),
+            Route(PATH, self._guarded(self.create, PATH), methods=["POST"], name="create"),
+            Route(one, self._guarded(self.get, one), methods=["GET"]),
+            Route(one, self._guarded(self.revoke, one), methods=["DELETE"], name="revoke"),
+            Route(one + "/rotate", self._guarded(self.rotate, one + "/rotate"), methods=["POST"]),
         ]
+
+    def _guarded(self, endpoint: Endpoint, address: str) -> Endpoint:
+        async def on_record(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except Refused as refused:
+                self._denied(request, endpoint.__name__, refused)
+                raise
+
+        on_record.__name__, on_record.__doc__ = endpoint.__name__, endpoint.__doc__
+        return self._callers.guarded(on_record, address)
+
+    def _denied(self, request: Request, what: str, refused: Refused) -> None:
+        """Have a denial put on record where it is known who asked; of a key that opens nothing `keys.verify` does."""
+        known = getattr(request.state, "known", None)
+        if known is None:
+            return
+        user_id, org_id = known
+        self._hold.audit.denied(
+            f"api-keys {what}", str(refused), tenant=org_id, actor=user_id, origin=origin_of(request)
+        )
+
+    @asynccontextmanager
+    async def _writing(self, request: Request, who: Identity) -> AsyncIterator[Unit]:
+        """A unit of who asks, with where the request comes from on record."""
+        request_id = request.scope.get("holdfast.request_id")
+        async with self._hold.unit(actor=str(who.user_id), tenant=ALL, request_id=request_id) as unit:
+            if self._hold.audit.is_on and request_id is not None:
+                await self._hold.audit.origin(unit, origin_of(request), tenant=who.org_id)
+            yield unit
 
     async def list(self, request: Request) -> Response:
         """Your own keys, or those of an organisation that you belong to."""
@@ -136,7 +166,7 @@ class ApiKeysOverHttp:
         if lacking:
             raise Refused(403, f"you cannot give what you do not have: {', '.join(map(repr, lacking))}"[:500])
         org_id = who.org_id if asked.org_id is None else asked.org_id
-        async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
+        async with self._writing(request, who) as unit:
             if org_id is not None:
                 await self._role(unit, who, org_id, _MANAGE)
             given = msgspec.structs.asdict(asked) | {"org_id": org_id, "user_id": who.user_id}
@@ -156,7 +186,7 @@ class ApiKeysOverHttp:
         who = await self._callers.who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
         grace = _seconds((await body(request, Rotate)).grace)
-        async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
+        async with self._writing(request, who) as unit:
             row = await self._mine(unit, who, request, _MANAGE)
             if not all(map(who.may, row.scopes)):
                 raise Refused(403, "you cannot give what you do not have: this key may do more than you")
@@ -167,7 +197,7 @@ class ApiKeysOverHttp:
         """Let a key open nothing any more."""
         who = await self._callers.who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
-        async with self._hold.unit(actor=str(who.user_id), tenant=ALL) as unit:
+        async with self._writing(request, who) as unit:
             row = await self._mine(unit, who, request, _MANAGE)
             return fresh(One(_shown(await self._hold.keys.revoke(unit, row.id))))
 

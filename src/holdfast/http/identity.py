@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from holdfast.apps.accounts.limits import hit
 from holdfast.apps.accounts.models import Organization, User
+from holdfast.guard.audit import Origin
 from holdfast.guard.keys import KeyRefused
 from holdfast.guard.keys.access import EVERYTHING, allows
 from holdfast.guard.keys.text import read_key
@@ -67,7 +68,8 @@ class Refused(Refusal):
 async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
     """Who asks, and may do what `scope` names, and as often as now.
 
-    What is refused for its scope has not counted; what asks too often has not either.
+    What is refused for its scope has not counted; what asks too often has not either. Once it is known who asks,
+    `request.state.known` has the user and the organisation, whatever is refused then.
 
     Raises:
         Refused: nobody is known by what was given, or he may not. Unavailable: it is not known just now.
@@ -76,6 +78,7 @@ async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
     try:
         if _is_of_session(text):
             session = await hold.sessions.verify(text)
+            request.state.known = (session.user_id, None)
             user, _ = await _active(hold, session.user_id, None)
             counted = await _counted(hold, user.id, None, user.tier)
             return Identity(user_id=user.id, org_id=None, scopes=(EVERYTHING,), key_id=None, counted=counted)
@@ -87,6 +90,7 @@ async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
         raise Refused(401, "this API key opens nothing here: it is not known, or not any more") from None
     except SessionRefused as refused:
         raise Refused(401, str(refused)) from None
+    request.state.known = (key.user_id, key.org_id)
     _, organization = await _active(hold, key.user_id, key.org_id)
     counted = await _counted(hold, key.user_id, organization, key.tier)
     return Identity(user_id=key.user_id, org_id=key.org_id, scopes=key.scopes, key_id=key.id, counted=counted)
@@ -120,6 +124,12 @@ def _is_of_session(text: str) -> bool:
         return False
     read = read_key(text)
     return read is not None and read.mode == "session"
+
+
+def origin_of(request: Request) -> Origin:
+    """Where a request comes from, for the audit."""
+    address = None if request.client is None else request.client.host
+    return Origin(ip=address, agent=request.headers.get("user-agent"))
 
 
 def _given(request: Request) -> str:

@@ -32,6 +32,7 @@ ASK_REBUILD = """
     SET epoch = 0, tick = 0, seq = 0, state = 'following', reason = NULL, token = token + 1, until = 0
     WHERE name = :name
 """
+KNOWN = "SELECT 1 FROM holdfast_followers WHERE name = :name"
 FORGET = "DELETE FROM holdfast_followers WHERE name = :name"
 SKIP = """
     DELETE FROM holdfast_dead_letters WHERE follower = :name
@@ -217,6 +218,21 @@ class Journal:
             )
         follower = Follower(self.store, self._feed, self._ticks, self._leases, self._wakeups.waiter(), subscription)
         self._followers[name] = (follower, asyncio.create_task(follower.run(), name=f"follower {name}"))
+
+    async def keep_for(self, name: str) -> bool:
+        """Have what comes kept for a durable follower that runs later, or elsewhere; returns whether it is a new one.
+
+        One that is known keeps its place.
+
+        Raises:
+            JournalError: the database has no journal. Unavailable: it cannot be reached.
+        """
+        with self._needed():
+            async with self.store.connect() as connection:
+                if (await connection.execute(text(KNOWN), {"name": name})).first() is not None:
+                    return False
+        await self._leases.register(name, await self.make_tick(), max_lag_changes=None, max_lag_seconds=None)
+        return True
 
     async def unsubscribe(self, name: str) -> None:
         """Stop the follower in this process; its position is kept for the next that runs it.

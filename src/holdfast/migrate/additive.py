@@ -22,9 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from holdfast import journal
 from holdfast.errors import MigrationError
-from holdfast.migrate import tenant_policies
+from holdfast.migrate import tenant_policies, triggers
 from holdfast.migrate.partitions import keep_partitions
 from holdfast.migrate.schema import reading_indexes, written_indexes
 from holdfast.model import Model, models_of
@@ -86,7 +85,7 @@ async def migrate_up(store: Store, metadatas: Sequence[MetaData], models: Sequen
 
 async def unsound(store: Store, connection: AsyncConnection, models: Sequence[type[Model]]) -> list[str]:
     """What is not whole of the capture of `models`, and of their row security where it is on; a sentence each."""
-    problems = await journal.verify(connection, models)
+    problems = await triggers.verify(connection, models)
     if store.row_security:
         problems += await tenant_policies.verify(connection, models)
     return problems
@@ -94,8 +93,8 @@ async def unsound(store: Store, connection: AsyncConnection, models: Sequence[ty
 
 async def make_sound(store: Store, connection: AsyncConnection, models: Sequence[type[Model]]) -> None:
     """Make it whole."""
-    if await journal.verify(connection, models):
-        await journal.install(connection, models)
+    if await triggers.verify(connection, models):
+        await triggers.install(connection, models)
     if store.row_security:
         await tenant_policies.install(connection, models)
 

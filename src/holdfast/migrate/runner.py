@@ -15,11 +15,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, MetaData
 
-from holdfast import journal
 from holdfast.errors import MigrationError
 from holdfast.journal import schema as journal_schema
 from holdfast.logs import get_logger
-from holdfast.migrate import files, history, hooks, schema
+from holdfast.migrate import files, history, hooks, schema, triggers
 from holdfast.migrate.additive import make_missing, make_sound, unsound
 from holdfast.migrate.backfills.report import Progress
 from holdfast.migrate.execution import Stepped, run_script, writing
@@ -286,7 +285,7 @@ class Migrations:
         async with self.store.connect(write=True) as connection:
             with self._budget(connection.sync_connection):
                 if await keep_partitions(connection, models) or not is_whole:
-                    await journal.install(connection, models)
+                    await triggers.install(connection, models)
                     await make_sound(self.store, connection, models)
 
     def _budget(self, connection: Any, file: MigrationFile | None = None) -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.journal.schema import quoted_schema
 from holdfast.model import Model
+from holdfast.store.append_only import AppendOnly
 from holdfast.store.row_security import APP, BACKUP, DERIVED, OWNER, READONLY, ROLES, TENANT, WORKER
 
 TENANT_POLICY = "holdfast_tenant"
@@ -66,6 +67,7 @@ _FUNCTIONS = f"""
 """
 
 _EVERY = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
+_ADDS = frozenset({"SELECT", "INSERT"})
 _READS = frozenset({"SELECT"})
 
 Privileges = dict[str, frozenset[str]]  # by grantee; `SELECT (column)` where it is one column's
@@ -137,14 +139,16 @@ class Known:
         if relation.kind == "S":
             uses = frozenset({"USAGE", "SELECT"})
             return {WORKER: uses, BACKUP: _READS, **({APP: frozenset({"USAGE"})} if shows else {})}
-        wanted: Privileges = {WORKER: _EVERY if relation.kind in "rpf" else _READS, BACKUP: _READS}
+        only_added = None if model is None else model.__policy__.aspect(AppendOnly)
+        every = _EVERY if only_added is None else _ADDS
+        wanted: Privileges = {WORKER: every if relation.kind in "rpf" else _READS, BACKUP: _READS}
         if of is not None and of.__policy__.is_shared:
             wanted |= {APP: _READS, READONLY: _READS}
         # A partition is reached through its parent alone.
         if model is not None and shows and not relation.is_partition and relation.kind in "rp":
             secret = set(model.__policy__.secret)
             shown = [str(column.name) for column in model.__table__.columns if column.name not in secret]
-            wanted[APP] = _EVERY
+            wanted[APP] = _READS if only_added is not None and only_added.by_workers else every
             wanted[READONLY] = frozenset(f"SELECT ({name})" for name in shown) if secret else _READS
         return wanted
 

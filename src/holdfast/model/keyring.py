@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import os
-import re
 from functools import cached_property
 from typing import Any
 
 from holdfast.errors import ConfigurationError, InvalidValue, MissingExtra
-from holdfast.secrets import derive
+from holdfast.secrets import KEY_ID, derive, parse_keys
 
 KEYS = 4
 """Keys a ring may have: a lookup by a blind index asks for the value under each of them."""
@@ -22,7 +19,6 @@ _NONCE = 12  # bytes, as GCM wants them
 _TAG = 16
 _KEY = 32
 _BLIND = 16  # bytes of a blind index
-_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _HOW = "make one with `holdfast encrypt new-key`"
 
 
@@ -53,16 +49,7 @@ class KeyRing:
             raise ConfigurationError(
                 f"an encrypted column needs HOLDFAST_ENCRYPTION_KEYS=id:base64,… (the first one encrypts); {_HOW}"
             )
-        keys: dict[str, bytes] = {}
-        for number, part in enumerate(text.split(","), 1):
-            name, mark, encoded = part.strip().partition(":")
-            if not mark or not _ID.fullmatch(name):
-                raise ConfigurationError(
-                    f"key {number} of HOLDFAST_ENCRYPTION_KEYS is not id:base64, the id of letters and digits; {_HOW}"
-                )
-            if name in keys:
-                raise ConfigurationError(f"HOLDFAST_ENCRYPTION_KEYS has the key {name!r} twice; give each its own id")
-            keys[name] = _decoded(name, encoded)
+        keys = parse_keys(text, "HOLDFAST_ENCRYPTION_KEYS", length=_KEY, exactly=True, how=_HOW)
         if len(keys) > KEYS:
             raise ConfigurationError(
                 f"HOLDFAST_ENCRYPTION_KEYS has {len(keys)} keys and may have {KEYS}; rotate with"
@@ -123,17 +110,6 @@ class KeyRing:
         return {name: AESGCM(derive(key, "column encryption")) for name, key in self._keys.items()}
 
 
-def new_key(name: str) -> str:
-    """A fresh key as `HOLDFAST_ENCRYPTION_KEYS` takes it.
-
-    Raises:
-        InvalidValue: the id is not made of letters, digits, `-` and `_`.
-    """
-    if not _ID.fullmatch(name):
-        raise InvalidValue(f"{name[:40]!r} can be no key's id: 1 to 32 letters, digits, - and _")
-    return f"{name}:{base64.b64encode(os.urandom(_KEY)).decode()}"
-
-
 def header_of(name: str) -> bytes:
     """What a ciphertext under the key with this id begins with."""
     return bytes((_VERSION, len(name))) + name.encode()
@@ -144,18 +120,8 @@ def key_id_of(ciphertext: bytes) -> str | None:
     if len(ciphertext) < 2 or ciphertext[0] != _VERSION:
         return None
     name = ciphertext[2 : 2 + ciphertext[1]].decode("ascii", "replace")
-    return name if _ID.fullmatch(name) and len(name) == ciphertext[1] else None
+    return name if KEY_ID.fullmatch(name) and len(name) == ciphertext[1] else None
 
 
 def _bound(header: bytes, place: str) -> bytes:
     return b"holdfast\0" + header + place.encode()
-
-
-def _decoded(name: str, encoded: str) -> bytes:
-    try:
-        key = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != _KEY:
-        raise ConfigurationError(f"the key {name!r} of HOLDFAST_ENCRYPTION_KEYS is not {_KEY} bytes in base64; {_HOW}")
-    return key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from holdfast.errors import ModelError
 from holdfast.model.encrypted import refuse_encrypted
@@ -16,6 +16,9 @@ A = TypeVar("A", bound="Aspect")
 class Aspect:
     """One declared behaviour. Subclass it in the package that implements the behaviour.
 
+    Attributes:
+        refuses_truncate: whether what it follows must come one by one: TRUNCATE of the table is refused then.
+
     A worked example, a fact that a follower of the journal wants with every change::
 
         class Announced(Aspect):
@@ -28,6 +31,8 @@ class Aspect:
             def needs(self, model: type[Model]) -> tuple[str, ...]:
                 return (self.column,)
     """
+
+    refuses_truncate: ClassVar[bool] = False
 
     def check(self, model: type[Model]) -> None:
         """Raise `ModelError` when `model` cannot carry this aspect; called while the class is made."""
@@ -77,7 +82,7 @@ class Policy:
         self.private = tuple(private)
         self.secret = tuple(secret)
         self.capture = capture
-        self.truncate = truncate
+        self.truncate = truncate and not any(aspect.refuses_truncate for aspect in aspects)
 
     @property
     def is_shared(self) -> bool:

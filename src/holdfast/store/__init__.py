@@ -1,6 +1,7 @@
 """Where rows live: engines, units of work, repositories, queries, pages."""
 
 from holdfast.store import confinement, flushing, lazy_loads  # noqa: F401  they listen to every unit and model
+from holdfast.store.append_only import AppendOnly, append_only_models
 from holdfast.store.appends import Appends
 from holdfast.store.counters import Counters
 from holdfast.store.hooks import Hooks
@@ -16,6 +17,7 @@ from holdfast.store.unit import Unit
 
 __all__ = [
     "ALL",
+    "AppendOnly",
     "Appends",
     "Counters",
     "Hooks",
@@ -29,4 +31,5 @@ __all__ = [
     "Tenant",
     "TenantFiles",
     "Unit",
+    "append_only_models",
 ]

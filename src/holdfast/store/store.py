@@ -232,6 +232,8 @@ class Store:
         replica: bool = False,
         at_least: str | None = None,
         confined: bool = True,
+        actor: str | None = None,
+        request_id: str | None = None,
     ) -> AsyncIterator[Unit]:
         """A unit that only reads; on SQLite it neither waits for the writer nor blocks it.
 
@@ -244,6 +246,7 @@ class Store:
             at_least: a position that `position` gave, after which nothing must be missing. Where no replica gets there
                 within `replica_wait` seconds, the primary is read.
             confined: as in `unit`.
+            actor, request_id: who reads, in which request: for the audit, where it has reads on record.
 
         Raises:
             StoreError: something was written, or a row was changed in Python, which would be lost.
@@ -275,7 +278,7 @@ class Store:
                 autoflush=False,
                 close_resets_only=False,
             )
-            unit = Unit(self, session, tenant=whose, read_only=True)
+            unit = Unit(self, session, actor=actor, tenant=whose, request_id=request_id, read_only=True)
             if confined and self.row_security:
                 row_security.confine(session.sync_session)
             unit.begins(is_snapshot=self.dialect == "sqlite" or source is not self.read_engine)

@@ -10,13 +10,14 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstr
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from holdfast.cache import Warm
+from holdfast.guard.audit import AuditColumns, Audited, AuditHeadColumns
 from holdfast.guard.inbox import InboxColumns
 from holdfast.guard.keys import TAG, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.columns import Listed
 from holdfast.guard.sessions import TAG as SESSION_TAG
 from holdfast.guard.sessions import SessionColumns
 from holdfast.model import NAMING, KeyedModel, Model, Policy, Text, Timestamps, uuid7
-from holdfast.store import Monthly
+from holdfast.store import AppendOnly, Monthly
 
 TIERS = ("free", "pro", "enterprise")
 ROLES = ("owner", "admin", "member", "viewer")
@@ -48,6 +49,7 @@ class User(Timestamps, AccountsModel):
     __tablename__ = "users"
     __policy__ = Policy(
         Warm(tags=("user:{id}",)),
+        Audited(subject="id"),
         private=("email", "first_name", "last_name", "address", "stripe_customer_id"),
         internal=True,
     )
@@ -114,7 +116,7 @@ class Organization(Timestamps, AccountsModel):
     """Several users who have keys, limits and a subscription together."""
 
     __tablename__ = "organizations"
-    __policy__ = Policy(Warm(tags=("org:{id}",)), internal=True)
+    __policy__ = Policy(Warm(tags=("org:{id}",)), Audited(tenant="id"), internal=True)
     __table_args__ = (
         Index("ix_organizations_tier", "tier"),
         _one_of("tier", TIERS),
@@ -138,7 +140,7 @@ class OrganizationMember(AccountsModel):
     """That a user belongs to an organisation, and what he may do there."""
 
     __tablename__ = "organization_members"
-    __policy__ = Policy(Warm(tags=("org:{org_id}", "user:{user_id}")), tenant="org_id")
+    __policy__ = Policy(Warm(tags=("org:{org_id}", "user:{user_id}")), Audited(), tenant="org_id")
     __table_args__ = (
         UniqueConstraint("org_id", "user_id"),
         Index("ix_organization_members_org_id_user_id", "org_id", "user_id"),
@@ -156,7 +158,12 @@ class ApiKey(KeyColumns, AccountsModel):
     """A key by which a program acts for a user, or for an organisation."""
 
     __tablename__ = "api_keys"
-    __policy__ = Policy(Warm(tags=(TAG, "user:{user_id}", "org:{org_id}")), secret=("lookup", "pepper"), internal=True)
+    __policy__ = Policy(
+        Warm(tags=(TAG, "user:{user_id}", "org:{org_id}")),
+        Audited(tenant="org_id"),
+        secret=("lookup", "pepper"),
+        internal=True,
+    )
     __table_args__ = (
         ForeignKeyConstraint(("user_id",), ("users.id",), ondelete="CASCADE"),
         ForeignKeyConstraint(("org_id",), ("organizations.id",), ondelete="CASCADE"),
@@ -226,7 +233,11 @@ class Session(SessionColumns, AccountsModel):
 
     __tablename__ = "sessions"
     __policy__ = Policy(
-        Warm(tags=(SESSION_TAG, "user:{user_id}")), secret=("lookup", "pepper"), private=("details",), internal=True
+        Warm(tags=(SESSION_TAG, "user:{user_id}")),
+        Audited(subject="user_id", called={"insert": "login"}),
+        secret=("lookup", "pepper"),
+        private=("details",),
+        internal=True,
     )
     __table_args__ = (ForeignKeyConstraint(("user_id",), ("users.id",), ondelete="CASCADE"),)
 
@@ -240,3 +251,19 @@ class WebhookEvent(InboxColumns, AccountsModel):
         UniqueConstraint("source", "event_id"),
         Index("ix_webhook_events_received_at", "received_at"),
     )
+
+
+class AuditLog(AuditColumns, AccountsKeyedModel):
+    """The audit trail: what is on record; of PostgreSQL's roles the application's adds to it, and changes nothing."""
+
+    __tablename__ = "audit_logs"
+    __policy__ = Policy(AppendOnly(by_workers=True), tenant="tenant", capture=False)
+
+    id: Mapped[UUID] = mapped_column(default=uuid7, sort_order=-88)  # type: ignore[assignment]
+
+
+class AuditHead(AuditHeadColumns, AccountsKeyedModel):
+    """The ends of the chains of the audit trail."""
+
+    __tablename__ = "audit_heads"
+    __policy__ = Policy(internal=True, capture=False)

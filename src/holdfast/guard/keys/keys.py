@@ -20,6 +20,7 @@ from holdfast.guard.keys.access import KeyFacts, KeyRefused, checked_networks, c
 from holdfast.guard.keys.columns import TAG, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.peppers import Peppers
 from holdfast.guard.keys.text import checked_prefix, new_key, read_key
+from holdfast.guard.keys.told import Told
 from holdfast.store import ALL, Counters, Store, Unit
 from holdfast.store.current import NOTHING, current
 
@@ -66,6 +67,7 @@ class ApiKeys(Generic[K]):
         model: that keeps keys; it mixes in `KeyColumns`.
         uses: that counts their uses; it mixes in `KeyUseColumns`.
         prefix: what keys begin with: the name of the product.
+        told: the audit of the keys that are verified.
 
     Raises:
         ModelError: a key of the model could not be taken back at once. ConfigurationError: the prefix cannot be.
@@ -81,6 +83,7 @@ class ApiKeys(Generic[K]):
         model: type[K],
         uses: type[Any],
         prefix: str,
+        told: Told | None = None,
     ) -> None:
         tier = model.__policy__.aspect(Tier)
         if tier is None or TAG not in tier.tags:
@@ -95,6 +98,7 @@ class ApiKeys(Generic[K]):
         self._model = model
         self._uses = uses
         self._prefix = checked_prefix(prefix)
+        self._told = told
 
     async def create(
         self,
@@ -164,7 +168,14 @@ class ApiKeys(Generic[K]):
         )
         if facts is None:
             raise KeyRefused("unknown", "this API key is not known")
-        facts.check(time.time(), scope=scope, address=address, live=live)
+        try:
+            facts.check(time.time(), scope=scope, address=address, live=live)
+        except KeyRefused as refused:
+            if self._told is not None:
+                self._told.refused(facts, refused, address)
+            raise
+        if self._told is not None and self._told.of_use:
+            self._told.used(facts, address)
         self._counters.add(self._uses, facts.id)
         self._counters.touch(self._uses, facts.id)
         return facts

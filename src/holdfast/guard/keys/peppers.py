@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
-import re
 
 from holdfast.errors import ConfigurationError
+from holdfast.secrets import KEY_ID, parse_keys
 
 PEPPERS = 4
 """Peppers that may be in use: a key that is not known is looked up under each."""
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _SHORTEST = 32  # bytes
 _HOW = "make one with `holdfast keys new-pepper p1`"
 _DEVELOPMENT = ("development", b"holdfast: no pepper is set, which development may do")
@@ -41,16 +39,7 @@ class Peppers:
             if production:
                 raise ConfigurationError(f"HOLDFAST_ENV is production: API keys want HOLDFAST_KEY_PEPPERS; {_HOW}")
             return cls(dict([_DEVELOPMENT]))
-        peppers: dict[str, bytes] = {}
-        for number, part in enumerate(text.split(","), 1):
-            name, mark, encoded = part.strip().partition(":")
-            if not mark or not _ID.fullmatch(name):
-                raise ConfigurationError(
-                    f"pepper {number} of HOLDFAST_KEY_PEPPERS is not id:base64, the id of letters and digits; {_HOW}"
-                )
-            if name in peppers:
-                raise ConfigurationError(f"HOLDFAST_KEY_PEPPERS has {name!r} twice; give each pepper its own id")
-            peppers[name] = _decoded(name, encoded)
+        peppers = parse_keys(text, "HOLDFAST_KEY_PEPPERS", length=_SHORTEST, what="pepper", how=_HOW)
         if len(peppers) > PEPPERS:
             raise ConfigurationError(
                 f"HOLDFAST_KEY_PEPPERS has {len(peppers)} peppers and may have {PEPPERS}; drop those that"
@@ -75,22 +64,10 @@ def new_pepper(name: str) -> str:
     """
     import secrets
 
-    if not _ID.fullmatch(name):
+    if not KEY_ID.fullmatch(name):
         raise ConfigurationError(f"the id of a pepper is 1 to 32 letters, digits, - and _, not {name!r}")
     return f"{name}:{base64.b64encode(secrets.token_bytes(_SHORTEST)).decode()}"
 
 
 def _hashed(pepper: bytes, text: str) -> str:
     return hmac.digest(pepper, text.encode(), hashlib.sha256).hex()
-
-
-def _decoded(name: str, encoded: str) -> bytes:
-    try:
-        pepper = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        pepper = b""
-    if len(pepper) < _SHORTEST:
-        raise ConfigurationError(
-            f"the pepper {name!r} of HOLDFAST_KEY_PEPPERS is not base64 of {_SHORTEST} bytes or more; {_HOW}"
-        )
-    return pepper
