@@ -57,10 +57,10 @@ class Desk(PressModel):
 
     room: Mapped[int] = mapped_column(unique=True)
     name: Mapped[str] = mapped_column(Text(40), default="nameless")
-    articles: Mapped[list[Article]] = relationship(back_populates="desk", passive_deletes="all")
+    articles: Mapped[list[PressArticle]] = relationship(back_populates="desk", passive_deletes="all")
 
 
-class Article(Timestamps, Attributed, Versioned, PressModel):
+class PressArticle(Timestamps, Attributed, Versioned, PressModel):
     """An article."""
 
     __tablename__ = "press_articles"

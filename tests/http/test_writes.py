@@ -22,7 +22,7 @@ from holdfast.guard.idempotency import Answers, answers
 from holdfast.migrate import roles
 from holdfast.store import Store
 from tests.backends import BACKENDS, settings_for
-from tests.http.press import Article, Desk, Memo, Press, press_at
+from tests.http.press import PressArticle, Desk, Memo, Press, press_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -276,7 +276,7 @@ async def test_of_many_at_once_one_does_it(press: Press) -> None:
     assert len({answer.content for answer in got if answer.status_code == 201}) == 1
     assert all(answer.headers["retry-after"] == "1" for answer in got if answer.status_code == 409)
     async with press.hold.read() as unit:
-        assert await unit[Article].count(unit[Article].query().where(Article.headline == "at once")) == 1
+        assert await unit[PressArticle].count(unit[PressArticle].query().where(PressArticle.headline == "at once")) == 1
 
 
 async def test_another_process_that_answers_is_not_waited_for(press: Press) -> None:
@@ -437,7 +437,7 @@ async def test_all_that_is_written_is_described_and_the_answers_are_as_described
     assert (await press.ask("ada", "POST", "articles", json=example)).status_code in (201, 409)
     created, patched = schemas["$defs"]["Create.articles"], schemas["$defs"]["Patch.articles"]
     assert created["required"] == ["headline"]
-    assert set(created["properties"]) == set(patched["properties"]) == set(Article.__policy__.aspects[0].writable)  # type: ignore[attr-defined]
+    assert set(created["properties"]) == set(patched["properties"]) == set(PressArticle.__policy__.aspects[0].writable)  # type: ignore[attr-defined]
     assert "required" not in patched
     assert "security" not in document["paths"][many]["get"]
     assert document["paths"]["/v1/resources/memos"]["get"]["security"]
@@ -447,7 +447,7 @@ async def test_reads_can_be_closed_for_all(tmp_path: Path) -> None:
     async with press_at(f"sqlite:///{tmp_path / 'closed.db'}", http_reads="closed") as press:
         async with press.hold.unit() as unit:
             desk = await unit[Desk].add(Desk(room=1))
-            unit.add(Article(headline="x", desk_id=desk.id, day=dt.date(2026, 1, 1)))
+            unit.add(PressArticle(headline="x", desk_id=desk.id, day=dt.date(2026, 1, 1)))
         assert (await press.ask("", "GET", "articles")).status_code == 401
         assert (await press.ask("reader", "GET", "articles")).status_code == 200
         assert (await press.ask("reader", "GET", "articles", params={"include": "desk"})).status_code == 403
