@@ -39,7 +39,7 @@ class PressModel(Model):
     metadata = MetaData(naming_convention=NAMING)
 
 
-class Desk(PressModel):
+class PressDesk(PressModel):
     """A desk of the paper."""
 
     __tablename__ = "press_desks"
@@ -95,7 +95,7 @@ class PressArticle(Timestamps, Attributed, Versioned, PressModel):
     details: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     draft: Mapped[str | None]
     desk_id: Mapped[UUID | None] = mapped_column(ForeignKey("press_desks.id"))
-    desk: Mapped[Desk | None] = relationship(back_populates="articles")
+    desk: Mapped[PressDesk | None] = relationship(back_populates="articles")
 
 
 class Memo(SoftDeleted, Versioned, PressModel):

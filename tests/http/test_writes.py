@@ -22,7 +22,7 @@ from holdfast.guard.idempotency import Answers, answers
 from holdfast.migrate import roles
 from holdfast.store import Store
 from tests.backends import BACKENDS, settings_for
-from tests.http.press import PressArticle, Desk, Memo, Press, press_at
+from tests.http.press import Memo, Press, PressArticle, PressDesk, press_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -446,7 +446,7 @@ async def test_all_that_is_written_is_described_and_the_answers_are_as_described
 async def test_reads_can_be_closed_for_all(tmp_path: Path) -> None:
     async with press_at(f"sqlite:///{tmp_path / 'closed.db'}", http_reads="closed") as press:
         async with press.hold.unit() as unit:
-            desk = await unit[Desk].add(Desk(room=1))
+            desk = await unit[PressDesk].add(PressDesk(room=1))
             unit.add(PressArticle(headline="x", desk_id=desk.id, day=dt.date(2026, 1, 1)))
         assert (await press.ask("", "GET", "articles")).status_code == 401
         assert (await press.ask("reader", "GET", "articles")).status_code == 200
