@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.harness import Options, Report
 from devservers import start_postgres, start_redis
-from holdfast import Holdfast
+from holdfast import ALL, Holdfast
 from holdfast.apps import accounts
 from holdfast.apps.accounts import ApiKey, ApiKeyUse, User
 from holdfast.guard.keys import Peppers
@@ -47,7 +47,7 @@ async def _made(hold: Holdfast, number: int) -> list[str]:
     """So many keys of one user, as rows; their texts."""
     peppers = Peppers.configured(None, production=False)
     texts = [new_key("hold", "live") for _ in range(number)]
-    async with hold.unit() as unit:
+    async with hold.unit(tenant=ALL) as unit:
         user = await unit[User].add(User(external_id="benchmark"))
         await unit[ApiKey].add_many([_row(text, peppers, user) for text in texts])
         keys = [row[0] for row in await unit.execute("SELECT id FROM api_keys")]

@@ -24,7 +24,7 @@ import msgspec
 
 from devservers import start_postgres, start_redis
 from devservers.relay import relay
-from holdfast import Holdfast
+from holdfast import ALL, Holdfast
 from holdfast.apps import accounts
 from holdfast.apps.accounts import User
 from holdfast.cache.clock import boottime
@@ -117,7 +117,7 @@ class _Owner:
 
     async def live(self) -> None:
         """Make a key, or revoke one, for ever."""
-        async with self._hold.unit() as unit:
+        async with self._hold.unit(tenant=ALL) as unit:
             user = await unit[User].add(User(external_id="torture"))
         good: list[int] = []
         while True:
@@ -140,7 +140,7 @@ class _Owner:
             await self._doing
 
     async def _make(self, number: int, user: User) -> None:
-        async with self._hold.unit() as unit:
+        async with self._hold.unit(tenant=ALL) as unit:
             made = await self._hold.keys.create(unit, name=f"key {number}", user_id=user.id)
             # Known before it is there: what was found missing must not stay so.
             self.lives[number] = Life(made=float("inf"))
@@ -152,7 +152,7 @@ class _Owner:
     async def _revoke(self, number: int) -> None:
         life = self.lives[number]
         life.revoked = float("inf")  # from now on a node may know of it sooner than we do
-        async with self._hold.unit() as unit:
+        async with self._hold.unit(tenant=ALL) as unit:
             await self._hold.keys.revoke(unit, self.made[number].row.id)
         life.revoked = boottime()
 
@@ -223,7 +223,7 @@ class _Nodes:
 
 async def _crash(hold: Holdfast) -> None:
     """End a process of the server with -9: it ends all others, and recovers from its log."""
-    async with hold.read() as unit:
+    async with hold.read(tenant=ALL) as unit:
         pid = (await unit.execute("SELECT pg_backend_pid()")).scalar_one()
     os.kill(pid, signal.SIGKILL)  # of a connection that waits in the pool
     await asyncio.sleep(0.5)

@@ -452,7 +452,8 @@ class Holdfast:
         return await self._runner(None).run_now(name)
 
     def _runner(self, ended: Callable[[PastRun], None] | None) -> ScheduleRunner:
-        known = Schedules(registered)
+        kept = frozenset(self.models)
+        known = Schedules(schedule for schedule in registered if kept.issuperset(schedule.models))
         for schedule in self._schedules:
             known.add(schedule)
         return ScheduleRunner(self.schedules, known, self, ended=ended)

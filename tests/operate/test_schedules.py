@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from holdfast import Holdfast, Run, scheduled
+from holdfast.apps.accounts import User
 from holdfast.errors import ConfigurationError, NotFound
-from holdfast.operate import Schedules, registered
-from tests.operate.conftest import Done, make_due, opening
+from holdfast.operate import Schedule, Schedules, registered
+from tests.backends import settings_for
+from tests.operate.conftest import Base, Done, make_due, opening
 
 DAILY = "0 2 * * *"
 
@@ -383,3 +385,19 @@ async def test_a_killed_worker_is_followed_by_another_after_its_lease(database_u
         states = [run.state for run in await hold.schedules.history("nightly")]
     assert states[0] in ("done", "cancelled")
     assert states[1] == "abandoned"
+
+
+def test_what_is_about_models_is_done_where_they_are_kept() -> None:
+    hold = Holdfast(settings_for("sqlite:///unused.db"), metadata=Base.metadata)
+
+    async def work(hold: Any, run: Run) -> None: ...
+
+    for name, models in (("theirs", (User,)), ("both", (Done, User)), ("ours", (Done,)), ("anybody's", ())):
+        registered.add(Schedule.checked(name, work, every=60, models=models))
+    try:
+        names = {schedule.name for schedule in hold._runner(None)._schedules}
+    finally:
+        for name in ("theirs", "both", "ours", "anybody's"):
+            registered._known.pop(name)
+    assert names >= {"ours", "anybody's"}
+    assert not names & {"theirs", "both", "accounts.retention"}

@@ -10,6 +10,7 @@ import msgspec
 
 from holdfast.errors import ConfigurationError
 from holdfast.journal.handler import place_of
+from holdfast.model import Model
 from holdfast.operate.rhythm import CATCH_UP, CatchUp, Rhythm
 from holdfast.store import Tenant
 
@@ -31,6 +32,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         timeout: seconds that a run may take; None for as long as it needs.
         attempts: how often a turn is tried before the next one has its place.
         tenant: of the units that a run opens with `run.unit()`.
+        models: that a data layer must keep to have this done.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     attempts: int = 5
     tenant: Tenant = None
+    models: tuple[type[Model], ...] = ()
 
     @classmethod
     def checked(
@@ -53,6 +56,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         timeout: float | None = None,
         attempts: int = 5,
         tenant: Tenant = None,
+        models: Iterable[type[Model]] = (),
     ) -> Schedule:
         """A schedule of these.
 
@@ -77,6 +81,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             timeout=timeout,
             attempts=attempts,
             tenant=tenant,
+            models=tuple(models),
         )
 
 
@@ -120,6 +125,7 @@ def scheduled(
     timeout: float | None = None,
     attempts: int = 5,
     tenant: Tenant = None,
+    models: Iterable[type[Model]] = (),
 ) -> Callable[[W], W]:
     """Have `work(hold, run)` done on a schedule by whatever worker imports its module; UTC.
 
@@ -131,6 +137,7 @@ def scheduled(
         timeout: seconds that a run may take.
         attempts: how often a turn that fails is tried, with growing pauses, before the next one has its place.
         tenant: of the units that `run.unit()` opens.
+        models: what it is about; a data layer that does not keep all of these leaves it alone.
 
     Raises:
         ConfigurationError: an argument cannot be, or the name is taken.
@@ -155,6 +162,7 @@ def scheduled(
                 timeout=timeout,
                 attempts=attempts,
                 tenant=tenant,
+                models=models,
             )
         )
         return work

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 
-from holdfast.apps.accounts.models import UsageLog
+from holdfast.apps.accounts.models import ApiKey, Session, UsageLog
 from holdfast.journal import retiring
 from holdfast.operate import Run, scheduled
 from holdfast.store import ALL
@@ -21,7 +21,7 @@ USAGE = dt.timedelta(days=730)
 _BATCH = 5_000  # rows a transaction
 
 
-@scheduled("30 3 * * *", name="accounts.retention", tenant=ALL)
+@scheduled("30 3 * * *", name="accounts.retention", tenant=ALL, models=(ApiKey, Session, UsageLog))
 async def forget(hold: Holdfast, run: Run) -> None:
     """Delete what was kept for long enough: each night, in transactions of at most some thousand rows."""
     async with run.unit() as unit:
