@@ -16,6 +16,7 @@ from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.guard import idempotency
 from holdfast.guard.audit import Trail
 from holdfast.guard.keys import ApiKeys, Peppers, keys_models
+from holdfast.guard.keys.slow import Slow
 from holdfast.guard.keys.told import Told
 from holdfast.guard.limits import Limiter, Tiers
 from holdfast.guard.services import Services
@@ -328,6 +329,7 @@ class Holdfast:
             uses=uses,
             prefix=self.settings.key_prefix,
             told=Told(self.audit, model) if self.audit.is_on else None,
+            slow=Slow(self.settings.key_bcrypt) if self.settings.key_bcrypt else None,
         )
 
     @cached_property

@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     clerk_webhook_secret: str | None = None  # of the endpoint /webhooks/clerk
     audit_keys: str | None = None  # of the audit trail: `id:base64,…`, the first one seals
     key_prefix: str = "hold"  # what API keys begin with
+    key_bcrypt: int = 0  # rounds of bcrypt that API keys are checked by as well, from 10 to 16; 0: none
     seeds: str = ""  # modules of the seeds, between commas; else a module `seeds` in or beside those of the models
     pool_size: int = 5  # connections kept open (PostgreSQL), readers (SQLite)
     pool_max: int = 15  # connections at most, under load
@@ -133,6 +134,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "key_peppers": (("HOLDFAST_KEY_PEPPERS",), str),
     "audit_keys": (("HOLDFAST_AUDIT_KEYS",), str),
     "key_prefix": (("HOLDFAST_KEY_PREFIX",), str),
+    "key_bcrypt": (("HOLDFAST_KEY_BCRYPT",), int),
     "stripe_webhook_secret": (("HOLDFAST_STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET"), str),
     "clerk_webhook_secret": (("HOLDFAST_CLERK_WEBHOOK_SECRET", "CLERK_WEBHOOK_SECRET"), str),
     "models": (("HOLDFAST_MODELS",), str),

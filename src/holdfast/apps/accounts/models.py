@@ -161,7 +161,7 @@ class ApiKey(KeyColumns, AccountsModel):
     __policy__ = Policy(
         Warm(tags=(TAG, "user:{user_id}", "org:{org_id}")),
         Audited(tenant="org_id"),
-        secret=("lookup", "pepper"),
+        secret=("lookup", "pepper", "slow"),
         internal=True,
     )
     __table_args__ = (

@@ -34,6 +34,7 @@ class KeyColumns(Timestamps):
         networks: addresses it may be used from, as CIDR; None for all.
         expires_at, revoked_at: from when on it opens nothing.
         rotated_to: the key that takes its place.
+        slow: bcrypt of another HMAC, where it is asked for.
     """
 
     lookup: Mapped[str] = mapped_column(Text(64), unique=True, sort_order=-90)
@@ -49,6 +50,7 @@ class KeyColumns(Timestamps):
     expires_at: Mapped[dt.datetime | None] = mapped_column(index=True, sort_order=-80)
     revoked_at: Mapped[dt.datetime | None] = mapped_column(index=True, sort_order=-79)
     rotated_to: Mapped[UUID | None] = mapped_column(sort_order=-78)
+    slow: Mapped[str | None] = mapped_column(Text(60), sort_order=-77)
 
 
 class KeyUseColumns:

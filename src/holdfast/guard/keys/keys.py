@@ -19,6 +19,7 @@ from holdfast.errors import Conflict, InvalidValue, ModelError, NotFound
 from holdfast.guard.keys.access import KeyFacts, KeyRefused, checked_networks, checked_scopes, seconds_of
 from holdfast.guard.keys.columns import TAG, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.peppers import Peppers
+from holdfast.guard.keys.slow import Slow
 from holdfast.guard.keys.text import checked_prefix, new_key, read_key
 from holdfast.guard.keys.told import Told
 from holdfast.store import ALL, Counters, Store, Unit
@@ -68,6 +69,7 @@ class ApiKeys(Generic[K]):
         uses: that counts their uses; it mixes in `KeyUseColumns`.
         prefix: what keys begin with: the name of the product.
         told: the audit of the keys that are verified.
+        slow: bcrypt, which keys are to be checked by as well.
 
     Raises:
         ModelError: a key of the model could not be taken back at once. ConfigurationError: the prefix cannot be.
@@ -84,6 +86,7 @@ class ApiKeys(Generic[K]):
         uses: type[Any],
         prefix: str,
         told: Told | None = None,
+        slow: Slow | None = None,
     ) -> None:
         tier = model.__policy__.aspect(Tier)
         if tier is None or TAG not in tier.tags:
@@ -99,6 +102,7 @@ class ApiKeys(Generic[K]):
         self._uses = uses
         self._prefix = checked_prefix(prefix)
         self._told = told
+        self._slow = slow
 
     async def create(
         self,
@@ -272,8 +276,14 @@ class ApiKeys(Generic[K]):
         text = new_key(self._prefix, "live" if live else "test")
         read = read_key(text)
         assert read is not None
+        pepper = self._peppers.ids[0]
         row = self._model(
-            lookup=self._peppers.hashed(text), pepper=self._peppers.ids[0], shown=read.shown, live=live, **values
+            lookup=self._peppers.hashed(text),
+            pepper=pepper,
+            slow=await self._slowly(text, pepper),
+            shown=read.shown,
+            live=live,
+            **values,
         )
         await unit[self._model].add(row)
         await unit[self._uses].add(self._uses(key_id=row.id))
@@ -320,10 +330,14 @@ class ApiKeys(Generic[K]):
             row: Any = found.scalars().first()
         if row is None:
             return None
+        if self._slow is not None and row.slow is not None:
+            if not await self._slow.matches(self._peppers.named(row.pepper), text, row.slow):
+                return None
         newest = self._peppers.ids[0]
+        is_older = row.pepper != newest or (self._slow is not None and row.slow is None)
         # Who has a unit open may hold the one connection that writes, and would wait for himself.
-        if row.pepper != newest and not (current.get() or NOTHING).units:
-            await self._rehash(row, newest, lookups[newest])
+        if is_older and not (current.get() or NOTHING).units:
+            await self._rehash(row, newest, lookups[newest], await self._slowly(text, newest))
         return KeyFacts(
             id=row.id,
             name=row.name,
@@ -337,14 +351,17 @@ class ApiKeys(Generic[K]):
             is_revoked=row.revoked_at is not None,
         )
 
-    async def _rehash(self, row: Any, pepper: str, lookup: str) -> None:
+    async def _slowly(self, text: str, pepper: str) -> str | None:
+        return None if self._slow is None else await self._slow.hashed(self._peppers.named(pepper), text)
+
+    async def _rehash(self, row: Any, pepper: str, lookup: str, slow: str | None) -> None:
         """Keep a key by the current pepper from now on, so that the older one can be dropped some day."""
         model = self._model
         async with self._store.unit(actor="api keys", tenant=ALL) as unit:
             await unit.execute(
                 update(model)
                 .where(model.id == row.id, model.lookup == row.lookup)
-                .values(lookup=lookup, pepper=pepper)
+                .values(lookup=lookup, pepper=pepper, slow=slow)
                 .execution_options(synchronize_session=False)
             )
 

@@ -55,6 +55,10 @@ class Peppers:
         """By what a key may be found that is older, by the id of the pepper, the first one's first."""
         return {name: _hashed(pepper, text) for name, pepper in zip(self.ids, self._peppers, strict=True)}
 
+    def named(self, name: str) -> bytes:
+        """The pepper of an id. KeyError: it is in use no more."""
+        return dict(zip(self.ids, self._peppers, strict=True))[name]
+
 
 def new_pepper(name: str) -> str:
     """A pepper, as HOLDFAST_KEY_PEPPERS takes it.
