@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from holdfast import ALL, Amount, Expose, Holdfast, Policy, Warm
+from holdfast import ALL, Amount, Audited, Expose, Holdfast, Policy, Warm
 from holdfast.apps import accounts
 from holdfast.apps.accounts import Organization, User
 from holdfast.apps.accounts.api_keys import create_api_key
@@ -114,6 +114,7 @@ class Memo(SoftDeleted, Versioned, PressModel):
             must_match=True,
             cached=True,
         ),
+        Audited(),
         tenant="org_id",
     )
     __table_args__ = (live_unique("org_id", "title"),)

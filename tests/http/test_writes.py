@@ -18,6 +18,7 @@ from openapi_spec_validator import validate
 
 from devservers import PostgresServer
 from holdfast import ALL
+from holdfast.guard.audit.export import export
 from holdfast.guard.idempotency import Answers, answers
 from holdfast.migrate import roles
 from holdfast.store import Store
@@ -468,3 +469,21 @@ async def test_answers_are_kept_under_row_security_too(postgres_server: Postgres
                 assert again.content == first.content
                 listed = (await press.ask(who, "GET", "memos")).json()["data"]
                 assert [row["id"] for row in listed] == [first.json()["data"]["id"]]
+
+
+async def test_what_is_written_and_what_is_denied_is_on_record(press: Press) -> None:
+    hold = press.hold
+    await hold.audit.start()
+    sent = {"headers": {"User-Agent": "press/1", "X-Request-Id": "00000000000070008000000000000001"}}
+    made = await press.ask("ada", "POST", "memos", json={"title": "on record"}, **sent)
+    assert made.status_code == 201
+    place = f"memos/{made.json()['data']['id']}"
+    refused = await press.ask("reader", "DELETE", place, headers={"If-Match": made.headers["etag"]})
+    assert refused.status_code == 403
+    await hold.audit.caught_up()
+    ours = [one async for one in export(hold.store, hold.audit.tables, tenant=str(press.orgs["acme"]))]
+    [insert] = [one for one in ours if one.target_id == made.json()["data"]["id"]]
+    assert (insert.action, insert.actor) == ("insert", str(press.users["ada"]))
+    assert [one.action for one in ours if one.request_id == insert.request_id] == ["request", "insert"]
+    denied = [one for one in ours if one.outcome == "denied" and one.actor == str(press.users["reader"])]
+    assert any(one.action == "key" and "memos:admin" in str(one.reason) for one in denied)

@@ -22,8 +22,12 @@ from tests.store.shop import Base, Maker
 async def listener(answer: bytes | None) -> AsyncIterator[int]:
     """A port of a server that says `answer` and hangs up, or takes the connection and never says a word."""
     over = asyncio.Event()
+    serving: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
         if answer is None:
             await over.wait()
         else:
@@ -39,6 +43,8 @@ async def listener(answer: bytes | None) -> AsyncIterator[int]:
         over.set()
         server.close()
         await server.wait_closed()
+        await asyncio.sleep(0.05)  # who was taken just now is served, and then nobody is left
+        await asyncio.gather(*serving)
 
 
 async def start_of(url: str, **settings: Any) -> tuple[HoldfastError, float]:

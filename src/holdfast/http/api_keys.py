@@ -114,25 +114,7 @@ class ApiKeysOverHttp:
         ]
 
     def _guarded(self, endpoint: Endpoint, address: str) -> Endpoint:
-        async def on_record(request: Request) -> Response:
-            try:
-                return await endpoint(request)
-            except Refused as refused:
-                self._denied(request, endpoint.__name__, refused)
-                raise
-
-        on_record.__name__, on_record.__doc__ = endpoint.__name__, endpoint.__doc__
-        return self._callers.guarded(on_record, address)
-
-    def _denied(self, request: Request, what: str, refused: Refused) -> None:
-        """Have a denial put on record where it is known who asked; of a key that opens nothing `keys.verify` does."""
-        known = getattr(request.state, "known", None)
-        if known is None:
-            return
-        user_id, org_id = known
-        self._hold.audit.denied(
-            f"api-keys {what}", str(refused), tenant=org_id, actor=user_id, origin=origin_of(request)
-        )
+        return self._callers.guarded(endpoint, address, called=f"api-keys {endpoint.__name__}")
 
     @asynccontextmanager
     async def _writing(self, request: Request, who: Identity) -> AsyncIterator[Unit]:

@@ -17,7 +17,7 @@ from holdfast.guard.keys import keys_models
 from holdfast.guard.limits.headers import headers_of
 from holdfast.hold import Holdfast
 from holdfast.http import problems
-from holdfast.http.identity import Identity, identified
+from holdfast.http.identity import Identity, Refused, identified, origin_of
 from holdfast.http.problems import Refusal
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -47,11 +47,14 @@ class Callers:
         request.state.who = who
         return who
 
-    async def answered(self, request: Request, endpoint: Endpoint, address: str) -> Response:
+    async def answered(
+        self, request: Request, endpoint: Endpoint, address: str, *, called: str | None = None
+    ) -> Response:
         """What `endpoint` answers, with the headers of the caller's limits; what he asked for is logged.
 
         Args:
             address: the template of the address, as it is logged.
+            called: what a denial is called on record; the method and the address unless given.
         """
         began = time.perf_counter()
         status = 500
@@ -59,6 +62,8 @@ class Callers:
             try:
                 response = await endpoint(request)
             except Refusal as refused:
+                if isinstance(refused, Refused):
+                    self._denied(request, called or f"{request.method} {address}", refused)
                 response = problems.of_refusal(request, refused)
             except HTTPException as error:
                 response = problems.of_http_exception(request, error)
@@ -86,11 +91,18 @@ class Callers:
             )
         return response
 
-    def guarded(self, endpoint: Endpoint, address: str) -> Endpoint:
+    def _denied(self, request: Request, called: str, refused: Refused) -> None:
+        """Have a denial put on record where it is known who asked; of a key that opens nothing `keys.verify` does."""
+        known = getattr(request.state, "known", None)
+        if known is not None:
+            user_id, org_id = known
+            self._hold.audit.denied(called, str(refused), tenant=org_id, actor=user_id, origin=origin_of(request))
+
+    def guarded(self, endpoint: Endpoint, address: str, *, called: str | None = None) -> Endpoint:
         """`endpoint` as `answered` has it, for a route."""
 
         async def guarded(request: Request) -> Response:
-            return await self.answered(request, endpoint, address)
+            return await self.answered(request, endpoint, address, called=called)
 
         guarded.__name__, guarded.__doc__ = endpoint.__name__, endpoint.__doc__
         return guarded

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.errors import Conflict, InvalidValue, WrongTenant
+from holdfast.guard.audit import Audited
 from holdfast.guard.idempotency import Answers, InFlight, Kept, OtherRequest, checked_key, digest_of
 from holdfast.hold import Holdfast
 from holdfast.http import parameters
@@ -17,7 +18,7 @@ from holdfast.http.answers import REVALIDATE, encoded, tag_of
 from holdfast.http.bodies import JSON, MERGE_PATCH, json_object
 from holdfast.http.exposed import Resource
 from holdfast.http.finding import PATH, find
-from holdfast.http.identity import Identity
+from holdfast.http.identity import Identity, origin_of
 from holdfast.http.preconditions import matches
 from holdfast.http.problems import RETRY_AFTER, Refusal
 from holdfast.http.writing import merged
@@ -111,8 +112,15 @@ class Writes:
     ) -> Any:
         """What `work` gives in a unit of who asks; what breaks a constraint is told by its fields."""
         request_id = request.scope.get("holdfast.request_id")
+        is_audited = request_id is not None and resource.model.__policy__.aspect(Audited) is not None
+
+        async def on_record(unit: Unit) -> Any:
+            if is_audited:
+                await self._hold.audit.origin(unit, origin_of(request), tenant=who.org_id)
+            return await work(unit)
+
         try:
-            return await self._hold.run(work, actor=str(who.user_id), tenant=who.tenant, request_id=request_id)
+            return await self._hold.run(on_record, actor=str(who.user_id), tenant=who.tenant, request_id=request_id)
         except (InFlight, OtherRequest):
             raise
         except WrongTenant:
