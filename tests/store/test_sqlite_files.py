@@ -17,6 +17,7 @@ import pytest
 from devservers.process import temporary_folder
 from holdfast.errors import Unavailable
 from holdfast.store import Store
+from holdfast.store.sqlite import _Connection
 from tests.store import child
 from tests.store.opening import opened
 from tests.store.shop import Base, Maker, Part
@@ -259,3 +260,22 @@ if may_mount():
                 await unit[Part].add_many([{"title": "x" * 1_000} for _ in range(2_000)])
                 assert (await unit.execute("PRAGMA integrity_check")).scalar_one() == "ok"
                 assert await unit[Part].count() == 20 * committed + 2_000
+
+
+def test_a_connection_that_is_closed_amid_an_interrupted_statement_lets_go_of_the_file(tmp_path: Path) -> None:
+    file = str(tmp_path / "holdfast.db")
+    mine = sqlite3.connect(file, isolation_level=None, factory=_Connection)
+    mine.execute("CREATE TABLE t (x)")
+    mine.execute("INSERT INTO t VALUES (1), (2)")
+    mine.execute("BEGIN IMMEDIATE")
+    mine.execute("INSERT INTO t VALUES (3)")
+    rows = mine.execute("SELECT x FROM t")
+    assert rows.fetchone() == (1,)
+    mine.interrupt()
+    mine.close()
+    other = sqlite3.connect(file, isolation_level=None, timeout=0)
+    other.execute("BEGIN IMMEDIATE")
+    assert other.execute("SELECT count(*) FROM t").fetchone() == (2,)
+    other.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        rows.fetchone()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
+import weakref
 from typing import Any
 
 import aiosqlite
@@ -72,11 +74,30 @@ def _engine(url: URL, settings: Settings, *, connections: int, begin: str, pragm
 
 
 class _Connection(sqlite3.Connection):
-    """One that lets go of the file when it is closed: SQLite itself waits for the last cursor to be forgotten."""
+    """One that lets go of the file when it is closed: SQLite itself waits for the last cursor to be forgotten.
+
+    As long as a statement is open that was interrupted, every other one is interrupted too, ROLLBACK included.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def cursor(self, *arguments: Any, **named: Any) -> Any:
+        made = super().cursor(*arguments, **named)
+        self._cursors.add(made)
+        return made
+
+    def execute(self, *arguments: Any) -> Any:
+        return self.cursor().execute(*arguments)  # sqlite3's own makes its cursor unseen
 
     def close(self) -> None:
+        for cursor in list(self._cursors):
+            cursor.close()
+        self._cursors.clear()
         if self.in_transaction:
-            self.rollback()
+            with contextlib.suppress(sqlite3.OperationalError):  # interrupted this very moment: closing undoes it too
+                self.rollback()
         super().close()
 
 
