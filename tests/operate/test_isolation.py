@@ -362,6 +362,22 @@ async def test_a_role_that_may_too_much_is_found(secured: Holdfast, plant: str, 
     assert any(told in leak.told and leak.role.startswith("holdfast_") for leak in found.leaks), found.leaks
 
 
+async def test_what_an_extension_has_brought_is_left_alone(secured: Holdfast) -> None:
+    async with secured.store.connect(write=True) as connection:
+        await connection.exec_driver_sql("CREATE TABLE brought (a int)")
+        await connection.exec_driver_sql("GRANT SELECT ON brought TO PUBLIC")
+        await connection.exec_driver_sql("ALTER EXTENSION plpgsql ADD TABLE brought")
+    try:
+        await secured.migrate()
+        async with secured.store.connect() as connection:
+            owner = "SELECT pg_get_userbyid(relowner), has_table_privilege('holdfast_app', oid, 'SELECT') FROM pg_class"
+            found = (await connection.exec_driver_sql(f"{owner} WHERE relname = 'brought'")).one()
+    finally:  # else the extension goes with the table
+        async with secured.store.connect(write=True) as connection:
+            await connection.exec_driver_sql("ALTER EXTENSION plpgsql DROP TABLE brought")
+    assert tuple(found) == ("holdfast", True)
+
+
 async def test_without_roles_nothing_confines(postgres_url: str) -> None:
     async with opened(settings_for(postgres_url)) as hold:
         await fill(hold)

@@ -29,6 +29,9 @@ _RELATIONS = """
         SELECT c.oid, c.oid AS root FROM pg_class c
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
             AND NOT c.relispartition
+            -- What an extension has brought is the extension's to own and to show.
+            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                AND d.deptype = 'e')
         UNION ALL
         SELECT i.inhrelid, t.root FROM pg_inherits i JOIN tree t ON i.inhparent = t.oid
     )
