@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, DefaultClause, Enum, Integer, MetaData, Select, Table, Uuid, literal
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
@@ -39,6 +39,9 @@ class Model(DeclarativeBase):
     Every model has an `id`, a UUIDv7 made in Python (or a random one given by the database to raw SQL).
     `Mapped[datetime]` is kept as UTC, an enum as the name of its member. A policy that names a missing column, and a
     tenanted table with a constraint that crosses tenants, are `ModelError`s raised while the class is made.
+
+    An abstract subclass with `metadata` of its own is the base of an app: names of classes, which relationships may
+    use, are looked up among its models alone.
     """
 
     metadata = MetaData(naming_convention=NAMING)
@@ -56,6 +59,10 @@ class Model(DeclarativeBase):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7, server_default=database_id(), sort_order=-100)
 
     def __init_subclass__(cls, **options: Any) -> None:
+        if cls.__dict__.get("__abstract__") and "metadata" in cls.__dict__:
+            # One registry for all apps would mix up models of one name, and break the mappers of both.
+            cls.registry = registry(metadata=cls.metadata, type_annotation_map=cls.type_annotation_map)
+            cls._sa_registry = cls.registry
         add_blind_columns(cls)
         super().__init_subclass__(**options)
         if cls.__dict__.get("__abstract__") or "__table__" not in cls.__dict__:
