@@ -82,7 +82,7 @@ class RowForm(Generic[M]):
         described = [f"{name} {kind.name if kind else '?'}" for name, kind in self._columns]
         fields = [(name, kind.wire | list[Any] | None if kind else Any) for name, kind in self._columns]
         name = f"Row{crc32(' '.join([table.name, *described]).encode()):08x}"
-        self.kind: type[Any] = msgspec.defstruct(name, fields, frozen=True, module=__name__)
+        self.kind: type[Any] = msgspec.defstruct(name, fields, frozen=True, weakref=True, module=__name__)
         self._values = attrgetter(*self.kind.__struct_fields__) if len(fields) > 1 else _only(fields[0][0])
         self._manager: Any = mapper.class_manager
         self._key = key_of(model)

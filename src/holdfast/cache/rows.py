@@ -15,9 +15,10 @@ from holdfast.cache import tags as tagging
 from holdfast.cache.asked import Asked
 from holdfast.cache.aspect import Tier
 from holdfast.cache.clock import boottime
+from holdfast.cache.derived import Source
 from holdfast.cache.found import Found
 from holdfast.cache.keys import shortened
-from holdfast.cache.loader import Load, LoadMany
+from holdfast.cache.loader import Load, Loader, LoadMany
 from holdfast.cache.options import DEFAULT, Options
 from holdfast.cache.own_writes import verdict
 from holdfast.cache.peeking import SEEK, Unfit
@@ -104,15 +105,30 @@ class Rows(Generic[M]):
             return Found(self._row(seen))
         return await self._found(name, key, tenant, seen)
 
+    async def traced(self, key: Any, *, tenant: Tenant = None) -> tuple[M | None, Source | None]:
+        """What `get` gives, and what is kept of it, for what is made of the row; None where it is not kept here."""
+        key = self._key.parse(key)
+        name = self._name(key, tenant)
+        if self.options.skip_l1 or self._unit(tenant) is not None:
+            return await self.get(key, tenant=tenant), None
+        kept = self._cache.peek(name, SEEK, self.options.max_staleness)
+        if kept.__class__ is Unfit:
+            found = await self._cache.answers.answer(self._asked(name, key, self._loader(key, tenant), kept))
+            kept = found.value
+        row = self._row(kept)
+        return row, None if row is None else Source(name, kept, self.options.max_staleness)
+
     async def _found(self, name: str, key: Any, tenant: Tenant, seen: Unfit | None) -> Found[M | None]:
         if (unit := self._unit(tenant)) is not None:
             return Found((await self._through(unit, [key])).get(key), loaded=True)
+        found = await self._cache.answers.answer(self._asked(name, key, self._loader(key, tenant), seen))
+        return Found(self._row(found.value), stale=found.stale, loaded=found.loaded)
 
+    def _loader(self, key: Any, tenant: Tenant) -> Loader:
         async def load(load: Load) -> Any:
             return (await self._read([key], tenant)).get(key)
 
-        found = await self._cache.answers.answer(self._asked(name, key, load, seen))
-        return Found(self._row(found.value), stale=found.stale, loaded=found.loaded)
+        return load
 
     async def get_many(self, keys: Iterable[Any], *, tenant: Tenant = None) -> dict[Any, M]:
         """The rows that exist among `keys`, by key, in the order of `keys`: one question to Redis, one SELECT.

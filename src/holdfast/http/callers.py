@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -17,8 +18,15 @@ from holdfast.guard.keys import keys_models
 from holdfast.guard.limits.headers import headers_of
 from holdfast.hold import Holdfast
 from holdfast.http import problems
-from holdfast.http.identity import Identity, Refused, identified, origin_of
+from holdfast.http.identity import Identities, Identity, Refused, origin_of
 from holdfast.http.problems import Refusal
+
+
+@cache
+def _written(name: str) -> bytes:
+    """The name of a header as servers take it; there are few."""
+    return name.lower().encode()
+
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -32,6 +40,7 @@ class Callers:
 
     def __init__(self, hold: Holdfast) -> None:
         self._hold = hold
+        self._identities = Identities(hold)
         found = keys_models(hold.models)
         self.are_known = found is not None and found[0] is ApiKey
         self._logs = UsageLog in hold.models
@@ -43,7 +52,7 @@ class Callers:
             Refusal: 401, nobody is known by what was given; 403, he may not; 429, too often. Unavailable: it is not
                 known just now.
         """
-        who = await identified(self._hold, request, scope)
+        who = await self._identities.identified(request, scope)
         request.state.who = who
         return who
 
@@ -86,9 +95,9 @@ class Callers:
                 )
         if who is not None:
             # Straight into the list: each look into `response.headers` goes through all of them.
-            response.raw_headers.extend(
-                (name.lower().encode(), value.encode()) for name, value in headers_of(who.counted).items()
-            )
+            response.raw_headers += [
+                (_written(name), value.encode()) for name, value in headers_of(who.counted).items()
+            ]
         return response
 
     def _denied(self, request: Request, called: str, refused: Refused) -> None:

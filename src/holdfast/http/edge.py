@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from holdfast.cache.statistics import Statistics
 from holdfast.http import problems
@@ -21,6 +21,8 @@ LONGEST_PATH = 2_048  # bytes
 LARGEST_BODY = 65_536  # bytes; more than any request here, or webhook, has
 # Where a server in front of this one reads another of two, it takes one request for two (RFC 9112, section 11.2).
 _ONCE = frozenset((b"content-length", b"transfer-encoding", b"host", b"content-type"))
+_LOOKED_AT = _ONCE | {b"x-request-id"}
+_TWICE = b""  # no header's name
 _PORT = re.compile(r":[0-9]*\Z")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -35,10 +37,14 @@ PROTECTION = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _PROTECTION = [(name.lower().encode(), value.encode()) for name, value in PROTECTION.items()]
+_PROTECTED = frozenset(name for name, _ in _PROTECTION)
+
+Head = dict[bytes, bytes]
 
 Observe = Callable[[str, str, int, float], None]  # method, route, status, seconds
 
-log = get_logger("holdfast.http")
+_LOG = "holdfast.http"
+log = get_logger(_LOG)
 
 
 class _BodyTooLarge(Exception):
@@ -69,14 +75,16 @@ class Edge:
         self.route_of = route_of
         self.observe = observe
         self.counted = counted
+        self._logger = logging.getLogger(_LOG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request = Request(scope)
-        request_id = _request_id(request)
+        head = _head(scope["headers"])
+        request_id = _request_id(head)
         scope["holdfast.request_id"] = request_id
+        written_id = request_id.encode()
         began = time.perf_counter()
         status = 0
 
@@ -86,26 +94,30 @@ class Edge:
                 status = message["status"]
                 headers = message.setdefault("headers", [])
                 given = {name for name, _ in headers}
-                headers.extend(pair for pair in _PROTECTION if pair[0] not in given)
-                headers.append((b"x-request-id", request_id.encode()))
+                if given.isdisjoint(_PROTECTED):
+                    headers += _PROTECTION
+                else:
+                    headers += [pair for pair in _PROTECTION if pair[0] not in given]
+                headers.append((b"x-request-id", written_id))
             elif scope["method"] == "HEAD" and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
 
-        with bound_contextvars(request_id=request_id), self.counted.counting() as reads:
+        bound = bind_contextvars(request_id=request_id)
+        with self.counted.counting() as reads:
             try:
-                refused = _refused(request) or self._misdirected(request)
+                refused = _refused(scope, head) or self._misdirected(head)
                 if refused is not None:
-                    await problems.problem(request, *refused)(scope, receive, sending)
+                    await problems.problem(Request(scope), *refused)(scope, receive, sending)
                 else:
                     await self.app(scope, _bounded(receive), sending)
             except Exception as error:
                 if status:
                     raise  # the answer has begun: the server breaks the connection, so that nobody takes it for whole
                 if isinstance(error, _BodyTooLarge):
-                    response = problems.problem(request, 413, f"a body may have {LARGEST_BODY} bytes")
+                    response = problems.problem(Request(scope), 413, f"a body may have {LARGEST_BODY} bytes")
                 else:
-                    response = problems.of_failure(request, error)
+                    response = problems.of_failure(Request(scope), error)
                 await response(scope, receive, sending)
             finally:
                 seconds = time.perf_counter() - began
@@ -113,41 +125,54 @@ class Edge:
                 self.observe(scope["method"], route, status, seconds)
                 if reads.reads or reads.bypassed:
                     self.counted.endpoints.add(f"{scope['method']} {route}", reads)
-                # The query is left out: it may hold what should not be in a log.
-                log.info(
-                    "request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4)
-                )
+                if self._logger.isEnabledFor(logging.INFO):
+                    # The query is left out: it may hold what should not be in a log.
+                    log.info(
+                        "request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4)
+                    )
+                reset_contextvars(**bound)
 
-    def _misdirected(self, request: Request) -> tuple[int, str] | None:
+    def _misdirected(self, head: Head) -> tuple[int, str] | None:
         """A page elsewhere may have its own name resolve to this machine; the name is what gives it away."""
-        host = _PORT.sub("", request.headers.get("host", "")).strip("[]")
-        if self.hosts and host.lower() not in self.hosts:
+        if not self.hosts:
+            return None
+        host = _PORT.sub("", head.get(b"host", b"").decode("latin-1")).strip("[]")
+        if host.lower() not in self.hosts:
             return 421, f"this service does not answer to the name {host[:80]!r}"
         return None
 
 
-def _request_id(request: Request) -> str:
-    given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid7().hex
+def _head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
+    """What is looked at here; of what is given twice the first, and that it is under `_TWICE`."""
+    head: Head = {}
+    for name, value in headers:
+        if name in _LOOKED_AT:
+            if name not in head:
+                head[name] = value
+            elif name in _ONCE:
+                head.setdefault(_TWICE, name)
+    return head
 
 
-def _refused(request: Request) -> tuple[int, str] | None:
-    scope: Any = request.scope
+def _request_id(head: Head) -> str:
+    given = head.get(b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(text := given.decode("latin-1")):
+        return text
+    return uuid7().hex
+
+
+def _refused(scope: Scope, head: Head) -> tuple[int, str] | None:
     if len(scope["query_string"]) > LONGEST_QUERY:
         return 414, f"a query string may have {LONGEST_QUERY} bytes, not {len(scope['query_string'])}"
     if len(scope["path"].encode("utf-8", "replace")) > LONGEST_PATH:
         return 414, f"a path may have {LONGEST_PATH} bytes"
-    length = "0"
-    seen = set()
-    for name, value in scope["headers"]:
-        if name in _ONCE:
-            if name in seen:
-                return 400, f"{name.decode()} is given twice; a request has one"
-            seen.add(name)
-            if name == b"content-length":
-                length = value.decode("latin-1")
-    if {b"content-length", b"transfer-encoding"} <= seen:
+    if _TWICE in head:
+        return 400, f"{head[_TWICE].decode()} is given twice; a request has one"
+    if b"content-length" not in head:
+        return None
+    if b"transfer-encoding" in head:
         return 400, "Content-Length and Transfer-Encoding say different things of the body; give one of them"
+    length = head[b"content-length"].decode("latin-1")
     if not (length.isascii() and length.isdigit()):
         return 400, f"Content-Length {length[:40]!r} is not a number of bytes"
     if int(length[:20]) > LARGEST_BODY:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
 
-from holdfast.apps.accounts.limits import hit
+from holdfast.apps.accounts.limits import hit, meter_of
 from holdfast.apps.accounts.models import Organization, User
+from holdfast.cache.derived import Derived, Source
 from holdfast.guard.audit import Origin
 from holdfast.guard.keys import KeyRefused
-from holdfast.guard.keys.access import EVERYTHING, allows
+from holdfast.guard.keys.access import EVERYTHING, KeyFacts, allows
 from holdfast.guard.keys.text import read_key
 from holdfast.guard.limits import Decision
 from holdfast.guard.limits.headers import headers_of, problem_of
+from holdfast.guard.limits.meter import Meter
 from holdfast.guard.sessions import SessionRefused
 from holdfast.hold import Holdfast
 from holdfast.http.problems import Refusal
@@ -65,57 +68,106 @@ class Refused(Refusal):
         super().__init__(status, detail, headers or (_CHALLENGE if status == 401 else {}))
 
 
-async def identified(hold: Holdfast, request: Request, scope: str) -> Identity:
-    """Who asks, and may do what `scope` names, and as often as now.
+class _Holder(NamedTuple):
+    """Who has a key: what is kept of it, and what is counted for him. His user and organisation are active."""
 
-    What is refused for its scope has not counted; what asks too often has not either. Once it is known who asks,
-    `request.state.known` has the user and the organisation, whatever is refused then.
+    facts: KeyFacts
+    meter: Meter
 
-    Raises:
-        Refused: nobody is known by what was given, or he may not. Unavailable: it is not known just now.
+
+class Identities:
+    """Finds out who asks.
+
+    What was found of a key is kept for as long as the cache gives the very facts, user and organisation that it was
+    found from: so a key is as dead as the cache knows it to be.
     """
-    text = _given(request)
-    try:
-        if _is_of_session(text):
-            session = await hold.sessions.verify(text)
-            request.state.known = (session.user_id, None)
-            user, _ = await _active(hold, session.user_id, None)
-            counted = await _counted(hold, user.id, None, user.tier)
-            return Identity(user_id=user.id, org_id=None, scopes=(EVERYTHING,), key_id=None, counted=counted)
-        address = None if request.client is None else request.client.host
-        key = await hold.keys.verify(text, scope=scope, address=address)
-    except KeyRefused as refused:
-        if refused.is_known:
-            raise Refused(403, str(refused)) from None
-        raise Refused(401, "this API key opens nothing here: it is not known, or not any more") from None
-    except SessionRefused as refused:
-        raise Refused(401, str(refused)) from None
-    request.state.known = (key.user_id, key.org_id)
-    _, organization = await _active(hold, key.user_id, key.org_id)
-    counted = await _counted(hold, key.user_id, organization, key.tier)
-    return Identity(user_id=key.user_id, org_id=key.org_id, scopes=key.scopes, key_id=key.id, counted=counted)
+
+    def __init__(self, hold: Holdfast) -> None:
+        self._hold = hold
+        self._holders: Derived[_Holder] = Derived(hold.cache.peek)
+
+    async def identified(self, request: Request, scope: str) -> Identity:
+        """Who asks, and may do what `scope` names, and as often as now.
+
+        What is refused for its scope has not counted; what asks too often has not either. Once it is known who asks,
+        `request.state.known` has the user and the organisation, whatever is refused then.
+
+        Raises:
+            Refused: nobody is known by what was given, or he may not. Unavailable: it is not known just now.
+        """
+        text = _given(request)
+        try:
+            if _is_of_session(text):
+                return await self._of_session(request, text)
+            return await self._of_key(request, text, scope)
+        except KeyRefused as refused:
+            if refused.is_known:
+                raise Refused(403, str(refused)) from None
+            raise Refused(401, "this API key opens nothing here: it is not known, or not any more") from None
+        except SessionRefused as refused:
+            raise Refused(401, str(refused)) from None
+
+    async def _of_session(self, request: Request, text: str) -> Identity:
+        hold = self._hold
+        session = await hold.sessions.verify(text)
+        request.state.known = (session.user_id, None)
+        user, _ = await self._user(session.user_id)
+        counted = await hit(hold, user_id=user.id, org_id=None, tier=user.tier)
+        return Identity(user_id=user.id, org_id=None, scopes=(EVERYTHING,), key_id=None, counted=_passed(counted))
+
+    async def _of_key(self, request: Request, text: str, scope: str) -> Identity:
+        keys = self._hold.keys
+        client = request.scope.get("client")
+        address = None if client is None else client[0]
+        name = keys.name_of(text)
+        holder = None if name is None else self._holders.get(name)
+        if holder is not None:
+            facts = holder.facts
+            keys.use(facts, scope=scope, address=address)
+            request.state.known = (facts.user_id, facts.org_id)
+        else:
+            source = await keys.traced(text)
+            facts = source.value
+            keys.use(facts, scope=scope, address=address)
+            request.state.known = (facts.user_id, facts.org_id)
+            holder = await self._found(source)
+        counted = _passed(await self._hold.limits.hit_meter(holder.meter))
+        return Identity(
+            user_id=facts.user_id, org_id=facts.org_id, scopes=facts.scopes, key_id=facts.id, counted=counted
+        )
+
+    async def _found(self, key: Source) -> _Holder:
+        """Who has a key. Refused: he, or his organisation, is not active."""
+        facts: KeyFacts = key.value
+        _, kept_user = await self._user(facts.user_id)
+        made_of = [key, kept_user]
+        organization = None
+        if facts.org_id is not None:
+            organization, kept = await self._hold.cache[Organization].traced(facts.org_id, tenant=ALL)
+            if organization is None or not organization.is_active:
+                raise Refused(401, "this organisation is not there any more, or not active")
+            made_of.append(kept)
+        meter = meter_of(
+            self._hold, user_id=facts.user_id, org_id=facts.org_id, tier=facts.tier, organization=organization
+        )
+        holder = _Holder(facts, meter)
+        self._holders.keep(key.key, holder, made_of)
+        return holder
+
+    async def _user(self, user_id: UUID) -> tuple[User, Source | None]:
+        """A user, and what is kept of him. Refused: he is not active."""
+        user, kept = await self._hold.cache[User].traced(user_id, tenant=ALL)
+        if user is None or not user.is_active:
+            raise Refused(401, "this user is not there any more, or not active")
+        return user, kept
 
 
-async def _active(hold: Holdfast, user_id: UUID, org_id: UUID | None) -> tuple[User, Organization | None]:
-    """The user and the organisation, who are active; Refused: one of them is not."""
-    user = await hold.cache[User].get(user_id, tenant=ALL)
-    if user is None or not user.is_active:
-        raise Refused(401, "this user is not there any more, or not active")
-    organization = None
-    if org_id is not None:
-        organization = await hold.cache[Organization].get(org_id, tenant=ALL)
-        if organization is None or not organization.is_active:
-            raise Refused(401, "this organisation is not there any more, or not active")
-    return user, organization
-
-
-async def _counted(hold: Holdfast, user_id: UUID, organization: Organization | None, tier: str) -> Decision:
-    org_id = None if organization is None else organization.id
-    decision = await hit(hold, user_id=user_id, org_id=org_id, tier=tier, organization=organization)
-    if not decision.allowed:
-        problem = problem_of(decision)
-        raise Refused(problem["status"], problem["detail"], headers_of(decision))
-    return decision
+def _passed(counted: Decision) -> Decision:
+    """What was counted. Refused: it was too often."""
+    if not counted.allowed:
+        problem = problem_of(counted)
+        raise Refused(problem["status"], problem["detail"], headers_of(counted))
+    return counted
 
 
 def _is_of_session(text: str) -> bool:

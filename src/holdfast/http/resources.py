@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from holdfast.cache.derived import Derived, Source
 from holdfast.errors import InvalidValue, NotFound, WrongTenant
 from holdfast.hold import Holdfast
-from holdfast.http import parameters
+from holdfast.http import answers, parameters
 from holdfast.http.access import Access
 from holdfast.http.answers import answer
 from holdfast.http.bodies import JSON, MERGE_PATCH
@@ -43,6 +44,7 @@ class Resources:
         self.access = Access(hold, callers)
         self._callers = callers
         self._writes = Writes(hold, self.access)
+        self._shown: Derived[answers.Made] = Derived(hold.cache.peek)
 
     def routes(self) -> list[Route]:
         """The routes."""
@@ -116,28 +118,40 @@ class Resources:
     async def _one(self, request: Request) -> Response:
         """The row with an id, or with the value of the resource's key."""
         resource = self._resource(request)
-        options = parameters.read(request.scope["query_string"], resource.single_parameters)
+        query: bytes = request.scope["query_string"]
+        options = parameters.read(query, resource.single_parameters)
         include = options["include"] or ()
-        who = await self.access.reader(request, resource, include)
-        try:
-            row: Any = await self._found(resource, request.path_params["key"], _tenant(who), include)
-        except WrongTenant:
-            raise _nobody(resource) from None
-        data = {"data": resource.show(row, options["fields"], include)}
-        return answer(request, data, version=resource.version_of(row))
+        tenant = _tenant(await self.access.reader(request, resource, include))
+        key = request.path_params["key"]
+        place = (resource.name, tenant, key)
+        shown = None if query else self._shown.get(place)
+        if shown is None:
+            try:
+                row, kept = await self._found(resource, key, tenant, include)
+            except WrongTenant:
+                raise _nobody(resource) from None
+            shown = answers.made(
+                {"data": resource.show(row, options["fields"], include)}, version=resource.version_of(row)
+            )
+            if not query and key == str(row.id):  # it may be written in other ways too, and each would be kept
+                self._shown.keep(place, shown, [kept])
+        return answers.sent(request, shown)
 
-    async def _found(self, resource: Resource, key: str, tenant: str | None, include: Sequence[str]) -> Model:
-        """A row to be shown: from the cache where the declaration says so, else as it is now."""
+    async def _found(
+        self, resource: Resource, key: str, tenant: str | None, include: Sequence[str]
+    ) -> tuple[Any, Source | None]:
+        """A row to be shown: from the cache where the declaration says so, and what is kept of it there; else as it is
+        now."""
         if resource.expose.cached and not include and (row_id := _uuid(key)) is not None:
-            row = await self.hold.cache[resource.model].get(row_id, tenant=tenant)
+            row, kept = await self.hold.cache[resource.model].traced(row_id, tenant=tenant)
             if row is not None:
-                return row
+                return row, kept
             if resource.expose.key is None:
                 raise not_found(resource, key)
         async with self.hold.read(tenant=tenant) as unit:
-            row = await find(unit, resource, key)
-            await _include(unit, resource, [row], include)
-        return row
+            found = await find(unit, resource, key)
+            await _include(unit, resource, [found], include)
+        return found, None
 
     async def _create(self, request: Request) -> Response:
         return await self._writes.create(request, self._resource(request))

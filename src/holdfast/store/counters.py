@@ -80,15 +80,23 @@ class Counters:
         """Rows that wait to be written."""
         return len(self._rows)
 
-    def add(self, model: type[Model], key: Any, column: str = "usage_count", by: int = 1) -> None:
+    def add(
+        self, model: type[Model], key: Any, column: str = "usage_count", by: int = 1, *, touching: str | None = None
+    ) -> None:
         """Add `by` to a column of whole numbers, NULL counting as 0. Costs no statement; callable from any thread.
+
+        Args:
+            touching: a column of times that is moved forward to now along with it.
 
         Raises:
             InvalidValue: the model has no such column, it is of another kind, or `key` is none of the model's.
         """
         if type(by) is not int:
             raise InvalidValue(f"a counter is raised by a whole number, not by {by!r}")
-        self._keep(model, key, _column(model, column, counts=True), by)
+        changes: Row = {_column(model, column, counts=True): by}
+        if touching is not None:
+            changes[_column(model, touching, counts=False)] = dt.datetime.now(dt.UTC)
+        self._keep(model, key, changes)
 
     def touch(self, model: type[Model], key: Any, column: str = "last_used_at", at: dt.datetime | None = None) -> None:
         """Move a time forward to `at`, now unless given; one that is later already stays. As cheap as `add`.
@@ -99,7 +107,7 @@ class Counters:
         if at is not None and at.tzinfo is None:
             raise InvalidValue("a time needs a time zone, as in datetime.now(UTC)")
         moment = dt.datetime.now(dt.UTC) if at is None else at.astimezone(dt.UTC)
-        self._keep(model, key, _column(model, column, counts=False), moment)
+        self._keep(model, key, {_column(model, column, counts=False): moment})
 
     def start(self) -> None:
         """Begin to write regularly, in this event loop."""
@@ -141,7 +149,7 @@ class Counters:
     ) -> None:
         await self.close()
 
-    def _keep(self, model: type[Model], key: Any, column: str, change: Change) -> None:
+    def _keep(self, model: type[Model], key: Any, changes: Row) -> None:
         if self._closed:
             raise ConfigurationError("these counters are closed; what is counted now would never be written")
         place = (model, key_of(model).parse(key))
@@ -153,7 +161,8 @@ class Counters:
                     self._drop(1, "full")
                     return
                 row = self._rows[place] = {}
-            row[column] = merged(row.get(column), change)
+            for column, change in changes.items():
+                row[column] = merged(row.get(column), change)
             waiting = len(self._rows)
         if is_new and (waiting == 1 or waiting == self._size):  # to wake costs a system call
             self._wake(waiting >= self._size)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from holdfast.apps.accounts.models import Organization
 from holdfast.guard.limits import Decision, Limit
+from holdfast.guard.limits.meter import Meter
 from holdfast.guard.limits.tiers import FREE
 from holdfast.store import ALL
 
@@ -33,11 +34,19 @@ async def hit(
     Args:
         organization: the row of `org_id`, where the caller has it already.
     """
+    if org_id is not None and organization is None:
+        organization = await hold.cache[Organization].get(org_id, tenant=ALL)
+    meter = meter_of(hold, user_id=user_id, org_id=org_id, tier=tier, organization=organization)
+    return await hold.limits.hit_meter(meter, cost)
+
+
+def meter_of(
+    hold: Holdfast, *, user_id: UUID, org_id: UUID | None, tier: str, organization: Organization | None
+) -> Meter:
+    """What `hit` counts for a caller, for who counts many of his calls. It is that of these arguments, and no other."""
     limits: list[Limit] = list(hold.limits.tiers[tier if tier in hold.limits.tiers else FREE])
     if org_id is None:
-        return await hold.limits.hit(f"user:{user_id}", cost, limits=limits)
-    if organization is None:
-        organization = await hold.cache[Organization].get(org_id, tenant=ALL)
+        return hold.limits.meter(f"user:{user_id}", limits=limits)
     if organization is not None:
         limits.append(Limit(organization.max_requests_per_month, MONTH, name="month", quota=True))
-    return await hold.limits.hit(f"org:{org_id}", cost, limits=limits)
+    return hold.limits.meter(f"org:{org_id}", limits=limits)

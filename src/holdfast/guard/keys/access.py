@@ -35,7 +35,7 @@ class KeyRefused(HoldfastError):
         self.is_known = reason in ("address", "scope")
 
 
-class KeyFacts(msgspec.Struct, frozen=True, kw_only=True):
+class KeyFacts(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """A key as it is known where it is verified; its text is no part of it.
 
     Attributes:

@@ -14,13 +14,14 @@ from sqlalchemy import func, or_, select, update
 
 from holdfast.cache import Cache, Load, Options
 from holdfast.cache.aspect import Tier
+from holdfast.cache.derived import Source
 from holdfast.cache.durations import Duration, seconds
 from holdfast.errors import Conflict, InvalidValue, ModelError, NotFound
 from holdfast.guard.keys.access import KeyFacts, KeyRefused, checked_networks, checked_scopes, seconds_of
 from holdfast.guard.keys.columns import TAG, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.peppers import Peppers
 from holdfast.guard.keys.slow import Slow
-from holdfast.guard.keys.text import checked_prefix, new_key, read_key
+from holdfast.guard.keys.text import LONGEST, checked_prefix, new_key, read_key
 from holdfast.guard.keys.told import Told
 from holdfast.store import ALL, Counters, Store, Unit
 from holdfast.store.current import NOTHING, current
@@ -31,6 +32,7 @@ DEFAULT_SCOPES = ("tools:read",)
 _NAME = 255  # characters
 _OPTIONS = Options.of(ttl="5m", jitter=0.1, negative_ttl="10s", counted_as="api_key:{lookup}")
 _KIND: Any = KeyFacts | None
+_UNSEEN: Any = object()
 
 
 class NewKey(Generic[K]):
@@ -163,15 +165,36 @@ class ApiKeys(Generic[K]):
         Raises:
             KeyRefused: it does not open this; its `reason` says why. Unavailable: nobody knows just now.
         """
-        read = read_key(text)
-        if read is None or read.mode == "session":
-            raise KeyRefused("malformed", "this is no API key of ours, or was cut or mistyped")
-        name = TAG.format(lookup=self._peppers.hashed(text))
-        facts: KeyFacts | None = await self._cache.get_or_load(
-            name, partial(self._load, text), options=_OPTIONS, kind=_KIND
-        )
+        facts: KeyFacts = (await self.traced(text)).value
+        self.use(facts, scope=scope, address=address, live=live)
+        return facts
+
+    def name_of(self, text: str) -> str | None:
+        """Under what the cache keeps the facts of a key, which does not tell what it is; None for what can be none."""
+        if len(text) > LONGEST or not text.isascii():
+            return None
+        return TAG.format(lookup=self._peppers.hashed(text))
+
+    async def traced(self, text: str) -> Source:
+        """The facts of a key, revoked or not, as the cache gives them, for what is made of them; nothing is counted.
+
+        Raises:
+            KeyRefused: it is not known. Unavailable: nobody knows just now.
+        """
+        name = self.name_of(text)
+        facts = _UNSEEN if name is None else self._cache.peek(name, _UNSEEN, _OPTIONS.max_staleness)
+        if facts is _UNSEEN:  # what is kept is well written
+            read = read_key(text)
+            if name is None or read is None or read.mode == "session":
+                raise KeyRefused("malformed", "this is no API key of ours, or was cut or mistyped")
+            facts = await self._cache.get_or_load(name, partial(self._load, text), options=_OPTIONS, kind=_KIND)
         if facts is None:
             raise KeyRefused("unknown", "this API key is not known")
+        assert name is not None
+        return Source(name, facts, _OPTIONS.max_staleness)
+
+    def use(self, facts: KeyFacts, *, scope: str | None, address: str | None, live: bool | None = None) -> None:
+        """Check that a key opens what is asked for, and count the use; arguments and errors as of `verify`."""
         try:
             facts.check(time.time(), scope=scope, address=address, live=live)
         except KeyRefused as refused:
@@ -180,9 +203,7 @@ class ApiKeys(Generic[K]):
             raise
         if self._told is not None and self._told.of_use:
             self._told.used(facts, address)
-        self._counters.add(self._uses, facts.id)
-        self._counters.touch(self._uses, facts.id)
-        return facts
+        self._counters.add(self._uses, facts.id, touching="last_used_at")
 
     async def get(self, unit: Unit, key_id: UUID) -> K:
         """What is kept of a key. NotFound: there is none."""

@@ -23,7 +23,7 @@ SHOWN = 4
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET = 43  # characters that hold 256 bits
 _CHECK = 6  # that hold 32
-_LONGEST = 128  # characters of what is looked at
+LONGEST = 128  # characters of what is looked at
 _PREFIX = re.compile(r"[a-z][a-z0-9]{0,15}")
 _KEY = re.compile(rf"([a-z][a-z0-9]{{0,15}})_(live|test|session)_([0-9A-Za-z]{{{_SECRET}}})_([0-9A-Za-z]{{{_CHECK}}})")
 
@@ -56,7 +56,7 @@ def new_key(prefix: str, mode: Mode) -> str:
 
 def read_key(text: str) -> KeyText | None:
     """What a key says of itself; None for a text that is none, or was mistyped."""
-    if len(text) > _LONGEST:
+    if len(text) > LONGEST:
         return None
     found = _KEY.fullmatch(text)
     if found is None or _checksum(text[: found.end(3)]) != found[4]:

@@ -23,7 +23,7 @@ def headers_of(decision: Decision) -> dict[str, str]:
     if not told:
         return {}
     headers = {
-        "RateLimit-Policy": ", ".join(_policy(one) for one in limited),
+        "RateLimit-Policy": ", ".join(one.limit.policy for one in limited),
         "RateLimit": ", ".join(f'"{one.limit.name}";r={one.remaining};t={_seconds_of(one)}' for one in told),
     }
     binding = decision.binding
@@ -70,11 +70,6 @@ def problem_of(decision: Decision) -> dict[str, Any]:
         if one.limit.most is not None
     ]
     return problem
-
-
-def _policy(standing: Standing) -> str:
-    # Whole seconds: a shorter window is told as one.
-    return f'"{standing.limit.name}";q={standing.limit.most};w={max(1, math.ceil(standing.limit.window))}'
 
 
 def _seconds_of(standing: Standing) -> int:

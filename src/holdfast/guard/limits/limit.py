@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from holdfast.cache.durations import seconds
@@ -42,6 +43,7 @@ class Limit:
         window: seconds, in whole milliseconds.
         name: what headers and answers call it, and with `window` what its count is kept under: limits of one name and
             window share what they have counted, so that an account that changes its tier takes it along.
+        policy: what the header `RateLimit-Policy` says of it, in whole seconds.
         quota: whether it is a promise about money rather than about speed: without Redis, where each process would
             count for itself, nobody passes.
 
@@ -53,6 +55,7 @@ class Limit:
     window: float = 60.0
     name: str = ""
     quota: bool = False
+    policy: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         most, window = self.most, self.window
@@ -68,6 +71,7 @@ class Limit:
                 f"{name!r} is no name of a limit; it has up to 64 letters, digits and the signs . _ -"
             )
         object.__setattr__(self, "name", name)
+        object.__setattr__(self, "policy", f'"{name}";q={most};w={max(1, math.ceil(length))}')
 
     @classmethod
     def parse(cls, text: str) -> Limit:

@@ -10,6 +10,7 @@ from holdfast.errors import InvalidValue, Unavailable
 from holdfast.guard.limits.decision import AGAIN, Decision, decided, uncounted, unlimited
 from holdfast.guard.limits.limit import AnyLimits, Limit, limits_of
 from holdfast.guard.limits.memory import MemoryLimits
+from holdfast.guard.limits.meter import Meter
 from holdfast.guard.limits.redis import RedisLimits
 from holdfast.guard.limits.tiers import FREE, Tiers
 from holdfast.guard.limits.window import EXACT, NEVER, Answer, Demand, Said
@@ -62,13 +63,30 @@ class Limiter:
             ConfigurationError: the limits are none, or there is no such tier.
             InvalidValue: the identity is empty or longer than 1,024 characters, or the cost is no whole number above 0.
         """
-        return await self._decide(identity, cost, limits, tier, charge=True)
+        return await self._decide(self.meter(identity, limits=limits, tier=tier), cost, charge=True)
+
+    def meter(self, identity: str, *, limits: AnyLimits | None = None, tier: str | None = None) -> Meter:
+        """What `hit_meter` counts for an identity; arguments and errors as of `hit`."""
+        chosen = self._chosen(limits, tier)
+        demands = self._demands(identity, chosen)
+        parts = demands if self._instances == 1 else self._demands(identity, chosen, self._instances)
+        return Meter(
+            chosen,
+            demands,
+            parts,
+            all(limit.is_unlimited for limit in chosen),
+            any(limit.quota and not limit.is_unlimited for limit in chosen),
+        )
+
+    async def hit_meter(self, meter: Meter, cost: int = 1) -> Decision:
+        """What `hit` does; InvalidValue: as there."""
+        return await self._decide(meter, cost, charge=True)
 
     async def peek(
         self, identity: str, cost: int = 1, *, limits: AnyLimits | None = None, tier: str | None = None
     ) -> Decision:
         """What `hit` would decide, and nothing is counted. Arguments and errors as there."""
-        return await self._decide(identity, cost, limits, tier, charge=False)
+        return await self._decide(self.meter(identity, limits=limits, tier=tier), cost, charge=False)
 
     async def reset(self, identity: str, *, limits: AnyLimits | None = None, tier: str | None = None) -> None:
         """Forget what was counted of `identity` for these limits; arguments as of `hit`.
@@ -76,39 +94,35 @@ class Limiter:
         Raises:
             As `hit`. Unavailable: Redis does not answer, and has forgotten nothing, or not yet.
         """
-        demands = self._demands(identity, self._chosen(limits, tier))
-        self._memory.forget(self._demands(identity, self._chosen(limits, tier), self._instances))
-        if self._redis is None or not demands:
+        meter = self.meter(identity, limits=limits, tier=tier)
+        self._memory.forget(meter.parts)
+        if self._redis is None or not meter.demands:
             return
         try:
-            await self._redis.forget(demands)
+            await self._redis.forget(meter.demands)
         except Away:
             raise Unavailable("Redis does not answer, so what it has counted is not reset; try again") from None
 
-    async def _decide(
-        self, identity: str, cost: int, limits: AnyLimits | None, tier: str | None, *, charge: bool
-    ) -> Decision:
-        chosen = self._chosen(limits, tier)
+    async def _decide(self, meter: Meter, cost: int, *, charge: bool) -> Decision:
+        chosen = meter.limits
         if type(cost) is not int or cost < 1:
             raise InvalidValue(f"a call costs 1 or more, a whole number, not {cost!r}")
-        if all(limit.is_unlimited for limit in chosen):
-            self._tag(identity)
+        if meter.is_unlimited:
             return unlimited(chosen, time.time())
         if self._redis is not None:
-            demands = self._demands(identity, chosen)
             try:
-                answer = await self._redis.ask(demands, cost, charge=charge)
+                answer = await self._redis.ask(meter.demands, cost, charge=charge)
             except Away:
                 self._say_that_it_is_away()
-                if any(limit.quota and not limit.is_unlimited for limit in chosen):
+                if meter.is_quota:
                     return uncounted(chosen, time.time())
             else:
-                return decided(chosen, answer, "redis", [demand.most for demand in demands])
-        return self._here(identity, cost, chosen, charge=charge)
+                return decided(chosen, answer, "redis", [demand.most for demand in meter.demands])
+        return self._here(meter, cost, charge=charge)
 
-    def _here(self, identity: str, cost: int, limits: Sequence[Limit], *, charge: bool) -> Decision:
+    def _here(self, meter: Meter, cost: int, *, charge: bool) -> Decision:
         """What this process decides by itself, with its part of each limit."""
-        parts = self._demands(identity, limits, self._instances)
+        limits, parts = meter.limits, meter.parts
         answer = self._memory.ask(parts, cost, charge=charge)
         if self._instances > 1 and not answer.passes:
             answer = _perhaps_elsewhere(answer, [limit.most or 0 for limit in limits if not limit.is_unlimited], cost)
@@ -117,7 +131,7 @@ class Limiter:
     def _chosen(self, limits: AnyLimits | None, tier: str | None) -> tuple[Limit, ...]:
         return self.tiers[FREE if tier is None else tier] if limits is None else limits_of(limits)
 
-    def _demands(self, identity: str, limits: Sequence[Limit], instances: int = 1) -> list[Demand]:
+    def _demands(self, identity: str, limits: Sequence[Limit], instances: int = 1) -> tuple[Demand, ...]:
         """What is counted for each limit that is one, under names of one hash tag."""
         tag = self._tag(identity)
         demands = []
@@ -129,7 +143,7 @@ class Limiter:
             kind = "log" if limit.most <= EXACT else "sub"
             name = f"{tag}:{limit.name}:{window}:{kind}"
             demands.append(Demand(name, most, window * 1_000))
-        return demands
+        return tuple(demands)
 
     def _tag(self, identity: str) -> str:
         """What names of an identity begin with, which does not tell who it is; InvalidValue: it is none."""

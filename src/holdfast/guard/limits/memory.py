@@ -47,18 +47,22 @@ class MemoryLimits:
         """
         now = self._clock()
         self._sweep(now)
-        found, said = [], []
+        found, waits, passes = [], [], True
         for demand in demands:
-            name, window = self._find(demand, now)
+            kept = self._kept(demand)
+            name, window = self._find(kept, demand, now)
             at = window.at(now)
-            found.append((name, window, at))
-            said.append(Said(window.used, window.wait(demand.most, cost, now), window.whole(now)))
-        passes = not any(one.wait for one in said)
+            wait = window.wait(demand.most, cost, now)
+            found.append((kept, name, window, at))
+            waits.append(wait)
+            passes = passes and not wait
         if passes and charge:
-            for number, (demand, (name, window, at)) in enumerate(zip(demands, found, strict=True)):
+            for kept, name, window, at in found:
                 window.add(cost, at)
-                self._keep(demand, name, window)
-                said[number] = Said(window.used, 0, window.whole(now))
+                self._keep(kept, name, window)
+        said = [
+            Said(window.used, wait, window.whole(now)) for (_, _, window, _), wait in zip(found, waits, strict=True)
+        ]
         return Answer(time.time(), passes, tuple(said))
 
     def forget(self, demands: Sequence[Demand]) -> None:
@@ -70,9 +74,8 @@ class MemoryLimits:
     def _kept(self, demand: Demand) -> OrderedDict[Name, Window]:
         return self._windows.setdefault((demand.window, demand.width), OrderedDict())
 
-    def _find(self, demand: Demand, now: int) -> tuple[Name, Window]:
+    def _find(self, kept: OrderedDict[Name, Window], demand: Demand, now: int) -> tuple[Name, Window]:
         """Where a call is to be counted; not kept yet if it is new."""
-        kept = self._kept(demand)
         window = kept.get(demand.name)
         if window is not None:
             return demand.name, window
@@ -86,8 +89,7 @@ class MemoryLimits:
         shared.at(now)
         return demand.name, shared.copy()
 
-    def _keep(self, demand: Demand, name: Name, window: Window) -> None:
-        kept = self._kept(demand)
+    def _keep(self, kept: OrderedDict[Name, Window], name: Name, window: Window) -> None:
         self._count += isinstance(name, str) and name not in kept
         kept[name] = window
         kept.move_to_end(name)
