@@ -1,10 +1,12 @@
 """One row over HTTP, for the holder of an API key, counted against his limits and served from the cache.
 
-Two servers, granian with one worker each, on PostgreSQL without Redis: `holdfast` is what `Expose(cached=True)` makes
+Four servers, granian with one worker each, on PostgreSQL without Redis: `holdfast` is what `Expose(cached=True)` makes
 of a tenanted model, `by hand` a Starlette handler that makes the same look-ups with the library (the key, its user and
 organisation, the limits, the row), writes the same headers and notes the use, for this one address; it has none of
-what stands around ours: bounds, problems, request ids, protecting headers, counters, the log. They are loaded in turn
-from a process of its own, over 64 connections that each ask again as soon as they are answered.
+what stands around ours: bounds, problems, request ids, protecting headers, counters, the log. `row security` is ours
+under `HOLDFAST_ROW_SECURITY`, on a database of its own. `ceiling` sends as many bytes for anything, and looks at
+nothing: what granian and the load leave room for. They are loaded in turn from a process of its own, over 64
+connections that each ask again as soon as they are answered.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 import psutil  # type: ignore[import-untyped]
@@ -24,7 +27,9 @@ from devservers.process import free_port
 from holdfast import ALL, Holdfast
 from holdfast.apps.accounts import Organization, User
 from holdfast.apps.accounts.api_keys import create_api_key
+from holdfast.migrate import roles
 from holdfast.settings import Settings
+from holdfast.store import Store
 
 CONNECTIONS = 64
 SECONDS = 4.0
@@ -34,7 +39,7 @@ AT_LEAST = 5_000  # requests a second
 P95 = 50.0  # ms
 OVER_BY_HAND = 1.5  # time a request
 
-OURS, THEIRS = "holdfast", "by hand"
+OURS, THEIRS, CONFINED, CEILING = "holdfast", "by hand", "row security", "ceiling"
 
 
 class Load(msgspec.Struct):
@@ -50,25 +55,32 @@ class Load(msgspec.Struct):
 async def run(options: Options) -> Report:
     """Measure both."""
     report = Report("http", options)
-    with start_postgres() as postgres, postgres.database() as url:
-        key, paths = await _filled(url)
-        async with _serving("holdfast", url) as ours, _serving("by-hand", url) as theirs:
-            figures: dict[str, list[Load]] = {OURS: [], THEIRS: []}
-            each: dict[str, list[float]] = {OURS: [], THEIRS: []}
+    with start_postgres() as postgres, postgres.database() as url, contextlib.ExitStack() as stack:
+        confined = stack.enter_context(postgres.database())
+        await _create_roles(confined)
+        filled, confined_filled = await _filled(url), await _filled(confined, row_security=True)
+        asked = {OURS: filled, THEIRS: filled, CONFINED: confined_filled, CEILING: filled}
+        async with contextlib.AsyncExitStack() as servers:
+            serving = {
+                subject: await servers.enter_async_context(
+                    _serving(subject.replace(" ", "-"), confined if subject == CONFINED else url)
+                )
+                for subject in asked
+            }
+            figures: dict[str, list[Load]] = {subject: [] for subject in asked}
+            each: dict[str, list[float]] = {subject: [] for subject in asked}
 
-            async def rate(subject: str, serving: tuple[int, psutil.Process]) -> float:
-                port, process = serving
+            async def rate(subject: str) -> float:
+                port, process = serving[subject]
                 before = _cpu(process)
-                found = await _loaded(port, key, paths, max(0.5, SECONDS * options.scale))
+                found = await _loaded(port, *asked[subject], max(0.5, SECONDS * options.scale))
                 each[subject].append((_cpu(process) - before) / found.number * 1e6)
                 if found.wrong:
                     raise RuntimeError(f"{subject} answered {found.wrong} requests with something else than 200")
                 figures[subject].append(found)
                 return found.rate
 
-            await report.measure(
-                "requests", "1/s", {OURS: lambda: rate(OURS, ours), THEIRS: lambda: rate(THEIRS, theirs)}
-            )
+            await report.measure("requests", "1/s", {subject: partial(rate, subject) for subject in asked})
     for subject, loads in figures.items():
         report.record("p95", subject, "ms", [load.p95 for load in loads[1:]])
         # What the server itself worked, whatever else the machine did: all of its threads, and what it wrote.
@@ -79,9 +91,18 @@ async def run(options: Options) -> Report:
     return report
 
 
-async def _filled(url: str) -> tuple[str, list[str]]:
+async def _create_roles(url: str) -> None:
+    """What row security confines units to."""
+    store = Store(Settings(database_url=url))
+    async with store.engine.begin() as connection:
+        await roles.create(connection)
+    await store.close()
+
+
+async def _filled(url: str, *, row_security: bool = False) -> tuple[str, list[str]]:
     """A key, and the addresses of rows of its organisation."""
-    async with await Holdfast.open(settings=Settings(database_url=url), metadata=METADATA) as hold:
+    settings = Settings(database_url=url, row_security=row_security)
+    async with await Holdfast.open(settings=settings, metadata=METADATA) as hold:
         async with hold.unit(tenant=ALL) as unit:
             user = await unit[User].add(User(external_id="benchmark"))
             organization = await unit[Organization].add(

@@ -1,4 +1,7 @@
-"""A server of the benchmark of HTTP, which ends with its input: `… benchmarks.http_server holdfast|by-hand URL PORT`"""
+"""A server of the benchmark of HTTP, which ends with its input: `… benchmarks.http_server SUBJECT URL PORT`
+
+SUBJECT is `holdfast`, `by-hand`, `row-security` (`holdfast` under `HOLDFAST_ROW_SECURITY`) or `ceiling`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from benchmarks.http_lamps import METADATA, Lamp
 from holdfast import ALL, Holdfast
@@ -29,6 +33,10 @@ from holdfast.http import create_app
 from holdfast.settings import Settings
 
 _encode = msgspec.json.Encoder().encode
+_LENGTH = 250  # bytes, of a lamp
+_HEADERS = [(b"content-length", str(_LENGTH).encode()), *((b"x-header-%d" % number, b"x" * 24) for number in range(16))]
+_START: Message = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+_BODY: Message = {"type": "http.response.body", "body": b"x" * _LENGTH}
 
 
 def by_hand(hold: Holdfast) -> Starlette:
@@ -72,12 +80,20 @@ def by_hand(hold: Holdfast) -> Starlette:
     return Starlette(routes=[Route("/v1/resources/lamps/{id}", lamp)])
 
 
+async def ceiling(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends as much as the others, and looks at nothing."""
+    await send(_START)
+    await send(_BODY)
+
+
 async def main(subject: str, url: str, port: int) -> None:
     """Serve until the input ends."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    settings = Settings(database_url=url, limits="pro=10_000_000/min")
+    settings = Settings(database_url=url, limits="pro=10_000_000/min", row_security=subject == "row-security")
     async with await Holdfast.open(settings=settings, metadata=METADATA, migrate=False) as hold:
-        app = create_app(hold) if subject == "holdfast" else by_hand(hold)
+        app: ASGIApp = ceiling
+        if subject != "ceiling":
+            app = by_hand(hold) if subject == "by-hand" else create_app(hold)
         server = Server(
             app, address="127.0.0.1", port=port, interface=Interfaces.ASGINL, log_enabled=False, websockets=False
         )
