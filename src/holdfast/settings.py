@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     service_keys: str | None = None  # of services that sign their calls and pass without a limit: `id:secret,…`
     service_tolerance: float = 60.0  # how far their clocks may be from ours
     http_reads: Literal["open", "closed"] = "open"  # whether resources are read without an API key
+    key_guesses: str = "30/min"  # keys that open nothing that one address may send; `unlimited`: any number
+    trusted_proxies: str = ""  # whose X-Forwarded-For is believed: addresses or CIDR, between commas
     cors_origins: str = ""  # origins whose pages may ask, between commas: `https://app.example`; none unless given
     poll_interval: float = 0.25  # how often the journal is looked at for changes by other programs
 
@@ -160,6 +162,8 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], type]] = {
     "service_keys": (("HOLDFAST_SERVICE_KEYS",), str),
     "service_tolerance": (("HOLDFAST_SERVICE_TOLERANCE",), float),
     "http_reads": (("HOLDFAST_HTTP_READS",), str),
+    "key_guesses": (("HOLDFAST_KEY_GUESSES",), str),
+    "trusted_proxies": (("HOLDFAST_TRUSTED_PROXIES",), str),
     "cors_origins": (("HOLDFAST_CORS_ORIGINS",), str),
     "poll_interval": (("HOLDFAST_POLL_INTERVAL",), float),
 }

@@ -165,6 +165,14 @@ class Sessions(Generic[S]):
             raise SessionRefused("this session is over; sign in again")
         return facts
 
+    def is_near(self, token: str) -> bool:
+        """Whether this node has the session of a token in memory, so that nobody is asked for it: a plain call."""
+        if read_key(token) is None:
+            return False
+        return (
+            self._cache.peek(TAG.format(lookup=self._peppers.hashed(token)), None, _OPTIONS.max_staleness) is not None
+        )
+
     async def end(self, unit: Unit, session_id: UUID) -> None:
         """Sign out. What is over already stays as it is."""
         await self._end(unit, self._model.id == session_id)

@@ -18,6 +18,7 @@ from starlette.types import Scope
 from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.http import analytics, openapi, parameters, problems, stream
+from holdfast.http.addresses import networks_of
 from holdfast.http.answers import answer
 from holdfast.http.api_keys import ApiKeysOverHttp
 from holdfast.http.cache import CacheAdmin
@@ -52,10 +53,10 @@ def create_app(
     server waits for its connections first), `await app.state.live.close()` before the server stops.
 
     Raises:
-        ModelError: an `Expose` cannot be carried out over HTTP. ConfigurationError: `HOLDFAST_CORS_ORIGINS` names what
-            is no origin.
+        ModelError: an `Expose` cannot be carried out over HTTP. ConfigurationError: `HOLDFAST_CORS_ORIGINS`,
+            `HOLDFAST_TRUSTED_PROXIES` or `HOLDFAST_KEY_GUESSES` cannot be.
     """
-    origins = origins_of(hold.settings.cors_origins)
+    origins, proxies = origins_of(hold.settings.cors_origins), networks_of(hold.settings.trusted_proxies)
     metrics = Metrics(hold.store)
     metrics.registry.register(CacheCollector(hold.cache))
     examiner = hold.examiner()
@@ -115,7 +116,12 @@ def create_app(
         routes=routes,
         middleware=[
             Middleware(
-                Edge, route_of=_route_of(routes), observe=metrics.observe, counted=hold.cache.statistics, hosts=hosts
+                Edge,
+                route_of=_route_of(routes),
+                observe=metrics.observe,
+                counted=hold.cache.statistics,
+                hosts=hosts,
+                proxies=proxies,
             ),
             *([Middleware(Cors, origins=origins)] if origins else []),
         ],

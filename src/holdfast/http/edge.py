@@ -13,6 +13,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from holdfast.cache.statistics import Statistics
 from holdfast.http import problems
+from holdfast.http.addresses import Network, address_of
 from holdfast.logs import get_logger
 from holdfast.model import uuid7
 
@@ -59,6 +60,7 @@ class Edge:
         observe: called once a request.
         counted: where the reads of the cache are counted by route.
         hosts: the names that it answers to; any where there are none.
+        proxies: whose word is taken for where a request comes from.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class Edge:
         observe: Observe,
         counted: Statistics,
         hosts: Collection[str] = (),
+        proxies: tuple[Network, ...] = (),
     ) -> None:
         self.app = app
         self.hosts = frozenset(host.lower() for host in hosts)
+        self.proxies = proxies
         self.route_of = route_of
         self.observe = observe
         self.counted = counted
@@ -81,6 +85,10 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if self.proxies and scope.get("client"):
+            peer, port = scope["client"]
+            address = address_of(peer, scope["headers"], self.proxies)
+            scope = {**scope, "client": (address, port if address == peer else 0)}
         head = _head(scope["headers"])
         request_id = _request_id(head)
         scope["holdfast.request_id"] = request_id

@@ -21,6 +21,7 @@ from holdfast.guard.limits.headers import headers_of, problem_of
 from holdfast.guard.limits.meter import Meter
 from holdfast.guard.sessions import SessionRefused
 from holdfast.hold import Holdfast
+from holdfast.http.guesses import Guesses
 from holdfast.http.problems import Refusal
 from holdfast.store import ALL
 
@@ -84,6 +85,7 @@ class Identities:
 
     def __init__(self, hold: Holdfast) -> None:
         self._hold = hold
+        self._guesses = Guesses(hold.limits, hold.settings.key_guesses)
         self._holders: Derived[_Holder] = Derived(hold.cache.peek)
 
     async def identified(self, request: Request, scope: str) -> Identity:
@@ -92,33 +94,41 @@ class Identities:
         What is refused for its scope has not counted; what asks too often has not either. Once it is known who asks,
         `request.state.known` has the user and the organisation, whatever is refused then.
 
+        From an address that has sent too many keys which open nothing, only what is known here already is taken.
+
         Raises:
-            Refused: nobody is known by what was given, or he may not. Unavailable: it is not known just now.
+            Refusal: nobody is known by what was given, or he may not; or his address is shut out. Unavailable: it is
+                not known just now.
         """
         text = _given(request)
+        client = request.scope.get("client")
+        address = None if client is None else client[0]
         try:
             if _is_of_session(text):
-                return await self._of_session(request, text)
-            return await self._of_key(request, text, scope)
+                return await self._of_session(request, text, address)
+            return await self._of_key(request, text, scope, address)
         except KeyRefused as refused:
             if refused.is_known:
                 raise Refused(403, str(refused)) from None
+            if refused.reason in ("malformed", "unknown"):
+                await self._guesses.count(address)
             raise Refused(401, "this API key opens nothing here: it is not known, or not any more") from None
         except SessionRefused as refused:
+            await self._guesses.count(address)
             raise Refused(401, str(refused)) from None
 
-    async def _of_session(self, request: Request, text: str) -> Identity:
+    async def _of_session(self, request: Request, text: str, address: str | None) -> Identity:
         hold = self._hold
+        if self._guesses.is_shut(address) and not hold.sessions.is_near(text):
+            self._guesses.refuse_shut(address)
         session = await hold.sessions.verify(text)
         request.state.known = (session.user_id, None)
         user, _ = await self._user(session.user_id)
         counted = await hit(hold, user_id=user.id, org_id=None, tier=user.tier)
         return Identity(user_id=user.id, org_id=None, scopes=(EVERYTHING,), key_id=None, counted=_passed(counted))
 
-    async def _of_key(self, request: Request, text: str, scope: str) -> Identity:
+    async def _of_key(self, request: Request, text: str, scope: str, address: str | None) -> Identity:
         keys = self._hold.keys
-        client = request.scope.get("client")
-        address = None if client is None else client[0]
         name = keys.name_of(text)
         holder = None if name is None else self._holders.get(name)
         if holder is not None:
@@ -126,6 +136,7 @@ class Identities:
             keys.use(facts, scope=scope, address=address)
             request.state.known = (facts.user_id, facts.org_id)
         else:
+            self._guesses.refuse_shut(address)
             source = await keys.traced(text)
             facts = source.value
             keys.use(facts, scope=scope, address=address)
