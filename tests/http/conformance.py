@@ -137,7 +137,7 @@ async def conforming(
     url: str, *, examples: int, seed: int, serving: Callable[[Any], Any] = create_app, **given: Any
 ) -> Found:
     """What is found at an application over the database at `url`."""
-    async with press_at(url) as press:
+    async with press_at(url, key_guesses="unlimited") as press:
         await filled(press)
         async with serve(serving(press.hold)) as address:
             return await asyncio.to_thread(conform, address, press.keys["ada"], examples=examples, seed=seed, **given)

@@ -225,7 +225,7 @@ async def test_the_answers_are_as_they_are_described(world: World) -> None:
     fits(await world.ask("ada", "GET", one), PATH + "/{id}", "get")
     fits(await world.ask("ada", "POST", f"{one}/rotate"), PATH + "/{id}/rotate", "post")
     fits(await world.ask("ada", "DELETE", one), PATH + "/{id}", "delete")
-    assert set(document["components"]["securitySchemes"]) == {"bearer", "key"}
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "key", "signature"}
 
 
 async def test_a_key_is_taken_from_its_own_header_too_and_from_its_networks_alone(world: World) -> None:

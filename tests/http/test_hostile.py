@@ -80,7 +80,7 @@ INSIDE = (
 async def press(postgres_server: PostgresServer) -> AsyncIterator[Press]:
     """A newspaper with rows, one of which is somebody else's; on PostgreSQL, which takes less than SQLite does."""
     with postgres_server.database() as url:
-        async with press_at(url) as made:
+        async with press_at(url, key_guesses="unlimited") as made:
             await filled(made)
             await made.ask("bob", "POST", "memos", json={"title": "bob's own"})
             yield made

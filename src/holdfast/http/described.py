@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from holdfast.guard.services import SIGNATURE
 from holdfast.http.access import Access
 from holdfast.http.bodies import JSON, MERGE_PATCH
 from holdfast.http.exposed import Resource
@@ -17,7 +18,22 @@ from holdfast.http.writes import KEY
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or the token of a session."},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": SIGNATURE,
+        "description": "Of a service, beside the key or token for whom it asks, whose limits do not count then:"
+        " `v1.KEY.SECONDS.NONCE.SIGNATURE`, HMAC-SHA256 of"
+        " `v1|METHOD|path?query|sha256 of the body|SECONDS|NONCE|KEY` in hex. A nonce is used once.",
+    },
 }
+SECURITY: list[dict[str, list[str]]] = [
+    {"bearer": []},
+    {"key": []},
+    {"bearer": [], "signature": []},
+    {"key": [], "signature": []},
+]
+"""Who says who he is, and whose limits do not count."""
 REFUSALS = {
     "304": "The client has it already (`If-None-Match`).",
     "400": "The body is no JSON object, or nested too deep; or a header cannot be.",
@@ -238,8 +254,7 @@ def _conditions(resource: Resource) -> list[dict[str, Any]]:
 def _secured(operation: dict[str, Any], resource: Resource, kind: str) -> dict[str, Any]:
     """`operation`, which needs a key with a scope."""
     needed = f" Needs a key with the scope `{resource.scope_of(kind)}`."
-    security: list[dict[str, list[str]]] = [{scheme: []} for scheme in SCHEMES]
-    return {**operation, "description": operation["description"] + needed, "security": security}
+    return {**operation, "description": operation["description"] + needed, "security": SECURITY}
 
 
 def _answer(words: str, shape: Any, headers: Iterable[str], *, limits: bool) -> dict[str, Any]:

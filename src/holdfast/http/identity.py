@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
@@ -17,15 +19,18 @@ from holdfast.guard.keys import KeyRefused
 from holdfast.guard.keys.access import EVERYTHING, KeyFacts, allows
 from holdfast.guard.keys.text import read_key
 from holdfast.guard.limits import Decision
+from holdfast.guard.limits.decision import unlimited
 from holdfast.guard.limits.headers import headers_of, problem_of
 from holdfast.guard.limits.meter import Meter
+from holdfast.guard.services import SIGNATURE, ServiceRefused
 from holdfast.guard.sessions import SessionRefused
 from holdfast.hold import Holdfast
 from holdfast.http.guesses import Guesses
 from holdfast.http.problems import Refusal
 from holdfast.store import ALL
 
-_SAID = (b"authorization", b"x-api-key")
+_SIGNATURE = SIGNATURE.lower().encode()
+_SAID = (b"authorization", b"x-api-key", _SIGNATURE)
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="holdfast"'}
 
 
@@ -94,19 +99,22 @@ class Identities:
         What is refused for its scope has not counted; what asks too often has not either. Once it is known who asks,
         `request.state.known` has the user and the organisation, whatever is refused then.
 
+        A service that signs its request beside that (`Holdfast-Signature`) is not limited: nothing counts it.
+
         From an address that has sent too many keys which open nothing, only what is known here already is taken.
 
         Raises:
             Refusal: nobody is known by what was given, or he may not; or his address is shut out. Unavailable: it is
                 not known just now.
         """
-        text = _given(request)
+        text, signature = _given(request)
+        is_service = signature is not None and await self._is_signed(request, signature)
         client = request.scope.get("client")
         address = None if client is None else client[0]
         try:
             if _is_of_session(text):
-                return await self._of_session(request, text, address)
-            return await self._of_key(request, text, scope, address)
+                return await self._of_session(request, text, address, is_service)
+            return await self._of_key(request, text, scope, address, is_service)
         except KeyRefused as refused:
             if refused.is_known:
                 raise Refused(403, str(refused)) from None
@@ -117,17 +125,32 @@ class Identities:
             await self._guesses.count(address)
             raise Refused(401, str(refused)) from None
 
-    async def _of_session(self, request: Request, text: str, address: str | None) -> Identity:
+    async def _is_signed(self, request: Request, signature: str) -> bool:
+        """That one of our services has signed a request. Refused: it has not, or the request was made before."""
+        scope = request.scope
+        path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+        query: bytes = scope["query_string"]
+        target = (path + b"?" + query if query else path).decode("latin-1")
+        try:
+            await self._hold.services.verify(signature, request.method, target, await request.body())
+        except ServiceRefused as refused:
+            raise Refused(401, str(refused)) from None
+        return True
+
+    async def _of_session(self, request: Request, text: str, address: str | None, is_service: bool) -> Identity:
         hold = self._hold
         if self._guesses.is_shut(address) and not hold.sessions.is_near(text):
             self._guesses.refuse_shut(address)
         session = await hold.sessions.verify(text)
         request.state.known = (session.user_id, None)
         user, _ = await self._user(session.user_id)
-        counted = await hit(hold, user_id=user.id, org_id=None, tier=user.tier)
+        if is_service:
+            counted = unlimited((), time.time())
+        else:
+            counted = await hit(hold, user_id=user.id, org_id=None, tier=user.tier)
         return Identity(user_id=user.id, org_id=None, scopes=(EVERYTHING,), key_id=None, counted=_passed(counted))
 
-    async def _of_key(self, request: Request, text: str, scope: str, address: str | None) -> Identity:
+    async def _of_key(self, request: Request, text: str, scope: str, address: str | None, is_service: bool) -> Identity:
         keys = self._hold.keys
         name = keys.name_of(text)
         holder = None if name is None else self._holders.get(name)
@@ -142,7 +165,10 @@ class Identities:
             keys.use(facts, scope=scope, address=address)
             request.state.known = (facts.user_id, facts.org_id)
             holder = await self._found(source)
-        counted = _passed(await self._hold.limits.hit_meter(holder.meter))
+        if is_service:
+            counted = unlimited((), time.time())
+        else:
+            counted = _passed(await self._hold.limits.hit_meter(holder.meter))
         return Identity(
             user_id=facts.user_id, org_id=facts.org_id, scopes=facts.scopes, key_id=facts.id, counted=counted
         )
@@ -195,10 +221,14 @@ def origin_of(request: Request) -> Origin:
     return Origin(ip=address, agent=request.headers.get("user-agent"))
 
 
-def _given(request: Request) -> str:
-    """The key or token of a request: `Authorization: Bearer …`, or `X-API-Key: …`."""
+def _given(request: Request) -> tuple[str, str | None]:
+    """The key or token of a request, `Authorization: Bearer …` or `X-API-Key: …`, and the signature of a service."""
     headers: list[tuple[bytes, bytes]] = request.scope["headers"]
     found = [(name, value.decode("latin-1")) for name, value in headers if name in _SAID]
+    signature = None
+    if any(name == _SIGNATURE for name, _ in found):
+        signature = ",".join(value for name, value in found if name == _SIGNATURE)  # of two, none is right
+        found = [one for one in found if one[0] != _SIGNATURE]
     if not found:
         raise Refused(401, "say who you are: Authorization: Bearer <API key or token of a session>")
     if len(found) > 1:  # the server in front of this one may have looked at another of them
@@ -208,4 +238,4 @@ def _given(request: Request) -> str:
         kind, _, value = value.partition(" ")
         if kind.lower() != "bearer":
             raise Refused(401, "Authorization takes Bearer <API key or token of a session> here, and no other scheme")
-    return value.strip()
+    return value.strip(), signature

@@ -10,7 +10,7 @@ import msgspec
 from holdfast.http import api_keys
 from holdfast.http.access import Access
 from holdfast.http.cache import ADMINISTERED, SPAN
-from holdfast.http.described import SCHEMES, paths_of, ref, responses, schemas_of
+from holdfast.http.described import SCHEMES, SECURITY, paths_of, ref, responses, schemas_of
 from holdfast.http.endpoints import Endpoint
 from holdfast.http.exposed import Resource
 from holdfast.http.finding import PATH
@@ -136,7 +136,7 @@ def _for_whom(
         "operationId": name,
         "tags": ["api keys"],
         "summary": words,
-        "security": [{scheme: []} for scheme in SCHEMES],
+        "security": SECURITY,
         "parameters": takes,
         "responses": responses,
     }
