@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 
 from holdfast.errors import ConfigurationError
@@ -27,6 +26,8 @@ class Peppers:
     def __init__(self, peppers: dict[str, bytes]) -> None:
         self.ids = tuple(peppers)
         self._peppers = tuple(peppers.values())
+        # Begun once: `hmac.digest` begins anew each time, and lets go of the interpreter meanwhile.
+        self._begun = tuple(hmac.new(pepper, digestmod="sha256") for pepper in self._peppers)
 
     @classmethod
     def configured(cls, text: str | None, *, production: bool) -> Peppers:
@@ -49,11 +50,11 @@ class Peppers:
 
     def hashed(self, text: str) -> str:
         """By what a new key is found: 64 hexadecimal digits."""
-        return _hashed(self._peppers[0], text)
+        return _hashed(self._begun[0], text)
 
     def all_hashed(self, text: str) -> dict[str, str]:
         """By what a key may be found that is older, by the id of the pepper, the first one's first."""
-        return {name: _hashed(pepper, text) for name, pepper in zip(self.ids, self._peppers, strict=True)}
+        return {name: _hashed(begun, text) for name, begun in zip(self.ids, self._begun, strict=True)}
 
     def named(self, name: str) -> bytes:
         """The pepper of an id. KeyError: it is in use no more."""
@@ -73,5 +74,7 @@ def new_pepper(name: str) -> str:
     return f"{name}:{base64.b64encode(secrets.token_bytes(_SHORTEST)).decode()}"
 
 
-def _hashed(pepper: bytes, text: str) -> str:
-    return hmac.digest(pepper, text.encode(), hashlib.sha256).hex()
+def _hashed(begun: hmac.HMAC, text: str) -> str:
+    made = begun.copy()
+    made.update(text.encode())
+    return made.hexdigest()
