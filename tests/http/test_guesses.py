@@ -97,7 +97,7 @@ async def test_it_can_be_left_off_and_cannot_be_nonsense(press: Press) -> None:
     for _ in range(100):
         await guesses.count(None)
     assert not guesses.is_shut(None)
-    with pytest.raises(ConfigurationError, match="'often' is no limit"):
+    with pytest.raises(ConfigurationError, match="HOLDFAST_KEY_GUESSES: 'often' is no limit"):
         Guesses(Limiter(), "often")
     with pytest.raises(ConfigurationError, match=r"'10\.0\.0\.0/99', which is no network"):
         networks_of("::1, 10.0.0.0/99")

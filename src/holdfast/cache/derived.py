@@ -30,7 +30,7 @@ class Derived(Generic[T]):
     """Keeps what was made of values of one cache, beside them.
 
     Here nothing is fresh or old: each look asks the cache for the values, and what was made of others is not found. So
-    a change ends it as it ends them. It goes when one of them goes, and needs no bound of its own.
+    a change ends it as it ends them. It goes when one of them goes, in whatever thread that is, and needs no bound.
 
     Args:
         peek: of the cache.
@@ -69,4 +69,4 @@ class Derived(Generic[T]):
     def _gone(self, key: Hashable, value: weakref.ref[Any]) -> None:
         found = self._kept.get(key)
         if found is not None and any(one is value for _, _, one in found[1]):  # it may have been made anew meanwhile
-            del self._kept[key]
+            self._kept.pop(key, None)

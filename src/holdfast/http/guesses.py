@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from holdfast.errors import ConfigurationError
 from holdfast.guard.limits import Limiter, headers_of
 from holdfast.guard.limits.limit import limits_of
 from holdfast.http.problems import Refusal
@@ -31,7 +32,10 @@ class Guesses:
 
     def __init__(self, limiter: Limiter, limits: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limiter = limiter
-        self._limits = limits_of(limits)
+        try:
+            self._limits = limits_of(limits)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"HOLDFAST_KEY_GUESSES: {error}") from None
         self._counts = not all(limit.is_unlimited for limit in self._limits)
         self._clock = clock
         self._until: OrderedDict[str, float] = OrderedDict()
