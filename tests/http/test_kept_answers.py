@@ -13,6 +13,7 @@ from holdfast import ALL
 from holdfast.apps.accounts import Organization, User
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.apps.accounts.models import ApiKey
+from holdfast.cache.derived import Derived
 from tests.http.press import Memo, Press, press_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -117,3 +118,13 @@ async def test_what_a_known_caller_asks_is_counted(press: Press) -> None:
     assert use.last_used_at is not None
     left = [int((await press.ask(key, "GET", "memos")).headers["x-ratelimit-remaining"]) for _ in range(2)]
     assert left[1] == left[0] - 1
+
+
+async def test_what_is_given_without_a_look_is_found_out(press: Press, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(self: Derived[Any], key: Any) -> Any:
+        found = self._kept.get(key)
+        return None if found is None else found[0]
+
+    monkeypatch.setattr(Derived, "get", careless)
+    with pytest.raises(AssertionError):
+        await test_a_key_that_was_taken_back_by_another_program_opens_nothing(press)
