@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import MetaData, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-from holdfast import ALL, Holdfast
+from holdfast import ALL, Encrypted, Holdfast, Model
 from holdfast.apps import accounts
 from holdfast.apps.accounts import User
 from holdfast.apps.agents import Agent
@@ -168,6 +169,29 @@ async def test_what_anybody_may_read_over_http_is_named() -> None:
         await store.close()
         assert findings["reads over HTTP"].state == state
         assert told in findings["reads over HTTP"].detail
+
+
+async def test_values_that_look_ups_do_not_find_are_told(sqlite_url: str) -> None:
+    class Sealed(Model):
+        metadata = MetaData()
+        __tablename__ = "security_sealed"
+        name: Mapped[str] = mapped_column(Encrypted(blind=True))
+
+    old, new = new_key("k1"), new_key("k2")
+    for keys, state, told in (
+        (old, None, ""),
+        (f"{new},{old}", "note", "1 values are under an older key than k2"),
+        (f"{new},{old}:read", "wrong", "security_sealed.name"),
+        (new, "note", "1 values"),
+    ):
+        settings = settings_for(sqlite_url, encryption_keys=keys)
+        async with await Holdfast.open(settings=settings, metadata=Sealed.metadata) as hold:
+            if state is None:
+                async with hold.unit() as unit:
+                    await unit[Sealed].add(Sealed(name="ada"))
+                continue
+            mine = [one for one in await examine_security(hold.store, hold.models) if one.check == "encryption"]
+            assert (mine[-1].state, told in mine[-1].detail) == (state, True), mine
 
 
 def test_the_trail_is_looked_at() -> None:

@@ -15,7 +15,7 @@ from holdfast.guard.audit.tables import Tables
 from holdfast.guard.keys import keys_models
 from holdfast.guard.sessions import session_model
 from holdfast.model import Expose, Model
-from holdfast.model.encrypted import encrypted_columns
+from holdfast.model.encrypted import blind_columns, encrypted_columns, ring_of
 from holdfast.operate.findings import Finding
 from holdfast.operate.isolation import examine_isolation
 from holdfast.operate.reviews import examine_reviews, last_reviews
@@ -182,7 +182,14 @@ async def _database(store: Store, models: Sequence[type[Model]]) -> AsyncIterato
         counts = await count_by_key(store, models)
         first = store.settings.encryption_keys.partition(":")[0]
         older = sum(n for column in counts.values() for key, n in column.items() if key != first)
-        if older:
+        ring = ring_of(store.engine.dialect)
+        unsearched = set(ring.ids) - set(ring.searched)
+        blind = [f"{model.__tablename__}.{name}" for model in models for name in blind_columns(model.__table__)]
+        lost = sorted({place for place in blind for key in unsearched if counts[place][key]})
+        if lost:
+            told = f"look-ups do not find values that are under keys kept for reading alone: {', '.join(lost)}"
+            yield Finding.wrong("encryption", told, "take :read off these keys, then `holdfast encrypt rotate`")
+        elif older:
             yield Finding.note(
                 "encryption", f"{older} values are under an older key than {first}", "holdfast encrypt rotate"
             )
