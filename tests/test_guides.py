@@ -42,6 +42,7 @@ asyncio.run(main(sys.argv[1]))
         "models.md",
         "repositories.md",
         "rest.md",
+        "security.md",
         "tenancy.md",
     ],
 )

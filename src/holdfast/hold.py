@@ -40,6 +40,7 @@ from holdfast.operate import (
     drop_our_keys,
     examine_redis,
     registered,
+    review_metadata,
     schedule_metadata,
 )
 from holdfast.rollup import Rollups
@@ -113,7 +114,14 @@ class Holdfast:
         self.appends = Appends(self.store)
         self.schedules = ScheduleTable(self.store)
         self._schedules = Schedules()
-        self._house = (rollup_metadata, rejected.metadata, schedule_metadata, result_metadata, idempotency.metadata)
+        self._house = (
+            rollup_metadata,
+            rejected.metadata,
+            schedule_metadata,
+            review_metadata,
+            result_metadata,
+            idempotency.metadata,
+        )
 
     @classmethod
     async def open(

@@ -5,41 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
-from typer.testing import CliRunner
 
 from holdfast import ALL, Holdfast
 from holdfast.apps import accounts
 from holdfast.apps.accounts import Organization, User
-from holdfast.cli.main import app
-from holdfast.errors import HoldfastError
 from holdfast.settings import Settings
-from tests.cli.command import Outcome
+from tests.cli.conftest import Run
 
 HERE = {
     "HOLDFAST_MODELS": "holdfast.apps.accounts",
     "HOLDFAST_DATABASE_URL": "sqlite:///here.db",
     "HOLDFAST_ENCRYPTION_KEYS": f"k1:{'A' * 43}=",
 }
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in an empty folder, in this process."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str, **env: str) -> Outcome:
-        done = CliRunner().invoke(app, arguments, env=env)
-        if isinstance(done.exception, HoldfastError | OSError):
-            return Outcome(1, done.stdout, done.stderr + str(done.exception))
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return Outcome(done.exit_code, done.stdout, done.stderr)
-
-    return run
 
 
 async def write(env: dict[str, str]) -> None:
@@ -60,6 +38,7 @@ def test_a_trail_is_verified_exported_and_known_elsewhere(run: Run, tmp_path: Pa
     assert (good.code, good.out) == (0, "4 records in 4 chains: each is as it was sealed.\n")
     kept = run("audit", "checkpoint", "kept", "--json", **env)
     assert kept.json == {"whole": True, "chains": 4, "records": 4, "faults": []}
+    assert (kept.code, kept.err) == (0, "")
     lines = run("audit", "export", **env)
     (tmp_path / "trail.jsonl").write_text(lines.out)
     user = next(line for line in lines.lines if line["target_type"] == "users")

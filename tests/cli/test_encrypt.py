@@ -1,8 +1,17 @@
 """`holdfast encrypt`: a key is made, put in front, what is old is encrypted anew, and the old key goes."""
 
+import asyncio
 import re
+import sqlite3
+from pathlib import Path
 
+from holdfast import ALL, Holdfast
+from holdfast.apps import accounts
+from holdfast.apps.accounts import User
+from holdfast.secrets import new_key
+from holdfast.settings import Settings
 from tests.cli.command import Shell
+from tests.cli.conftest import Run
 
 MODELS = """
 from sqlalchemy.orm import Mapped, mapped_column
@@ -58,17 +67,54 @@ def test_keys_are_made_counted_and_rotated(shell: Shell) -> None:
 
     both = {**keep, "HOLDFAST_ENCRYPTION_KEYS": f"{new['key']},{old}"}
     (counted,) = shell.run("encrypt", "status", "--json", **both).lines
-    assert counted == {"column": "patients.name", "keys": {"k2": 0, "k1": 7}}
+    assert counted == {"column": "patients.name", "keys": {"k2": 0, "k1": 7}, "rotates": True}
     rotated = shell.run("encrypt", "rotate", **both)
     assert (rotated.code, rotated.out) == (0, "patients: 7 rows encrypted anew\n")
     assert shell.run("encrypt", "rotate", "--json", **both).lines == [
-        {"table": "patients", "rows": 0, "unreadable": []}
+        {"table": "patients", "rows": 0, "unreadable": [], "kept": {}}
     ]
 
     only = {**keep, "HOLDFAST_ENCRYPTION_KEYS": new["key"]}
     shown = shell.run("encrypt", "status", **only)
     assert re.search(r"patients\.name +k2 +7", shown.out)
     assert "other" not in shown.out
+
+
+async def log_in(env: dict[str, str], name: str) -> None:
+    settings = Settings.from_environment(env)
+    async with await Holdfast.open(settings=settings, metadata=accounts.metadata, follow=True) as hold:
+        async with hold.unit(tenant=ALL) as unit:
+            await unit[User].add(User(external_id=name, email=f"{name}@example.com"))
+        await hold.audit.caught_up()
+
+
+def test_keys_that_the_audit_trail_alone_has_are_told_and_kept(run: Run, tmp_path: Path) -> None:
+    here = {"HOLDFAST_MODELS": "holdfast.apps.accounts", "HOLDFAST_DATABASE_URL": "sqlite:///here.db"}
+    old, new = new_key("k1"), new_key("k2")
+    for keys, name in ((old, "ada"), (f"{new},{old}", "bob")):
+        asyncio.run(log_in({**here, "HOLDFAST_ENCRYPTION_KEYS": keys}, name))
+    with sqlite3.connect(tmp_path / "here.db") as database:  # as under a key of one person
+        database.execute("DROP TRIGGER append_only_audit_logs_update")
+        copied = "tenant, seq + 10, id, created_at, action, outcome"
+        database.execute(
+            "INSERT INTO audit_logs (tenant, seq, id, created_at, action, outcome, sealed, key_id, mac)"
+            f" SELECT {copied}, x'02ff', key_id, mac FROM audit_logs WHERE seq = 1"
+        )
+    both = {**here, "HOLDFAST_ENCRYPTION_KEYS": f"{new},{old}:read"}
+    [counted] = run("encrypt", "status", "--json", **both).lines
+    assert counted == {"column": "audit_logs.sealed", "keys": {"k2": 1, "k1": 1}, "rotates": False}
+    [rotated] = run("encrypt", "rotate", "--json", **both).lines
+    assert rotated == {"table": "audit_logs", "rows": 0, "unreadable": [], "kept": {"k1": 1}}
+    for command in ("status", "rotate"):
+        assert "audit_logs: 1 records are under k1 and stay so" in run("encrypt", command, **both).out
+    with sqlite3.connect(tmp_path / "here.db") as database:
+        database.execute("UPDATE audit_logs SET sealed = NULL WHERE seq > 10")
+    shown = run("audit", "export", "--private", **both)
+    assert all(f"{name}@example.com" in shown.out for name in ("ada", "bob"))
+    only = run("encrypt", "status", **{**here, "HOLDFAST_ENCRYPTION_KEYS": new})
+    assert "what is private in them cannot be read" in only.out
+    none = run("encrypt", "status", "--json", **here).lines
+    assert [one["keys"] for one in none] == [{"other": 2}]
 
 
 def test_the_migrations_of_such_models_are_whole(shell: Shell, database_url: str) -> None:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import MetaData, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-from holdfast import ALL, Holdfast
+from holdfast import ALL, Encrypted, Holdfast, Model
 from holdfast.apps import accounts
 from holdfast.apps.accounts import User
+from holdfast.apps.agents import Agent
+from holdfast.errors import InvalidValue
 from holdfast.guard.keys import new_pepper
+from holdfast.journal import FollowerStatus
 from holdfast.migrate import roles
-from holdfast.operate import Finding, examine_security
+from holdfast.model import models_of
+from holdfast.operate import REVIEWS, Finding, Reviewed, examine_security, record_review
+from holdfast.operate.reviews import examine_reviews
+from holdfast.operate.trail import of_checkpoint, of_follower
+from holdfast.secrets import new_key
 from holdfast.store import Store
 from tests.backends import settings_for
 
@@ -76,7 +87,12 @@ async def test_a_redis_without_a_login_is_told(sqlite_url: str, url: str, state:
 
 
 async def test_on_postgresql_login_and_tenants_are_looked_at(postgres_url: str) -> None:
-    given = {"key_peppers": new_pepper("p1"), "secret_key": "s" * 40, "environment": "production"}
+    given = {
+        "key_peppers": new_pepper("p1"),
+        "audit_keys": new_key("a1"),
+        "secret_key": "s" * 40,
+        "environment": "production",
+    }
     store = Store(settings_for(postgres_url))
     async with store.connect(write=True) as connection:
         await roles.create(connection)
@@ -95,7 +111,14 @@ async def test_on_postgresql_login_and_tenants_are_looked_at(postgres_url: str) 
     mine = postgres_url.replace("holdfast@", "security_login@")
     settings = settings_for(mine, row_security=True, **given)
     async with await Holdfast.open(settings=settings, metadata=accounts.metadata, migrate=False) as hold:
+        for actor in ("bob", "ada"):
+            async with hold.unit(actor=actor, tenant=ALL) as unit:
+                await record_review(unit, "access")
         findings = await found(hold)
+    assert findings["access review"].state == "ok"
+    assert " by ada, due " in findings["access review"].detail
+    assert findings["audit keys"].state == "ok"
+    assert findings["TLS"].state == "note"
     assert {check for check, finding in findings.items() if finding.state == "wrong"} == set()
     assert findings["tenants"].state == findings["login"].state == "ok"
 
@@ -110,3 +133,113 @@ async def test_a_database_that_is_away_is_one_finding(unused_tcp_url: str) -> No
 @pytest.fixture
 def unused_tcp_url() -> str:
     return "postgresql://nobody@127.0.0.1:1/none"
+
+
+SETTINGS: list[tuple[dict[str, object], str, str]] = [
+    ({}, "origins", "ok"),
+    ({"cors_origins": "https://app.example"}, "origins", "ok"),
+    ({"cors_origins": "https://app.example, *"}, "origins", "wrong"),
+    ({"cors_origins": "http://app.example"}, "origins", "note"),
+    ({"cors_origins": "http://localhost:3000"}, "origins", "ok"),
+    ({"require_tls": True}, "TLS", "ok"),
+    ({"environment": "production"}, "TLS", "note"),
+    ({"audit_keys": None}, "audit keys", "wrong"),
+    ({"audit_keys": new_key("a1")}, "audit keys", "ok"),
+    ({}, "audit, private", "note"),
+]
+
+
+@pytest.mark.parametrize(("changed", "check", "state"), SETTINGS)
+async def test_settings_are_looked_at(changed: dict[str, object], check: str, state: str) -> None:
+    store = Store(settings_for("sqlite://", **changed))
+    findings = {finding.check: finding for finding in await examine_security(store, models_of(accounts.metadata))}
+    await store.close()
+    assert findings[check].state == state
+    assert (findings[check].do is None) == (state == "ok")
+
+
+async def test_what_anybody_may_read_over_http_is_named() -> None:
+    for changed, state, told in (
+        ({}, "ok", "anybody may read agents"),
+        ({"environment": "production"}, "note", "anybody may read agents"),
+        ({"http_reads": "closed"}, "ok", "nothing is read"),
+    ):
+        store = Store(settings_for("sqlite://", **changed))
+        findings = {finding.check: finding for finding in await examine_security(store, [Agent])}
+        await store.close()
+        assert findings["reads over HTTP"].state == state
+        assert told in findings["reads over HTTP"].detail
+
+
+async def test_values_that_look_ups_do_not_find_are_told(sqlite_url: str) -> None:
+    class Sealed(Model):
+        metadata = MetaData()
+        __tablename__ = "security_sealed"
+        name: Mapped[str] = mapped_column(Encrypted(blind=True))
+
+    old, new = new_key("k1"), new_key("k2")
+    for keys, state, told in (
+        (old, None, ""),
+        (f"{new},{old}", "note", "1 values are under an older key than k2"),
+        (f"{new},{old}:read", "wrong", "security_sealed.name"),
+        (new, "note", "1 values"),
+    ):
+        settings = settings_for(sqlite_url, encryption_keys=keys)
+        async with await Holdfast.open(settings=settings, metadata=Sealed.metadata) as hold:
+            if state is None:
+                async with hold.unit() as unit:
+                    await unit[Sealed].add(Sealed(name="ada"))
+                continue
+            mine = [one for one in await examine_security(hold.store, hold.models) if one.check == "encryption"]
+            assert (mine[-1].state, told in mine[-1].detail) == (state, True), mine
+
+
+def test_the_trail_is_looked_at() -> None:
+    def follower(lag: int, seconds: float, **given: Any) -> FollowerStatus:
+        values = {"state": "following", "parked": 0, "holder": "here", "reason": None, **given}
+        return FollowerStatus(name="audit", position="1-1-1", lag_changes=lag, lag_seconds=seconds, **values)
+
+    for status, state, told in (
+        (None, "wrong", "is not kept for the trail"),
+        (follower(0, 0), "ok", "nothing waits"),
+        (follower(3, 1.0), "ok", "3 changes"),
+        (follower(3, 1.0, holder=None), "note", "nobody seals"),
+        (follower(3, 61.0), "note", "does not keep up"),
+        (follower(3, 601.0, holder=None), "wrong", "has not run for 601 s"),
+        (follower(3, 1.0, state="failing", reason="full"), "wrong", "full"),
+    ):
+        finding = of_follower(status)
+        assert (finding.state, told in finding.detail) == (state, True), finding
+    now = dt.datetime(2026, 8, 10, tzinfo=dt.UTC)
+    assert of_checkpoint(None, now).state == "note"
+    assert of_checkpoint(now - dt.timedelta(days=8), now).detail.startswith("the last is of 2026-08-02")
+    assert of_checkpoint(now - dt.timedelta(days=7), now).state == "ok"
+
+
+@given(st.sampled_from(sorted(REVIEWS)), st.timedeltas(dt.timedelta(0), dt.timedelta(days=1000)))
+def test_a_review_is_due_when_its_time_is_over_and_never_before(name: str, ago: dt.timedelta) -> None:
+    now = dt.datetime(2026, 8, 10, tzinfo=dt.UTC)
+    findings = {
+        finding.check: finding
+        for finding in examine_reviews({name: Reviewed(name=name, at=now - ago, actor="ada")}, now)
+    }
+    mine = findings.pop(REVIEWS[name].check)
+    assert (mine.state == "note") == (ago >= REVIEWS[name].every)
+    assert ("due since" in mine.detail) == (mine.state == "note")
+    assert {finding.state for finding in findings.values()} == {"note"}
+    assert all("holdfast doctor --reviewed" in (finding.do or "") for finding in findings.values())
+
+
+async def test_a_review_is_somebodys_and_the_last_one_counts(hold: Holdfast) -> None:
+    long_ago = dt.datetime(2020, 2, 29, 12, tzinfo=dt.UTC)
+    for actor, at in (("ada", long_ago), ("bob", long_ago - dt.timedelta(days=1)), ("ada", long_ago)):
+        async with hold.unit(actor=actor) as unit:
+            await record_review(unit, "restore", at=at)
+    assert (await found(hold))["restore rehearsal"].detail == "last 2020-02-29 by ada, due since 2020-03-31"
+    for actor, name in ((None, "restore"), ("a\nb", "restore"), ("x" * 256, "restore"), ("ada", "nonsense")):
+        with pytest.raises(InvalidValue):
+            async with hold.unit(actor=actor) as unit:
+                await record_review(unit, name)
+    async with hold.unit() as unit:
+        await unit.execute("DROP TABLE holdfast_reviews")
+    assert (await found(hold))["reviews"].do == "holdfast migrate up"

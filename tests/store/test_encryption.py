@@ -276,6 +276,9 @@ async def test_statements_that_would_leave_a_blind_index_behind_are_refused(stor
         ("k1:!!", "is not 32 bytes"),
         (f"{K1},{K1}", "has the key 'k1' twice"),
         (",".join(f"k{n}:{K1[3:]}" for n in range(5)), "has 5 keys and may have 4"),
+        (f"{K1}:read,{K2}", "'k1' is there for reading alone"),
+        (f"{K1},k2:c2VjcmV0:read", "the key 'k2' of HOLDFAST_ENCRYPTION_KEYS is not 32 bytes in base64"),
+        (f"{K1},{K2}:write", "the key 'k2' of HOLDFAST_ENCRYPTION_KEYS is not 32 bytes in base64"),
     ],
 )
 async def test_a_ring_that_cannot_be_is_told_when_it_is_needed_without_the_key(
@@ -291,6 +294,25 @@ async def test_a_ring_that_cannot_be_is_told_when_it_is_needed_without_the_key(
 
 def test_a_ring_shows_its_ids_alone() -> None:
     assert repr(KeyRing.parse(f"{K2},{K1}")) == "<KeyRing k2, k1>"
+
+
+async def test_keys_for_reading_alone_are_any_number_and_look_ups_leave_them_out(sqlite_url: str) -> None:
+    first = ",".join(f"n{n}:{K3[3:]}" for n in range(4))
+    many = ",".join(f"r{n}:{K2[3:]}:read" for n in range(20))
+    text = f"{first}, {many}, {K1}:read"
+    ring = KeyRing.parse(text)
+    assert (len(ring.ids), ring.searched) == (25, ("n0", "n1", "n2", "n3"))
+    assert K1[3:] not in repr(ring)
+    async with opened(sqlite_url, Base.metadata, encryption_keys=K1) as store:
+        key = await add(store, email=SECRET)
+    async with opened(sqlite_url, Base.metadata, encryption_keys=text) as store:
+        async with store.read() as unit:
+            assert not await unit[Person].exists(PEOPLE.where(email=SECRET))  # which the checklist tells as wrong
+            assert (await unit[Person].get(key)).email == SECRET
+        assert (await rotation.count_by_key(store, [Person]))["people.email"]["k1"] == 1
+        await rotation.rotate(store, [Person])
+        async with store.read() as unit:
+            assert await unit[Person].exists(PEOPLE.where(email=SECRET))
 
 
 async def test_a_tenants_values_are_found_in_its_unit_only(store: Store) -> None:

@@ -111,7 +111,8 @@ def checkpoint(
     """Verify all chains, and keep where each ends, signed, in a file.
 
     Keep it where who has the database cannot write. A file that is there is agreed with first, then replaced; where a
-    chain is broken nothing is written (exit 1).
+    chain is broken nothing is written (exit 1). That it was made is on record, and `holdfast doctor --security` tells
+    when it was last.
 
     Example:
 
@@ -214,13 +215,19 @@ async def _export(database: str | None, private: bool, **chosen: Any) -> None:
 
 
 async def _checkpoint(database: str | None, file: Path, known: Path | None) -> Verified:
+    from holdfast.errors import StoreError
     from holdfast.guard.audit import Checkpoint
-    from holdfast.guard.audit.checkpoint import save
+    from holdfast.guard.audit.checkpoint import CHECKPOINT, save
 
     async with opened(database) as hold:
         found = await _along(hold, None, _load(known, hold), None)
         if not found.faults:
             save(file, Checkpoint.now(found.heads), hold.audit.keys)
+            try:
+                counted = {"chains": found.chains, "records": found.records}
+                await hold.audit.record(None, CHECKPOINT, actor="holdfast audit", details=counted)
+            except StoreError as error:  # as of a standby, which is a good place to look from
+                complain(f"holdfast: the checkpoint is made, and not on record: {error}")
         return found
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.models import metadata_of
+from holdfast.cli.opening import opened
 from holdfast.cli.output import FAILED, Database, Json, print_json, say, visible
 from holdfast.errors import HoldfastError
 
 if TYPE_CHECKING:
-    from holdfast.operate import Isolation, Report
+    from holdfast.operate import Isolation, Report, Reviewed
 
 _STYLES = {"ok": "", "note": "yellow", "wrong": "red"}
 
@@ -27,12 +28,19 @@ def doctor(
     security: Annotated[
         bool, typer.Option("--security", help="Go through the list of what makes it safe, and nothing else.")
     ] = False,
+    reviewed: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="Keep that it was reviewed today: rotation, access or restore."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="WHO", help="With --reviewed: who did it; who is logged in unless given.")
+    ] = None,
     database: Database = None,
     as_json: Json = False,
 ) -> None:
     """Look at the configuration, the database, capture, the journal's lag, pending migrations and rejected records.
 
-    Says what to do about whatever is wrong, and exits with 1 then. It changes nothing.
+    Says what to do about whatever is wrong, and exits with 1 then. It changes nothing, but for --reviewed.
 
     Example:
 
@@ -41,7 +49,16 @@ def doctor(
     holdfast doctor --isolation
 
     holdfast doctor --security
+
+    holdfast doctor --reviewed access --by ada@example.com
     """
+    if reviewed is not None:
+        if isolation or security or writes:
+            raise typer.BadParameter("--reviewed is given by itself, with --by")
+        _say_reviewed(asyncio.run(_reviewed(database, reviewed, by or _login())), as_json)
+        return
+    if by is not None:
+        raise typer.BadParameter("--by goes with --reviewed")
     if writes and not isolation:
         raise typer.BadParameter("--writes goes with --isolation")
     if isolation and security:
@@ -63,6 +80,22 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
+def _say_reviewed(done: Reviewed, as_json: bool) -> None:
+    if as_json:
+        print_json(done)
+    else:
+        say(f"{done.name}: reviewed {done.at:%Y-%m-%d} by {visible(done.actor)}")
+
+
+def _login() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        raise typer.BadParameter("--reviewed wants --by WHO: the system does not know who is logged in") from None
+
+
 def _say_isolation(found: Isolation, as_json: bool) -> None:
     if as_json:
         print_json(found)
@@ -77,6 +110,19 @@ def _say_isolation(found: Isolation, as_json: bool) -> None:
         say("Tenants are kept apart." if not found.leaks else "Tenants are not kept apart.")
     if found.leaks:
         raise typer.Exit(FAILED)
+
+
+async def _reviewed(database: str | None, name: str, by: str) -> Reviewed:
+    from holdfast.operate import REVIEWS, record_review
+    from holdfast.store import ALL
+
+    if name not in REVIEWS:
+        raise typer.BadParameter(f"--reviewed is one of {', '.join(REVIEWS)}, not {name[:40]!r}")
+    async with opened(database) as hold, hold.unit(actor=by, tenant=ALL) as unit:
+        done = await record_review(unit, name)
+        if hold.audit.is_on:
+            await hold.audit.record(unit, "review", details={"what": name})
+        return done
 
 
 async def _isolation(database: str | None, writes: bool) -> Isolation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from holdfast.cli.opening import opened
 from holdfast.cli.output import DONE_IN_PART, Database, Json, console, help_of, print_json, say
 
 if TYPE_CHECKING:
+    from holdfast.hold import Holdfast
     from holdfast.store.rotation import Rotated
 
 _SHOWN = 20  # rows that are told to a person; --json has all
@@ -31,7 +33,8 @@ def new_key(
 ) -> None:
     """Make a key, as HOLDFAST_ENCRYPTION_KEYS takes it; it is printed and kept nowhere.
 
-    To rotate, put it before the others, restart every process, run `holdfast encrypt rotate`, then drop the old one.
+    To rotate, put it before the others, restart every process, run `holdfast encrypt rotate`, then drop the old one; or
+    keep it as ID:BASE64:read where `holdfast encrypt status` says that the audit trail has records under it.
 
     Example:
 
@@ -47,18 +50,20 @@ def new_key(
 
 
 def status(database: Database = None, as_json: Json = False) -> None:
-    """How many values each encrypted column has under each key; a key with none may be dropped.
+    """How many values each encrypted column, and the audit trail, has under each key; a key with none may be dropped.
 
     Example:
 
     holdfast encrypt status --json
     """
-    found = asyncio.run(_status(database))
+    found, trail = asyncio.run(_status(database))
     if as_json:
         for place, counts in found.items():
-            print_json({"column": place, "keys": counts})
+            print_json({"column": place, "keys": counts, "rotates": True})
+        if trail is not None:
+            print_json({"column": trail.place, "keys": trail.keys, "rotates": False})
         return
-    if not found:
+    if not found and trail is None:
         say("No model has encrypted columns.")
         return
     from rich.table import Table
@@ -67,10 +72,11 @@ def status(database: Database = None, as_json: Json = False) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("column", "key", "values"):
         table.add_column(heading, overflow="fold")
-    for place, counts in found.items():
+    for place, counts in (found if trail is None else {**found, trail.place: trail.keys}).items():
         for key, count in counts.items():
             table.add_row(Text(place), Text(key), f"{count:,}")
     console().print(table)
+    _say_kept(trail)
 
 
 def rotate(
@@ -80,13 +86,14 @@ def rotate(
 ) -> None:
     """Encrypt anew, under the first key, what is under another; may be interrupted and run again.
 
-    A row that cannot be read is left as it is and told; exit 3 then.
+    A row that cannot be read is left as it is and told; exit 3 then. Records of the audit trail stay as they are: their
+    seals cover the ciphertext, so the keys they are under stay in the ring.
 
     Example:
 
     holdfast encrypt rotate
     """
-    done = asyncio.run(_rotate(database, batch))
+    done, trail = asyncio.run(_rotate(database, batch))
     if as_json:
         for one in done:
             print_json(
@@ -94,9 +101,12 @@ def rotate(
                     "table": one.table,
                     "rows": one.rows,
                     "unreadable": [dict(zip(("key", "reason"), row, strict=True)) for row in one.unreadable],
+                    "kept": {},
                 }
             )
-    elif not done:
+        if trail is not None:
+            print_json({"table": trail.table, "rows": 0, "unreadable": [], "kept": trail.older})
+    elif not done and trail is None:
         say("No model has encrypted columns.")
     else:
         for one in done:
@@ -105,6 +115,7 @@ def rotate(
                 say(f"  the row {key} is left as it is: {reason}", "red")
             if one.unreadable[_SHOWN:]:
                 say(f"  and {len(one.unreadable) - _SHOWN:,} more; --json lists them all", "red")
+        _say_kept(trail)
     if any(one.unreadable for one in done):
         raise typer.Exit(DONE_IN_PART)
 
@@ -114,24 +125,62 @@ app.command("status", help=help_of(status))(status)
 app.command("rotate", help=help_of(rotate))(rotate)
 
 
-async def _status(database: str | None) -> dict[str, dict[str, int]]:
+@dataclass(frozen=True)
+class _Trail:
+    """The audit trail: its table, its column of ciphertexts, and how many records are under which key."""
+
+    table: str
+    place: str
+    keys: dict[str, int]
+    first: str | None
+
+    @property
+    def older(self) -> dict[str, int]:
+        """How many are under another key than the one that encrypts."""
+        return {key: count for key, count in self.keys.items() if count and key != self.first}
+
+
+def _say_kept(trail: _Trail | None) -> None:
+    for key, count in ({} if trail is None else trail.older).items():
+        assert trail is not None
+        records = f"{trail.table}: {count:,} records are under"
+        if key == "other":
+            say(f"{records} keys that HOLDFAST_ENCRYPTION_KEYS does not have: what is private in them cannot be read")
+        else:
+            say(f"{records} {key} and stay so, for their seals cover it: keep {key} in the ring, as {key}:BASE64:read")
+
+
+async def _trail(hold: Holdfast) -> _Trail | None:
+    from holdfast.guard.audit.ciphertexts import count_by_key
+    from holdfast.model.keyring import KeyRing
+
+    if not hold.audit.is_on:
+        return None
+    text, table = hold.settings.encryption_keys, hold.audit.tables.records
+    ids = KeyRing.parse(text).ids if text else ()
+    keys = await count_by_key(hold.store, hold.audit.tables, ids)
+    return _Trail(str(table.name), f"{table.name}.sealed", keys, ids[0] if ids else None) if keys else None
+
+
+async def _status(database: str | None) -> tuple[dict[str, dict[str, int]], _Trail | None]:
     from holdfast.model import encrypted_columns
     from holdfast.store.rotation import count_by_key
 
     async with opened(database) as hold:
         models = [model for model in hold.models if list(encrypted_columns(model.__table__))]
-        return await count_by_key(hold.store, models) if models else {}
+        return await count_by_key(hold.store, models) if models else {}, await _trail(hold)
 
 
-async def _rotate(database: str | None, batch: int) -> list[Rotated]:
+async def _rotate(database: str | None, batch: int) -> tuple[list[Rotated], _Trail | None]:
     from holdfast.store.rotation import rotate as rotate_all
 
     messages = console(stderr=True)
     async with opened(database) as hold:
         with messages.status("encrypting anew") as shown:
-            return await rotate_all(
+            done = await rotate_all(
                 hold.store,
                 hold.models,
                 batch=batch,
                 progress=lambda one: shown.update(f"{one.table}: {one.rows:,} rows encrypted anew"),
             )
+        return done, await _trail(hold)

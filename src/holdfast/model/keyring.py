@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,10 @@ from holdfast.errors import ConfigurationError, InvalidValue, MissingExtra
 from holdfast.secrets import KEY_ID, derive, parse_keys
 
 KEYS = 4
-"""Keys a ring may have: a lookup by a blind index asks for the value under each of them."""
+"""Keys a ring may have that look-ups go by: one by a blind index asks for the value under each of them."""
+
+READ = ":read"
+"""What a key ends with that is kept for reading alone. It is not one of the `KEYS`."""
 
 _VERSION = 1
 _NONCE = 12  # bytes, as GCM wants them
@@ -32,15 +36,20 @@ class KeyRing:
 
     Attributes:
         ids: of the keys, the one that encrypts first.
+        searched: of those among them under which a look-up by a blind index asks.
     """
 
-    def __init__(self, keys: dict[str, bytes]) -> None:
+    def __init__(self, keys: dict[str, bytes], read_only: Collection[str] = ()) -> None:
         self.ids = tuple(keys)
+        self.searched = tuple(name for name in keys if name not in read_only)
         self._keys = keys
 
     @classmethod
     def parse(cls, text: str | None) -> KeyRing:
         """The ring of `HOLDFAST_ENCRYPTION_KEYS`: `id:base64` of each key between commas, the first one encrypts.
+
+        `id:base64:read` is a key that no column has values under any more, and others have: the audit trail, whose
+        records are never encrypted anew. Look-ups leave it out, so there may be any number of them.
 
         Raises:
             ConfigurationError: there is none, or one is malformed; what is shown is its id alone.
@@ -49,13 +58,23 @@ class KeyRing:
             raise ConfigurationError(
                 f"an encrypted column needs HOLDFAST_ENCRYPTION_KEYS=id:base64,… (the first one encrypts); {_HOW}"
             )
-        keys = parse_keys(text, "HOLDFAST_ENCRYPTION_KEYS", length=_KEY, exactly=True, how=_HOW)
-        if len(keys) > KEYS:
+        parts = [part.strip() for part in text.split(",")]
+        marked = [part.removesuffix(READ) for part in parts if part.endswith(READ)]
+        plain = ",".join(part.removesuffix(READ) for part in parts)
+        keys = parse_keys(plain, "HOLDFAST_ENCRYPTION_KEYS", length=_KEY, exactly=True, how=_HOW)
+        ring = cls(keys, [part.partition(":")[0] for part in marked])
+        if ring.ids[0] not in ring.searched:
             raise ConfigurationError(
-                f"HOLDFAST_ENCRYPTION_KEYS has {len(keys)} keys and may have {KEYS}; rotate with"
-                " `holdfast encrypt rotate`, then drop those that `holdfast encrypt status` finds no value under"
+                f"the first key of HOLDFAST_ENCRYPTION_KEYS encrypts, and {ring.ids[0]!r} is there for reading alone;"
+                f" put another in front, or take {READ!r} off"
             )
-        return cls(keys)
+        if len(ring.searched) > KEYS:
+            raise ConfigurationError(
+                f"HOLDFAST_ENCRYPTION_KEYS has {len(ring.searched)} keys and may have {KEYS}; rotate with `holdfast"
+                " encrypt rotate`, then drop those that `holdfast encrypt status` finds no value under; those under"
+                f" which the audit trail alone has some are kept as id:base64{READ}"
+            )
+        return ring
 
     def encrypt(self, plain: bytes, place: str) -> bytes:
         """`plain` under the first key, for the column at `place` (table.column)."""
@@ -89,7 +108,7 @@ class KeyRing:
         raise InvalidValue(f"a value in {place} was changed, or belongs to another column; restore it from a backup")
 
     def blind(self, plain: bytes, place: str, number: int) -> bytes:
-        """The blind index of `plain` under key `number` of the ring, or under its last where it has fewer."""
+        """The blind index of `plain` under key `number` of those that are searched, or the last of these."""
         key = self._blinders[min(number, len(self._blinders) - 1)]
         return hmac.digest(key, place.encode() + b"\0" + plain, hashlib.sha256)[:_BLIND]
 
@@ -98,7 +117,7 @@ class KeyRing:
 
     @cached_property
     def _blinders(self) -> list[bytes]:
-        return [derive(key, "blind index") for key in self._keys.values()]
+        return [derive(self._keys[name], "blind index") for name in self.searched]
 
     @cached_property
     def _ciphers(self) -> dict[str, Any]:
@@ -108,6 +127,11 @@ class KeyRing:
             raise MissingExtra("encrypted columns need cryptography: pip install 'holdfast[encrypted]'") from None
         # A key of its own for AES: the blind index is made with another.
         return {name: AESGCM(derive(key, "column encryption")) for name, key in self._keys.items()}
+
+
+def begins_with() -> bytes:
+    """What every ciphertext under a key of a ring begins with."""
+    return bytes((_VERSION,))
 
 
 def header_of(name: str) -> bytes:

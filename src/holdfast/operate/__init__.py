@@ -5,6 +5,8 @@ from holdfast.operate.health import Examiner
 from holdfast.operate.isolation import Isolation, Leak, examine_isolation
 from holdfast.operate.redis import drop_our_keys, examine_redis
 from holdfast.operate.redis_state import AppendLog, RedisReport, RedisServer, Snapshots, Unreachable
+from holdfast.operate.reviews import REVIEWS, Review, Reviewed, last_reviews, record_review
+from holdfast.operate.reviews import metadata as review_metadata
 from holdfast.operate.rhythm import CatchUp
 from holdfast.operate.schedule_runs import LostSchedule, Run, ScheduleRunner
 from holdfast.operate.schedule_table import PastRun, ScheduleState, ScheduleTable
@@ -14,6 +16,7 @@ from holdfast.operate.security import examine_security
 from holdfast.operate.worker import Piece, Source, Worker
 
 __all__ = [
+    "REVIEWS",
     "AppendLog",
     "CatchUp",
     "Examiner",
@@ -26,6 +29,8 @@ __all__ = [
     "RedisReport",
     "RedisServer",
     "Report",
+    "Review",
+    "Reviewed",
     "Run",
     "Schedule",
     "ScheduleRunner",
@@ -41,7 +46,10 @@ __all__ = [
     "examine_isolation",
     "examine_redis",
     "examine_security",
+    "last_reviews",
+    "record_review",
     "registered",
+    "review_metadata",
     "schedule_metadata",
     "scheduled",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
@@ -14,6 +14,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["ok", "note", "wrong"]
     detail: str
     do: str | None = None
+
+    @classmethod
+    def ok(cls, check: str, detail: str) -> Self:
+        """It is as it must be."""
+        return cls(check=check, state="ok", detail=detail)
+
+    @classmethod
+    def note(cls, check: str, detail: str, do: str) -> Self:
+        """It is worth knowing."""
+        return cls(check=check, state="note", detail=detail, do=do)
+
+    @classmethod
+    def wrong(cls, check: str, detail: str, do: str) -> Self:
+        """It is not as it must be."""
+        return cls(check=check, state="wrong", detail=detail, do=do)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

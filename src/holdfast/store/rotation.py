@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import LargeBinary, Table, and_, func, literal, or_, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, LargeBinary, Table, and_, func, literal, or_, select, tuple_, type_coerce
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.errors import InvalidValue
 from holdfast.model import Model
@@ -69,17 +70,21 @@ async def count_by_key(store: Store, models: Iterable[type[Model]]) -> dict[str,
     What is under a key that the ring does not have, or is not encrypted, is counted as "other".
     """
     ids = ring_of(store.engine.dialect).ids
-    found: dict[str, dict[str, int]] = {}
+    columns = {f"{m.__tablename__}.{column.name}": column for m in models for column in encrypted_columns(m.__table__)}
     async with store.connect() as connection:
-        for model in models:
-            for column in encrypted_columns(model.__table__):
-                raw = type_coerce(column, LargeBinary())
-                counts = [func.count().filter(_begins(raw, name)) for name in ids]
-                row = (await connection.execute(select(func.count(raw), *counts))).one()
-                place = f"{model.__tablename__}.{column.name}"
-                found[place] = dict(zip(ids, row[1:], strict=True))
-                if other := row[0] - sum(row[1:]):
-                    found[place]["other"] = other
+        return {place: await count_column(connection, column, ids) for place, column in columns.items()}
+
+
+async def count_column(
+    connection: AsyncConnection, column: ColumnElement[Any], ids: Sequence[str], *of: ColumnElement[bool]
+) -> dict[str, int]:
+    """How many values of one column, of those rows that are meant, are under each of these keys, and under "other"."""
+    raw = type_coerce(column, LargeBinary())
+    counts = [func.count().filter(_begins(raw, name)) for name in ids]
+    row = (await connection.execute(select(func.count(raw), *counts).where(*of))).one()
+    found: dict[str, int] = dict(zip(ids, row[1:], strict=True))
+    if other := row[0] - sum(row[1:]):
+        found["other"] = other
     return found
 
 

@@ -17,6 +17,9 @@ from holdfast.errors import InvalidValue
 from holdfast.guard.audit.chain import Head
 from holdfast.guard.audit.keys import AuditKeys
 
+CHECKPOINT = "audit.checkpoint"
+"""The action of a record which says that one was made."""
+
 _FORMAT = "holdfast audit checkpoint 1"
 _LARGEST = 256 * 2**20  # bytes of a file: some two million chains
 
