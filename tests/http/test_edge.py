@@ -157,7 +157,7 @@ async def test_a_body_without_an_announced_length_is_bounded_too(hold: Holdfast)
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
-        (Unavailable("db.internal cannot be reached"), 503, "db.internal cannot be reached"),
+        (Unavailable("db.internal cannot be reached"), 503, "cannot be reached just now"),
         (StoreError("SELECT secret_column broke"), 500, "request_id"),
         (ZeroDivisionError("secret_column"), 500, "request_id"),
     ],

@@ -287,7 +287,7 @@ async def test_a_journal_of_the_version_before_is_brought_to_this_one(store: Sto
     async with store.engine.begin() as connection:
         from holdfast.journal import verify
 
-        assert await verify(connection, MODELS) == ["the journal has version 1, and this program needs 2"]
+        assert await verify(connection, MODELS) == ["the journal has version 1, and this program needs 3"]
         await install(connection)
         assert await verify(connection, MODELS) == []
     made = handlers_of(log, Handler.checked(note, Sailed))

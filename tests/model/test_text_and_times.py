@@ -21,6 +21,7 @@ few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChec
 zones = st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York", "Pacific/Apia", "Africa/Monrovia"]).map(ZoneInfo)
 # A day off either end, so that every zone's moment is one of UTC too.
 FIRST, LAST = dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30)  # noqa: DTZ001
+FIRST_OF_ALL, LAST_OF_ALL = (end.replace(tzinfo=dt.UTC) for end in (dt.datetime.min, dt.datetime.max))  # noqa: DTZ901
 moments = st.datetimes(FIRST, LAST, timezones=zones)
 
 
@@ -117,6 +118,18 @@ async def test_what_is_no_moment_is_refused(store: Store, value: Any, told: str)
     with pytest.raises(InvalidValue, match=told):
         async with store.unit() as unit:
             await unit[Event].add(Event(name="e", at=value))
+
+
+@pytest.mark.parametrize("end", [FIRST_OF_ALL, LAST_OF_ALL])
+async def test_an_end_of_time_is_refused_and_its_neighbour_kept(store: Store, end: dt.datetime) -> None:
+    with pytest.raises(InvalidValue, match="first and the last microsecond"):
+        async with store.unit() as unit:
+            unit.add(Event(name="e", at=end))
+    near = end + dt.timedelta(microseconds=1 if end.year == 1 else -1)
+    async with store.unit() as unit:
+        unit.add(Event(name="e", at=near))
+    async with store.read() as unit:
+        assert [row.at for row in await unit[Event].list()] == [near]
 
 
 async def test_a_literal_is_the_same_moment(store: Store) -> None:

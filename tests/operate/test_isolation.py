@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import MetaData, text
+from sqlalchemy import ForeignKeyConstraint, MetaData, exc, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import ALL, Holdfast, KeyedModel, Model, Monthly, Policy
@@ -18,7 +18,7 @@ from holdfast.migrate import roles
 from holdfast.model import Text, UtcTime, uuid7
 from holdfast.operate.isolation import examine_isolation
 from holdfast.settings import Settings
-from holdfast.store import Store, Unit
+from holdfast.store import AppendOnly, Store, Unit
 from tests.backends import settings_for
 
 NOW = dt.datetime.now(dt.UTC)
@@ -44,6 +44,26 @@ class Memo(Base):
     org_id: Mapped[UUID]
     body: Mapped[str]
     pin: Mapped[str] = mapped_column(server_default="0")
+
+
+class Reply(Base):
+    """Refers to a memo, which cannot be deleted without it."""
+
+    __tablename__ = "replies"
+    __policy__ = Policy(tenant="org_id")
+    __table_args__ = (ForeignKeyConstraint(("org_id", "memo_id"), ("memos.org_id", "memos.id")),)
+
+    org_id: Mapped[UUID]
+    memo_id: Mapped[UUID]
+
+
+class Stamp(Base):
+    """Only ever added."""
+
+    __tablename__ = "stamps"
+    __policy__ = Policy(AppendOnly(), tenant="org_id")
+
+    org_id: Mapped[UUID]
 
 
 class Place(Base):
@@ -92,7 +112,7 @@ class Secretive(Base):
     name: Mapped[str]
 
 
-MODELS = [Memo, Place, Score, Visit, Colour, Secretive]
+MODELS = [Memo, Reply, Stamp, Place, Score, Visit, Colour, Secretive]
 
 
 async def make_roles(url: str, **logins: list[str]) -> None:
@@ -111,8 +131,10 @@ async def opened(settings: Settings) -> AsyncIterator[Holdfast]:
 async def fill(hold: Holdfast) -> None:
     for org, owner, team in ((ONE, "anna", 1), (TWO, "bert", 2)):
         async with hold.unit(tenant=ALL) as unit:
-            unit.add(Memo(org_id=org, body="x"), Place(Owner=owner, name="x"), Score(number=team, team=team))
-            unit.add(Visit(at=NOW, org_id=org))
+            memo = Memo(org_id=org, body="x")
+            unit.add(memo, Stamp(org_id=org), Place(Owner=owner, name="x"), Score(number=team, team=team))
+            await unit.flush()
+            unit.add(Visit(at=NOW, org_id=org), Reply(org_id=org, memo_id=memo.id))
     async with hold.unit(tenant=ALL) as unit:
         unit.add(Colour(name="red"), Secretive(name="x"))
 
@@ -143,6 +165,30 @@ async def test_nothing_leaks(hold: Holdfast) -> None:
     # Four tenanted tables and, on PostgreSQL, the partitions of one, by role, context and operation.
     assert found.attempts >= (4 * 4 * 3 if found.backend == "sqlite" else 7 * 2 * 6 * 4)
     assert await hold.pending() == type(await hold.pending())()
+
+
+FORGED = (
+    "SELECT holdfast_emit('garbage{')",
+    "SELECT holdfast_emit('[]'), holdfast_emit('[[1, null, {}]]')",
+    "SELECT holdfast_emit('[[\"topic\", null, {}]]')",
+    f'SELECT holdfast_emit(\'[["topic", "{TWO}", {{}}]]\')',
+)
+
+
+@pytest.mark.parametrize("statement", FORGED)
+async def test_who_runs_as_a_tenant_tells_the_journal_nothing_of_others(secured: Holdfast, statement: str) -> None:
+    async with secured.unit(tenant=ONE) as unit:
+        await unit.emit("topic", data={"text": "a NUL \x00 may be told", "also": "\\u0000"})
+    with pytest.raises(HoldfastError):
+        async with secured.unit(tenant=ONE) as unit:
+            await unit.execute(statement.replace(":", "\\:"))
+    async with secured.store.connect() as connection:
+        await connection.exec_driver_sql("SET LOCAL ROLE holdfast_readonly")
+        with pytest.raises(exc.DBAPIError, match="permission denied for function holdfast_emit"):
+            await connection.exec_driver_sql("SELECT holdfast_emit('[]')")
+    position = await secured.journal.make_tick()  # and who follows goes on
+    pages = [page async for page in secured.journal.read(await secured.journal.oldest(), position)]
+    assert [change.table for page in pages for change in page.changes if change.op == "event"] == ["topic"]
 
 
 @pytest.mark.parametrize("hold", ["postgres", "pgbouncer"], indirect=True)  # elsewhere raw SQL is confined by nobody
@@ -325,6 +371,11 @@ PLANTED = {
         "all_of_them()",
         "SECURITY DEFINER",
     ),
+    "a function with a name like ours": (
+        "CREATE FUNCTION holdfast_all() RETURNS SETOF memos LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM memos'",
+        "holdfast_all()",
+        "SECURITY DEFINER",
+    ),
 }
 
 
@@ -338,7 +389,7 @@ async def test_a_planted_leak_is_found_and_mended(secured: Holdfast, name: str) 
     assert any(leak.place == place and told in leak.told for leak in found.leaks), found.leaks
     await secured.migrate()
     again = await examine_isolation(secured.store, secured.models)
-    if name in ("a view", "a materialized view", "a function"):
+    if name.startswith(("a view", "a materialized view", "a function")):
         return  # nobody's but their maker's to remove
     assert again.leaks == []
 
@@ -391,7 +442,7 @@ async def test_a_unit_that_is_not_confined_is_found(sqlite_url: str, monkeypatch
         monkeypatch.setattr("holdfast.store.scope.Scope.criterion", lambda *_, **__: None)
         found = await examine_isolation(hold.store, hold.models, writes=True)
     assert {leak.operation for leak in found.leaks} >= {"SELECT", "DELETE"}
-    assert {leak.place for leak in found.leaks} == {"memos", "places", "scores", "visits"}
+    assert {leak.place for leak in found.leaks} == {"memos", "replies", "stamps", "places", "scores", "visits"}
 
 
 async def test_row_security_is_postgresqls(sqlite_url: str) -> None:

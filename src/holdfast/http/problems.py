@@ -103,8 +103,13 @@ def of_holdfast_error(request: Request, error: Exception) -> Response:
     """
     for kind, status in _STATUS:
         if isinstance(error, kind):
-            headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else None
-            return problem(request, status, str(error), headers)
+            if status != 503:
+                return problem(request, status, str(error))
+            # Where the database is, and why it does not answer, is for the log.
+            request_id = request.scope.get("holdfast.request_id")
+            log.warning("unavailable", path=request.scope["path"], request_id=request_id, reason=str(error))
+            told = "what this needs cannot be reached just now; try again"
+            return problem(request, status, told, {"Retry-After": str(RETRY_AFTER)})
     return of_failure(request, error)
 
 

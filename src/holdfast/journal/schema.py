@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from holdfast.errors import JournalError
 from holdfast.journal.clock import UNIX_NOW
 
-VERSION = 2
+VERSION = 3
 
+_EMIT = ".holdfast_emit("
 _COUNTED = (  # version 2: what followers did
     ("handled", {"postgresql": "bigint NOT NULL DEFAULT 0", "sqlite": "INTEGER NOT NULL DEFAULT 0"}),
     ("failures", {"postgresql": "bigint NOT NULL DEFAULT 0", "sqlite": "INTEGER NOT NULL DEFAULT 0"}),
@@ -36,7 +37,7 @@ async def install(connection: AsyncConnection) -> None:
     if version == VERSION:
         return
     if version is not None:
-        await _upgrade(connection)
+        await _upgrade(connection, version)
         return
     dialect = connection.dialect.name
     schema = "" if dialect == "sqlite" else await quoted_schema(connection)
@@ -80,11 +81,16 @@ async def quoted_schema(connection: AsyncConnection) -> str:
     return connection.dialect.identifier_preparer.quote_identifier(schema)
 
 
-async def _upgrade(connection: AsyncConnection) -> None:
-    """Bring the tables of version 1 to this one; what they hold stays."""
-    for name, kinds in _COUNTED:
-        kind = kinds[connection.dialect.name]
-        await connection.exec_driver_sql(f"ALTER TABLE holdfast_followers ADD COLUMN {name} {kind}")
+async def _upgrade(connection: AsyncConnection, version: int) -> None:
+    """Bring the tables of an older version to this one; what they hold stays."""
+    dialect = connection.dialect.name
+    if version < 2:
+        for name, kinds in _COUNTED:
+            await connection.exec_driver_sql(f"ALTER TABLE holdfast_followers ADD COLUMN {name} {kinds[dialect]}")
+    if dialect == "postgresql":  # version 3: the function that takes events looks at them
+        for statement in statements(dialect, await quoted_schema(connection)):
+            if _EMIT in statement:
+                await connection.exec_driver_sql(statement)
     await connection.exec_driver_sql(f"UPDATE holdfast_epoch SET schema_version = {VERSION}")  # noqa: S608  a constant
 
 

@@ -68,6 +68,10 @@ _FUNCTIONS = f"""
     WHERE p.pronamespace = current_schema()::regnamespace AND p.proname LIKE 'holdfast\\_%'
         AND pg_get_userbyid(p.proowner) <> '{OWNER}'
 """
+_PUBLIC_FUNCTIONS = """
+    SELECT p.oid::regprocedure::text FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+    WHERE p.pronamespace = current_schema()::regnamespace AND p.proname = 'holdfast_emit' AND a.grantee = 0
+"""
 
 _EVERY = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 _ADDS = frozenset({"SELECT", "INSERT"})
@@ -190,6 +194,12 @@ async def lacks(connection: AsyncConnection, models: Iterable[type[Model]]) -> l
         found += _grant_lacks(relation, known, quote)
     for function in (await connection.exec_driver_sql(_FUNCTIONS)).scalars():
         found.append(Lack(f"{function} does not belong to {OWNER}", (f"ALTER FUNCTION {function} OWNER TO {OWNER}",)))
+    for function in (await connection.exec_driver_sql(_PUBLIC_FUNCTIONS)).scalars():
+        only = (
+            f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC",
+            f"GRANT EXECUTE ON FUNCTION {function} TO {APP}, {WORKER}",
+        )
+        found.append(Lack(f"everybody may put events into the journal by {function}", only))
     return found
 
 

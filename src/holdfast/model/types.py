@@ -199,6 +199,9 @@ class Text(TypeDecorator[str]):
         return value
 
 
+_ENDS = (dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC))
+
+
 class UtcTime(TypeDecorator[dt.datetime]):
     """A moment in UTC, to the microsecond.
 
@@ -229,7 +232,8 @@ class UtcTime(TypeDecorator[dt.datetime]):
         if value is None:
             return None
         if isinstance(value, dt.datetime):
-            return value.astimezone(dt.UTC)
+            # asyncpg gives infinity as an end of time without a zone.
+            return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
         try:
             moment = dt.datetime.fromisoformat(value)
         except (TypeError, ValueError):
@@ -246,15 +250,22 @@ def _in_utc(value: dt.datetime) -> dt.datetime:
     if not isinstance(value, dt.datetime):
         raise InvalidValue(f"a time must be a datetime with a zone, not {type(value).__name__}")
     if value.tzinfo is dt.UTC:
-        return value
+        return _within(value)
     if value.tzinfo is None:
         raise InvalidValue(
             "a time must be a datetime with a zone, and this one has none; use datetime.now(timezone.utc)"
         )
     try:
-        return value.astimezone(dt.UTC)
+        return _within(value.astimezone(dt.UTC))
     except OverflowError:
         raise InvalidValue("a time must lie in the years 1 to 9999 of UTC") from None
+
+
+def _within(value: dt.datetime) -> dt.datetime:
+    """Refuse the ends of time: asyncpg would keep them as infinity."""
+    if value in _ENDS:
+        raise InvalidValue("a time must lie between the first and the last microsecond of the years 1 to 9999 of UTC")
+    return value
 
 
 def _shown(value: int) -> str:

@@ -19,17 +19,18 @@ from sqlalchemy import Integer, Uuid, exc, func, select, text, update
 from sqlalchemy import delete as deletion
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from holdfast.errors import HoldfastError, WrongTenant
+from holdfast.errors import Conflict, HoldfastError, WrongTenant
 from holdfast.migrate import tenant_policies
 from holdfast.migrate.tenant_policies import Known, Relation
 from holdfast.model import Model
-from holdfast.store import Store
+from holdfast.store import AppendOnly, Store
 from holdfast.store.failures import sqlstate
 from holdfast.store.row_security import APP, READONLY, TENANT
 from holdfast.store.scope import ALL, tenant_column
 
 CONFINED = (APP, READONLY)
 _REFUSED = {"42501", "22P02", "22003"}  # insufficient_privilege; a context that the tenant's type cannot be
+_CONSTRAINT = "23"  # the class of violations of constraints
 _GARBAGE = "' OR true --"
 
 _UNSAFE_ROLES = f"""
@@ -52,7 +53,8 @@ _VIEWS = """
 """
 _FUNCTIONS = """
     SELECT p.oid::regprocedure::text AS name FROM pg_proc p
-    WHERE p.pronamespace = current_schema()::regnamespace AND p.prosecdef AND p.proname NOT LIKE 'holdfast\\_%'
+    WHERE p.pronamespace = current_schema()::regnamespace AND p.prosecdef
+        AND p.proname NOT IN ('holdfast_emit', 'holdfast_make_tick') AND p.prorettype <> 'trigger'::regtype
         AND has_function_privilege($1, p.oid, 'EXECUTE')
 """
 _REACH = """
@@ -261,21 +263,37 @@ class _Catalogue:
                 await connection.execute(text("SELECT set_config(:name, :value, true)"), setting)
             for operation, statement, given, allowed in tried:
                 self._attempts += 1
-                undone = await connection.begin_nested()
-                try:
-                    done = await connection.exec_driver_sql(statement, given)
-                    reached = int(done.scalar() or 0) if operation == "SELECT" else done.rowcount
-                except exc.DBAPIError as error:
-                    if sqlstate(error) not in _REFUSED:
-                        raise
-                    reached = 0
-                finally:
-                    await undone.rollback()
+                reached = await self._reached(connection, operation, statement, given)
+                if reached is None and operation == "DELETE" and allowed:
+                    # What refers to the tenant's own rows stood in the way; now without them.
+                    column = _quoted(str(place.model.__policy__.tenant))
+                    others, allowed = f"{statement} WHERE {column}::text IS DISTINCT FROM $1", 0
+                    reached = await self._reached(connection, operation, others, (value or "",))
+                # No policy, but a constraint came in the way: a row was reached.
+                reached = allowed + 1 if reached is None else reached
                 if reached > allowed:
                     told = f"reaches {reached - allowed} rows that are not its own"
                     self._leaks.append(
                         Leak(place=place.relation.name, role=role, operation=operation, context=context, told=told)
                     )
+
+    async def _reached(
+        self, connection: AsyncConnection, operation: str, statement: str, given: tuple[str, ...]
+    ) -> int | None:
+        """How many rows a statement reaches, which is undone; None where a constraint stops it, after the policies."""
+        undone = await connection.begin_nested()
+        try:
+            done = await connection.exec_driver_sql(statement, given)
+            return int(done.scalar() or 0) if operation == "SELECT" else done.rowcount
+        except exc.DBAPIError as error:
+            state = sqlstate(error) or ""
+            if state.startswith(_CONSTRAINT):
+                return None
+            if state not in _REFUSED:
+                raise
+            return 0
+        finally:
+            await undone.rollback()
 
     async def _count(self, place: _Place, column: str, value: str | None) -> int:
         async with self._store.connect() as connection:
@@ -329,7 +347,7 @@ class _Units:
         for context, value in {"own": own, "other": other, "unset": None, "nobody": nobody}.items():
             tenant = None if value is None else str(value)
             await self._attempt(model, "SELECT", context, tenant, value)
-            if self._writes:
+            if self._writes and model.__policy__.aspect(AppendOnly) is None:  # nobody changes rows of those
                 await self._attempt(model, "UPDATE", context, tenant, value)
                 await self._attempt(model, "DELETE", context, tenant, value)
 
@@ -349,8 +367,10 @@ class _Units:
             told = f"reaches {reached} rows that are not its own"
             self._leaks.append(Leak(place=str(model.__tablename__), operation=operation, context=context, told=told))
 
-    async def _write(self, model: type[Model], operation: str, tenant: str | None, value: Any) -> int:
-        """How many more rows a statement without WHERE touches than the tenant has."""
+    async def _write(
+        self, model: type[Model], operation: str, tenant: str | None, value: Any, *, others: bool = False
+    ) -> int:
+        """How many more rows a statement touches than the tenant has; with `others` it leaves out the tenant's own."""
         table: Any = model.__table__
         key = next(iter(table.primary_key.columns))
         touched = 0
@@ -367,12 +387,19 @@ class _Units:
                 statement: Any = (
                     deletion(model) if operation == "DELETE" else update(model).values({attribute: attribute})
                 )
+                if others:
+                    statement = statement.where(tenant_column(model) != value)
                 touched = (await unit.session.execute(statement)).rowcount  # type: ignore[attr-defined]
                 raise _Undo
         except _Undo:
             return max(0, touched - mine)
         except WrongTenant:
             return 0
+        except Conflict:
+            if others or model.__policy__.tenant is None:
+                return 1  # what refers to a row of another's stood in the way: it was reached
+            # The tenant's own rows are referred to; now without them.
+            return await self._write(model, operation, tenant, value, others=True)
 
     @staticmethod
     def _is_foreign(model: type[Model], row: Any, value: Any) -> bool:

@@ -209,6 +209,7 @@ class BillingEvent(AccountsModel):
     """What the payment provider told of a subscription or a payment."""
 
     __tablename__ = "billing_events"
+    __policy__ = Policy(private=("details",), internal=True)
     __table_args__ = (
         Index("ix_billing_events_user_id", "user_id"),
         Index("ix_billing_events_org_id", "org_id"),

@@ -87,20 +87,32 @@ def load(path: Path, keys: AuditKeys) -> Checkpoint:
     """The checkpoint in a file.
 
     Raises:
-        InvalidValue: there is none in it, or it was changed. ConfigurationError: its key is not there. OSError: the
-            file cannot be read.
+        InvalidValue: there is none in it, it was changed, or the file cannot be read. ConfigurationError: its key is
+            not there.
     """
-    if path.stat().st_size > _LARGEST:
-        raise InvalidValue(f"{path} is no checkpoint of an audit trail: it has more than {_LARGEST:,} bytes")
-    return Checkpoint.read(path.read_bytes(), keys, str(path))
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise InvalidValue(f"{path} is no checkpoint of an audit trail: it has more than {_LARGEST:,} bytes")
+        written = path.read_bytes()
+    except OSError as error:
+        raise InvalidValue(f"the checkpoint {path} cannot be read: {error.strerror}") from None
+    return Checkpoint.read(written, keys, str(path))
 
 
 def save(path: Path, checkpoint: Checkpoint, keys: AuditKeys) -> None:
-    """Put a checkpoint into a file, whole or not at all. OSError: it cannot be written."""
+    """Put a checkpoint into a file, whole or not at all. InvalidValue: it cannot be written there."""
+    try:
+        _save(path, checkpoint.written(keys))
+    except OSError as error:
+        # By itself it would look like a database that is not there.
+        raise InvalidValue(f"the checkpoint cannot be written to {path}: {error.strerror}") from None
+
+
+def _save(path: Path, written: bytes) -> None:
     handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(checkpoint.written(keys))
+            file.write(written)
             file.flush()
             os.fsync(file.fileno())
         Path(made).replace(path)

@@ -137,7 +137,8 @@ def _of_event(change: Change, origin: Origin | None) -> Entry:
         action=told.action,
         outcome=told.outcome,
         reason=told.reason,
-        tenant=change.tenant if told.tenant is None else told.tenant,
+        # What a unit of one tenant tells is that one's, whatever it says.
+        tenant=told.tenant if change.tenant is None else change.tenant,
         actor=told.actor,
         target_type=told.target_type,
         target_id=told.target_id,

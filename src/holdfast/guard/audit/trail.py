@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from functools import cached_property
 from typing import Any
 
-from holdfast.errors import ConfigurationError, InvalidValue, JournalError, StoreError
+from holdfast.errors import ConfigurationError, InvalidValue, JournalError, StoreError, WrongTenant
 from holdfast.guard.audit import reads
 from holdfast.guard.audit.checkpoint import Checkpoint
 from holdfast.guard.audit.declaring import rules_of
@@ -116,7 +116,7 @@ class Trail:
             action: what was done, in a word or two.
             outcome, reason: whether it was let happen, and why not.
             target: what it was done to: a row, or a table's name and a key.
-            tenant: in whose chain it is; the unit's unless given.
+            tenant: in whose chain it is; the unit's unless given. A unit of one tenant tells for that one alone.
             actor: who did it; the unit's unless given.
             subject: whom `private` is about.
             details: anything that JSON can hold.
@@ -125,12 +125,15 @@ class Trail:
 
         Raises:
             ConfigurationError: no model keeps the trail. InvalidValue: a value cannot be kept: 64 KiB is the most.
+            WrongTenant: the unit is of another tenant.
         """
         self.tables  # noqa: B018  says what is missing
         if not isinstance(action, str) or not 0 < len(action) <= 100 or not action.isprintable():
             raise InvalidValue(f"an action is 1 to 100 characters that can be seen, not {str(action)[:60]!r}")
         if outcome not in ("allowed", "denied", "failed"):
             raise InvalidValue(f"an outcome is allowed, denied or failed, not {outcome!r}")
+        if unit is not None and None not in (unit.tenant, tenant) and id_of(tenant) != id_of(unit.tenant):
+            raise WrongTenant(f"a unit of tenant {unit.tenant!r} puts nothing on the record of {tenant!r}")
         kind, key = _target(target)
         told = Told(
             action=action,

@@ -261,7 +261,8 @@ BEGIN
 END
 $holdfast$
 --
--- An event that is not a row, on the same path.
+-- Events that are no rows, on the same path: a JSON array of [topic, tenant, what is told]. Anything else would stop who
+-- follows the journal, so it is refused here. Who runs as a tenant, where row security is on, tells for it alone.
 CREATE OR REPLACE FUNCTION @schema@.holdfast_emit(body text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -270,7 +271,23 @@ DECLARE
     xid bigint := pg_current_xact_id()::text::bigint;
     actor text := nullif(current_setting('holdfast.actor', true), '');
     request text := nullif(current_setting('holdfast.request', true), '');
+    confined boolean := current_setting('role', true) IN ('holdfast_app', 'holdfast_readonly');
+    mine text := coalesce(current_setting('holdfast.tenant', true), '');
+    told json := replace(body, '\u0000', '\u0001');  -- a NUL may be told, and PostgreSQL's functions refuse to look at one
+    event json;
 BEGIN
+    IF json_typeof(told) IS DISTINCT FROM 'array' THEN
+        RAISE EXCEPTION 'events are a JSON array of [topic, tenant, told]' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOR event IN SELECT * FROM json_array_elements(told) LOOP
+        IF json_typeof(event) <> 'array' OR json_array_length(event) <> 3 OR json_typeof(event->0) <> 'string'
+            OR json_typeof(event->2) <> 'object' THEN
+            RAISE EXCEPTION 'an event is [topic, tenant, told]' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        IF confined AND coalesce(event->>1, '') <> mine THEN
+            RAISE EXCEPTION 'an event of another tenant is refused' USING ERRCODE = 'insufficient_privilege';
+        END IF;
+    END LOOP;
     CASE (SELECT s.slot FROM @schema@.holdfast_slot s)
     WHEN 0 THEN
         INSERT INTO @schema@.holdfast_journal_0 (xid, shape, op, n, at, actor, request, body)
