@@ -40,6 +40,7 @@ asyncio.run(main(sys.argv[1]))
         "keys.md",
         "limits.md",
         "models.md",
+        "privacy.md",
         "repositories.md",
         "rest.md",
         "security.md",

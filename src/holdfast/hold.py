@@ -15,6 +15,7 @@ from holdfast.cache import Cache, result_metadata
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.guard import idempotency
 from holdfast.guard.audit import Trail
+from holdfast.guard.consent import Consents, consent_model
 from holdfast.guard.keys import ApiKeys, Peppers, keys_models
 from holdfast.guard.keys.slow import Slow
 from holdfast.guard.keys.told import Told
@@ -354,6 +355,21 @@ class Holdfast:
                 " name it in HOLDFAST_MODELS, or open with metadata=accounts.metadata"
             )
         return Sessions(self.store, self.cache, self._peppers, model=model, prefix=self.settings.key_prefix)
+
+    @cached_property
+    def consents(self) -> Consents[Any]:
+        """Who agreed to what, and took it back.
+
+        Raises:
+            ConfigurationError: no model keeps it. ModelError: several do.
+        """
+        model = consent_model(self.models)
+        if model is None:
+            raise ConfigurationError(
+                "consents want one model with ConsentColumns; that of the accounts app is in holdfast.apps.accounts:"
+                " name it in HOLDFAST_MODELS, or open with metadata=accounts.metadata"
+            )
+        return Consents(model)
 
     @cached_property
     def _peppers(self) -> Peppers:

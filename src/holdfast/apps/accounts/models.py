@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from holdfast.cache import Warm
 from holdfast.guard.audit import AuditColumns, Audited, AuditHeadColumns
+from holdfast.guard.consent import ConsentColumns
 from holdfast.guard.inbox import InboxColumns
 from holdfast.guard.keys import TAG, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.columns import Listed
@@ -268,3 +269,10 @@ class AuditHead(AuditHeadColumns, AccountsKeyedModel):
 
     __tablename__ = "audit_heads"
     __policy__ = Policy(internal=True, capture=False)
+
+
+class Consent(ConsentColumns, AccountsKeyedModel):
+    """What users agreed to, and took back; kept when they are gone, as evidence."""
+
+    __tablename__ = "consents"
+    __policy__ = Policy(Audited(subject="subject"), AppendOnly(), internal=True)
