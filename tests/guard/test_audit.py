@@ -233,7 +233,7 @@ async def test_nothing_on_record_is_changed_but_by_who_takes_the_triggers_away(h
     assert not await hold.pending()
     async with hold.unit() as unit, retiring(unit):  # retention
         await unit.execute("DELETE FROM audit_logs")
-    assert {model.__tablename__ for model in append_only_models(hold.models)} == {"audit_logs"}
+    assert {model.__tablename__ for model in append_only_models(hold.models)} == {"audit_logs", "consents"}
 
 
 async def test_under_row_security_a_tenant_reads_his_chain_and_adds_nothing(postgres_url: str) -> None:
