@@ -15,6 +15,7 @@ import msgspec
 
 from holdfast.errors import HoldfastError, JournalError, Unavailable
 from holdfast.hold import Holdfast
+from holdfast.http.problems import RETRY_AFTER, Refusal
 from holdfast.journal import EVERYTHING, Batch, Change, Position
 from holdfast.logs import get_logger
 from holdfast.operate import Examiner
@@ -97,10 +98,11 @@ class Live:
         `LIFETIME` seconds.
 
         Raises:
-            Unavailable: too many listen already.
+            Refusal: 503, too many listen already.
         """
         if len(self._listeners) >= MOST_LISTENERS:
-            raise Unavailable(f"{MOST_LISTENERS} streams are open already, which is the most; close one")
+            told = f"{MOST_LISTENERS} streams are open already, which is the most; close one"
+            raise Refusal(503, told, {"Retry-After": str(RETRY_AFTER)})
         await self.start()
         woken = asyncio.Event()
         self._listeners.add(woken)
