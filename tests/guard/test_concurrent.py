@@ -72,11 +72,11 @@ async def test_no_window_has_more_than_the_limit_and_none_is_withheld(processes:
     for attempt in range(3):
         await processes[0].ask(lambda client: client.delete(DEMAND.name), DEMAND.name)
         run = await crowd(processes, HIT, cost=cost)
-        assert run.denied > 100
-        assert most_in_any_window(run.admitted, WINDOW) == MOST // cost * cost
+        assert most_in_any_window(run.admitted, WINDOW) <= MOST // cost * cost
         # As soon as a window is over the next are let in, for nobody who is denied is counted; unless the machine stood
-        # still, and nobody asked: a limiter that withholds does so every time.
-        if sum(one.cost for one in run.admitted) >= run.should * 0.6:
+        # still, and hardly anybody asked: a limiter that withholds does so every time.
+        if run.denied > 100 and sum(one.cost for one in run.admitted) >= run.should * 0.6:
+            assert most_in_any_window(run.admitted, WINDOW) == MOST // cost * cost
             break
         assert attempt < 2
 
