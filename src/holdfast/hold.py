@@ -44,6 +44,7 @@ from holdfast.operate import (
     review_metadata,
     schedule_metadata,
 )
+from holdfast.operate.privacy import Privacy, erasure_metadata, resume_erasures
 from holdfast.rollup import Rollups
 from holdfast.rollup import metadata as rollup_metadata
 from holdfast.settings import Settings
@@ -67,6 +68,7 @@ class Holdfast:
         services: services that sign their calls, and pass without a limit.
         rollups: what is added up.
         audit: who did what to what, on record.
+        privacy: what is kept of people: classified, exported, erased.
         counters: how often rows are used, written once a second.
         appends: rows of logs, written once a second.
         schedules: how what is done again and again fares: states, history, pause, resume, forget.
@@ -110,16 +112,20 @@ class Holdfast:
             tolerance=settings.service_tolerance,
         )
         self.audit = Trail(self.store, self.journal, self.models, settings)
+        self.privacy = Privacy(self.store, self.journal, self.cache, self.audit, self.models)
         self._metadatas = metadatas
         self.counters = Counters(self.store)
         self.appends = Appends(self.store)
         self.schedules = ScheduleTable(self.store)
         self._schedules = Schedules()
+        if self.privacy.is_on:
+            self.schedule("privacy.erasures", resume_erasures, every=600.0)
         self._house = (
             rollup_metadata,
             rejected.metadata,
             schedule_metadata,
             review_metadata,
+            erasure_metadata,
             result_metadata,
             idempotency.metadata,
         )

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 from holdfast.cache import tags as tagging
 from holdfast.cache.answers import Answers
 from holdfast.cache.asked import Asked
-from holdfast.cache.changes import ALL, CacheCleared, ChangedTags
+from holdfast.cache.changes import ALL, MEMORY, CacheCleared, ChangedTags
 from holdfast.cache.declared import Key
 from holdfast.cache.durations import Duration, seconds
 from holdfast.cache.finding import Finder
@@ -90,13 +90,13 @@ class Cache:
         self._memory = Memory(capacity)
         self.peek: Peek = peeking(self._memory, self._freshness)
         self.statistics = Statistics()
-        self._renewal = Renewal(self._freshness, journal, ChangedTags(models), self.statistics)
+        self._renewal = Renewal(self._freshness, journal, ChangedTags(models), self.statistics, self._memory.clear)
         self._redis = redis
         self._turns = None if redis is None else Turns(redis)
         self._remote = remote = None if redis is None else Remote(redis, self._freshness.marks)
         finder = Finder(self._freshness, self._memory, remote)
-        results = None if store.in_memory else Results(store, self._freshness.marks)
-        self._loads = Loads(finder, self._memory, remote, self._turns, results)
+        self._results = None if store.in_memory else Results(store, self._freshness.marks)
+        self._loads = Loads(finder, self._memory, remote, self._turns, self._results)
         self.answers = Answers(self.peek, finder, self._loads, self._renewal, self.statistics)
         self.warmer = Warmer(self)
         self.reach: Reach | None = None
@@ -379,6 +379,24 @@ class Cache:
         self._renewal.check_open()
         self._memory.clear()
         return 0 if self._remote is None else await self._remote.remove_matching(pattern)
+
+    async def sweep(self) -> int:
+        """Remove for good what may never be served again: from Redis, from the table of results, from every memory.
+
+        What ended is served by nobody, and yet lies there until its time is over or room is wanted. It looks at every
+        entry of Redis and of the table, and returns how many it removed. All nodes drop the whole of what they have in
+        memory. A node that has only just begun removes what was loaded before the journal begins too, for it cannot
+        know of it.
+
+        Raises:
+            Unavailable: the database or Redis did not answer, or the cache is closed.
+        """
+        await self._renewal.replayed()
+        swept = 0 if self._remote is None else await self._remote.sweep(self._freshness)
+        swept += 0 if self._results is None else await self._results.sweep(self._freshness)
+        await self.end([MEMORY])
+        self._memory.clear()
+        return swept
 
     def forget(self, *keys: str) -> None:
         """Clean up: drop these keys from the memory of this node. Nothing ends: what lies elsewhere stays there."""

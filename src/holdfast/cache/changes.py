@@ -21,6 +21,9 @@ EVENT = CacheCleared.topic
 ALL = "*"
 """The tag of an event that clears everything."""
 
+MEMORY = "!memory"
+"""The tag of an event on which every node drops what it has in memory, whether it may still be served or not."""
+
 _Renderer = Callable[[Mapping[str, Any]], str | None]
 
 

@@ -8,7 +8,7 @@ was found out remembers it for as long as nothing more is noted: most reads are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from holdfast.cache.entry import Entry
 from holdfast.cache.marks import Marks
@@ -52,6 +52,16 @@ class Freshness:
                 return False
         entry.held_at = notes
         return True
+
+    def is_outdated(self, epoch: int, as_of: int, hashes: Sequence[int]) -> bool:
+        """Whether what was loaded as of a tick, with these tags by their hashes, may never be served here again.
+
+        An entry of an epoch to come is none of it. One of before what this node knows is.
+        """
+        if epoch != self.epoch:
+            return epoch < self.epoch
+        ticks = self.marks.ticks
+        return as_of < self.floor or any(ticks[bucket] > as_of for bucket in self.marks.buckets(hashes))
 
     def changed(self, tags: Iterable[str], tick: int) -> None:
         """Note that what has these tags changed at `tick`."""

@@ -53,8 +53,9 @@ class Memory:
             self._entries.remove(key)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop everything, at once."""
         self._entries.clear()
+        self._entries.run_pending_tasks()  # else it lies there until something else is kept
 
     def size(self) -> Size:
         """How much is kept; what is due to go, goes before."""

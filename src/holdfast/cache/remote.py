@@ -10,9 +10,12 @@ from typing import Any
 from holdfast.cache import carried
 from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
+from holdfast.cache.freshness import Freshness
 from holdfast.cache.marks import Marks
-from holdfast.cache.wire import Codec
+from holdfast.cache.wire import LONGEST_BEGINNING, Codec, Head, head_of
 from holdfast.store.redis import Away, Redis, escaped
+
+_MOSTLY_ENOUGH = 1_024  # bytes of an entry that are read to find its head
 
 
 class Remote:
@@ -74,6 +77,32 @@ class Remote:
         """Drop the entries whose keys are like `pattern`; returns how many. Unavailable: Redis did not answer."""
         anything = "?" * len(Codec().version)
         return int(await self._redis.remove_matching(f"{escaped(self._prefix)}{anything}:{pattern}"))
+
+    async def sweep(self, freshness: Freshness) -> int:
+        """Drop the entries that may never be served again; returns how many. Unavailable: Redis did not answer."""
+
+        async def beginnings(client: Any, names: Sequence[bytes], size: int) -> dict[bytes, bytes]:
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                pipeline.getrange(name, 0, size - 1)
+            # What is no text (another's, under our prefix) is answered by an error, and stays.
+            answers = zip(names, await pipeline.execute(raise_on_error=False), strict=True)
+            return {name: data for name, data in answers if isinstance(data, bytes)}
+
+        async def outdated(client: Any, names: Sequence[bytes]) -> list[bytes]:
+            found = await beginnings(client, names, _MOSTLY_ENOUGH)
+            if longer := [
+                name for name, data in found.items() if head_of(data) is None and len(data) == _MOSTLY_ENOUGH
+            ]:
+                found |= await beginnings(client, longer, LONGEST_BEGINNING)
+            heads = {name: head_of(data) for name, data in found.items()}
+            return [name for name, head in heads.items() if head and _is_outdated(head, freshness)]
+
+        return int(await self._redis.remove_matching(f"{escaped(self._prefix)}*", outdated))
+
+
+def _is_outdated(head: Head, freshness: Freshness) -> bool:
+    return freshness.is_outdated(head.epoch, head.as_of, head.hashes)
 
 
 def _lives(entry: Entry, now: float) -> int:

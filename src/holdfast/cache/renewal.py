@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
-from holdfast.cache.changes import ChangedTags
+from holdfast.cache.changes import MEMORY, ChangedTags
 from holdfast.cache.clock import boottime
 from holdfast.cache.freshness import Freshness
 from holdfast.cache.statistics import Statistics
@@ -22,13 +23,25 @@ _LONGEST_PAUSE = 1.0  # seconds between attempts while the database cannot be re
 
 
 class Renewal:
-    """Follows the journal for the cache of one node, four times as often as the least `max_staleness` in use."""
+    """Follows the journal for the cache of one node, four times as often as the least `max_staleness` in use.
 
-    def __init__(self, freshness: Freshness, journal: Journal, tags: ChangedTags, statistics: Statistics) -> None:
+    Args:
+        forget: drops what the node has in memory.
+    """
+
+    def __init__(
+        self,
+        freshness: Freshness,
+        journal: Journal,
+        tags: ChangedTags,
+        statistics: Statistics,
+        forget: Callable[[], None],
+    ) -> None:
         self._freshness = freshness
         self._journal = journal
         self._tags = tags
         self._statistics = statistics
+        self._forget = forget
         self._every = 60.0  # seconds
         self._now = Coalesced(self._renew)
         self._task: asyncio.Task[None] | None = None
@@ -67,6 +80,16 @@ class Renewal:
         """
         self.check_open()
         await self._now.get()
+
+    async def replayed(self) -> None:
+        """Learn of what changed before this node began too, as far as the journal goes back.
+
+        Raises:
+            As `now`.
+        """
+        await self.now()
+        if self._replaying is not None:
+            await asyncio.shield(self._replaying)
 
     def check_open(self) -> None:
         """Raise `Unavailable` where the cache is closed."""
@@ -142,3 +165,5 @@ class Renewal:
                 else:
                     freshness.changed(touched, change.tick)
                     self._statistics.changed(touched)
+                    if MEMORY in touched:
+                        self._forget()

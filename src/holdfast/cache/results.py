@@ -12,15 +12,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, bindparam, delete, select
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from holdfast.cache import carried
 from holdfast.cache.clock import boottime
 from holdfast.cache.entry import Entry
+from holdfast.cache.freshness import Freshness
 from holdfast.cache.marks import Marks
 from holdfast.cache.options import Options
-from holdfast.cache.wire import Codec
+from holdfast.cache.wire import LONGEST_BEGINNING, Codec, head_of
 from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.logs import get_logger
 from holdfast.model import Text
@@ -140,6 +141,27 @@ class Results:
             pruned += count
             if count < _PRUNED:
                 return pruned
+
+    async def sweep(self, freshness: Freshness) -> int:
+        """Drop what may never be served again; returns how much.
+
+        Raises:
+            Unavailable, StoreError: as the database says.
+        """
+        swept, last = 0, ""
+        while True:
+            begins = func.substr(results.c.data, 1, LONGEST_BEGINNING)
+            page = select(results.c.key, begins).where(results.c.key > last).order_by(results.c.key).limit(_ASKED)
+            async with self._store.connect() as connection:
+                rows = (await connection.execute(page)).all()
+            heads = ((key, head_of(bytes(data))) for key, data in rows)
+            names = [key for key, head in heads if head and freshness.is_outdated(head.epoch, head.as_of, head.hashes)]
+            if names:
+                async with self._store.connect(write=True) as connection:
+                    swept += (await connection.execute(delete(results).where(results.c.key.in_(names)))).rowcount
+            if len(rows) < _ASKED:
+                return swept
+            last = rows[-1].key
 
     async def _asked(self, work: Callable[[], Awaitable[None]], patience: float) -> None:
         """Do `work`; where the database does not answer, leave it alone for a while, and the caller without."""

@@ -19,6 +19,7 @@ VERSION = 1
 _COMPRESSED_FROM = 1_024  # bytes; below, compressing saves less than it costs
 _LARGEST = 64 * 2**20  # bytes of a value that is compressed: what comes from outside is bounded
 _LARGEST_HEAD = 2**16 - 1  # bytes
+LONGEST_BEGINNING = _LARGEST_HEAD + 2  # bytes, of an entry's head with its length
 _REFUSALS = (TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -127,6 +128,17 @@ class Codec:
             return head, self._values.decode(body)
         except (msgspec.MsgspecError, zstandard.ZstdError, ValueError, IndexError, RecursionError):
             return None
+
+
+def head_of(data: bytes) -> Head | None:
+    """The head of an entry of whatever type, of which `data` is the beginning; None for bytes that begin no entry.
+
+    `LONGEST_BEGINNING` bytes are enough for any.
+    """
+    try:
+        return _heads.decode(data[2 : (data[0] << 8 | data[1]) + 2])
+    except (msgspec.MsgspecError, IndexError):
+        return None
 
 
 @lru_cache(maxsize=1024)

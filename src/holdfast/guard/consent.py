@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from holdfast.errors import InvalidValue, ModelError, NotFound
 from holdfast.model import Text
+from holdfast.model.policy import PLAIN
 from holdfast.store import Unit
 
 C = TypeVar("C", bound=Any)
@@ -41,11 +42,11 @@ class ConsentColumns:
     subject: Mapped[str] = mapped_column(Text(_SUBJECT), primary_key=True, sort_order=-90)
     purpose: Mapped[str] = mapped_column(Text(_WORDS), primary_key=True, sort_order=-89)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, sort_order=-88)
-    given: Mapped[bool] = mapped_column(sort_order=-87)
-    basis: Mapped[str] = mapped_column(Text(50), sort_order=-86)
-    text_hash: Mapped[str | None] = mapped_column(Text(64), sort_order=-85)
-    source: Mapped[str] = mapped_column(Text(_WORDS), sort_order=-84)
-    said_at: Mapped[dt.datetime] = mapped_column(default=lambda: dt.datetime.now(dt.UTC), sort_order=-83)
+    given: Mapped[bool] = mapped_column(sort_order=-87, info=PLAIN)
+    basis: Mapped[str] = mapped_column(Text(50), sort_order=-86, info=PLAIN)
+    text_hash: Mapped[str | None] = mapped_column(Text(64), sort_order=-85, info=PLAIN)
+    source: Mapped[str] = mapped_column(Text(_WORDS), sort_order=-84, info=PLAIN)
+    said_at: Mapped[dt.datetime] = mapped_column(default=lambda: dt.datetime.now(dt.UTC), sort_order=-83, info=PLAIN)
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[CheckConstraint, ...]:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from holdfast.errors import InvalidValue
 from holdfast.guard.keys.columns import Listed
 from holdfast.model import Model, Text, uuid7
+from holdfast.model.policy import PLAIN
 from holdfast.store import Unit
 
 _ID = 255  # characters of what a provider calls an event
@@ -52,12 +53,12 @@ class InboxColumns:
         received_at, applied_at: when it came, and when it was applied; None while it waits.
     """
 
-    source: Mapped[str] = mapped_column(Text(50))
-    event_id: Mapped[str] = mapped_column(Text(_ID))
-    kind: Mapped[str] = mapped_column(Text(100))
-    occurred_at: Mapped[dt.datetime]
-    received_at: Mapped[dt.datetime] = mapped_column(default=lambda: dt.datetime.now(dt.UTC))
-    applied_at: Mapped[dt.datetime | None]
+    source: Mapped[str] = mapped_column(Text(50), info=PLAIN)
+    event_id: Mapped[str] = mapped_column(Text(_ID), info=PLAIN)
+    kind: Mapped[str] = mapped_column(Text(100), info=PLAIN)
+    occurred_at: Mapped[dt.datetime] = mapped_column(info=PLAIN)
+    received_at: Mapped[dt.datetime] = mapped_column(default=lambda: dt.datetime.now(dt.UTC), info=PLAIN)
+    applied_at: Mapped[dt.datetime | None] = mapped_column(info=PLAIN)
     payload: Mapped[dict[str, Any]] = mapped_column(Listed)
 
 

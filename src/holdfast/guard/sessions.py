@@ -21,6 +21,7 @@ from holdfast.guard.keys import Peppers
 from holdfast.guard.keys.columns import Listed
 from holdfast.guard.keys.text import checked_prefix, new_key, read_key
 from holdfast.model import Text
+from holdfast.model.policy import PLAIN
 from holdfast.store import ALL, Store, Unit
 
 S = TypeVar("S", bound=Any)
@@ -45,9 +46,9 @@ class SessionColumns:
     lookup: Mapped[str] = mapped_column(Text(64), unique=True, sort_order=-90)
     pepper: Mapped[str] = mapped_column(Text(32), sort_order=-89)
     user_id: Mapped[UUID] = mapped_column(index=True, sort_order=-88)
-    created_at: Mapped[dt.datetime] = mapped_column(default=lambda: dt.datetime.now(dt.UTC), sort_order=-87)
-    expires_at: Mapped[dt.datetime] = mapped_column(index=True, sort_order=-86)
-    revoked_at: Mapped[dt.datetime | None] = mapped_column(sort_order=-85)
+    created_at: Mapped[dt.datetime] = mapped_column(default=lambda: dt.datetime.now(dt.UTC), sort_order=-87, info=PLAIN)
+    expires_at: Mapped[dt.datetime] = mapped_column(index=True, sort_order=-86, info=PLAIN)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(sort_order=-85, info=PLAIN)
     details: Mapped[dict[str, Any]] = mapped_column(Listed, default=dict, sort_order=-84)
 
 

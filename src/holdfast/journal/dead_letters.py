@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from holdfast.journal.changes import Change
 from holdfast.journal.clock import UNIX_NOW
 from holdfast.store import Store, Unit
+
+_PAGE = 500  # letters
 
 Key = tuple[str, str]
 """A table and a key in it."""
@@ -26,6 +28,14 @@ COUNT = "SELECT count(*) FROM holdfast_dead_letters WHERE follower = :follower"
 LETTERS = """
     SELECT seq, tbl, key, change, error, parked FROM holdfast_dead_letters
     WHERE follower = :follower ORDER BY seq LIMIT :limit
+"""
+PAGE = """
+    SELECT follower, seq, change FROM holdfast_dead_letters
+    WHERE follower > :follower OR (follower = :follower AND seq > :seq)
+    ORDER BY follower, seq LIMIT :limit
+"""
+REWRITE = """
+    UPDATE holdfast_dead_letters SET change = :change, error = :error WHERE follower = :follower AND seq = :seq
 """
 REMOVE = "DELETE FROM holdfast_dead_letters WHERE follower = :follower AND seq = :seq"
 CLEAR = "DELETE FROM holdfast_dead_letters WHERE follower = :follower"
@@ -42,6 +52,28 @@ class DeadLetter(msgspec.Struct, frozen=True):
 def key_of(change: Change) -> Key | None:
     """What later changes must wait for when this one is parked; None when nothing depends on it."""
     return None if change.key is None else (change.table, change.key)
+
+
+async def rewrite_letters(unit: Unit, rewritten: Callable[[Change], Change], *, error: str) -> int:
+    """Put `rewritten(change)` in the place of the change of every letter of every follower; returns how many differ.
+
+    Args:
+        error: what stands for the reason of these, which may repeat what was in them.
+    """
+    done = 0
+    last = {"follower": "", "seq": -1}
+    while True:
+        rows = (await unit.execute(PAGE, {**last, "limit": _PAGE})).all()
+        for row in rows:
+            change = msgspec.json.decode(row.change, type=Change)
+            if (other := rewritten(change)) != change:
+                written = msgspec.json.encode(other).decode()
+                values = {"follower": row.follower, "seq": row.seq, "change": written, "error": error}
+                await unit.execute(REWRITE, values)
+                done += 1
+        if len(rows) < _PAGE:
+            return done
+        last = {"follower": rows[-1].follower, "seq": rows[-1].seq}
 
 
 class DeadLetters:

@@ -20,7 +20,7 @@ from holdfast.journal.feed_postgres import PostgresFeed
 from holdfast.journal.feed_sqlite import SqliteFeed
 from holdfast.journal.followers import PAGE, Follower
 from holdfast.journal.leases import Leases
-from holdfast.journal.pruning import Maintenance, prune
+from holdfast.journal.pruning import Maintenance, edge, is_behind, prune
 from holdfast.journal.status import JournalStatus, first_position, last_position, status
 from holdfast.journal.wakeups import Waiter, Wakeups
 from holdfast.shared import Coalesced
@@ -290,6 +290,16 @@ class Journal:
     async def prune(self, *, keep: float | None = None) -> int:
         """Remove now what every durable follower has had and is older than `keep` seconds."""
         return await prune(self.store, self._epochs, keep=self._keep if keep is None else keep)
+
+    async def edge(self) -> int:
+        """A number behind which everything lies that is in the journal now; for `is_behind`."""
+        with self._needed():
+            return await edge(self.store)
+
+    async def is_behind(self, number: int) -> bool:
+        """Whether pruning has left nothing of what was in the journal when `edge` gave this number."""
+        with self._needed():
+            return await is_behind(self.store, number)
 
     @contextmanager
     def _needed(self) -> Iterator[None]:

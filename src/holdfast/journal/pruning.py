@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from sqlalchemy import text
+
 from holdfast.errors import HoldfastError
 from holdfast.journal.epoch import Epochs
 from holdfast.journal.link import Link
@@ -46,6 +48,29 @@ ROTATE = "UPDATE holdfast_slot SET slot = $1, since = clock_timestamp() WHERE sl
 SLOWEST_SQLITE = "SELECT min(f.tick) FROM holdfast_followers f JOIN holdfast_epoch e ON f.epoch = e.number"
 ENDS_SQLITE = "SELECT min(seq), max(seq) FROM holdfast_journal"
 ROW_SQLITE = "SELECT seq, shape, op, at, actor, request, body FROM holdfast_journal WHERE seq = ?"
+
+
+EDGE = {
+    # A transaction that is under way now may still write rows; those of every one to come have higher numbers.
+    "postgresql": "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
+    "sqlite": "SELECT max(e.edge, coalesce((SELECT max(seq) FROM holdfast_journal), 0)) + 1 FROM holdfast_epoch e",
+}
+BEFORE = {
+    "postgresql": "SELECT EXISTS (SELECT FROM holdfast_journal WHERE xid < :edge)",
+    "sqlite": "SELECT EXISTS (SELECT 1 FROM holdfast_journal WHERE seq < :edge)",
+}
+
+
+async def edge(store: Store) -> int:
+    """A number behind which everything lies that is in the journal now; `is_behind` knows what became of that."""
+    async with store.connect() as connection:
+        return int((await connection.execute(text(EDGE[store.dialect]))).scalar_one())
+
+
+async def is_behind(store: Store, edge: int) -> bool:
+    """Whether nothing is left in the journal of what was there when `edge` was asked for."""
+    async with store.connect() as connection:
+        return not (await connection.execute(text(BEFORE[store.dialect]), {"edge": edge})).scalar_one()
 
 
 async def prune(store: Store, epochs: Epochs, *, keep: float) -> int:

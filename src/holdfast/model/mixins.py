@@ -9,15 +9,17 @@ from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from holdfast.model.defaults import database_actor, database_now
+from holdfast.model.policy import PLAIN
 
 
 class Timestamps:
     """Adds `created_at` and `updated_at` (UTC), kept by the library and defaulted by the database."""
 
     created_at: Mapped[dt.datetime] = mapped_column(
-        default=lambda: dt.datetime.now(dt.UTC), server_default=database_now(), sort_order=90
+        info=PLAIN, default=lambda: dt.datetime.now(dt.UTC), server_default=database_now(), sort_order=90
     )
     updated_at: Mapped[dt.datetime] = mapped_column(
+        info=PLAIN,
         default=lambda: dt.datetime.now(dt.UTC),
         onupdate=lambda: dt.datetime.now(dt.UTC),
         server_default=database_now(),
@@ -32,8 +34,8 @@ class Attributed:
     SQL inside a unit is attributed too.
     """
 
-    created_by: Mapped[str | None] = mapped_column(server_default=database_actor(), sort_order=93)
-    updated_by: Mapped[str | None] = mapped_column(server_default=database_actor(), sort_order=94)
+    created_by: Mapped[str | None] = mapped_column(server_default=database_actor(), sort_order=93, info=PLAIN)
+    updated_by: Mapped[str | None] = mapped_column(server_default=database_actor(), sort_order=94, info=PLAIN)
 
 
 class Versioned:
@@ -43,7 +45,7 @@ class Versioned:
     of a row that was changed in Python: `Conflict`.
     """
 
-    version: Mapped[int] = mapped_column(default=1, server_default="1", sort_order=92)
+    version: Mapped[int] = mapped_column(default=1, server_default="1", sort_order=92, info=PLAIN)
 
     @declared_attr.directive
     @classmethod
@@ -59,7 +61,7 @@ class SoftDeleted:
     the rows that are not deleted is declared with `live_unique`.
     """
 
-    deleted_at: Mapped[dt.datetime | None] = mapped_column(sort_order=95)
+    deleted_at: Mapped[dt.datetime | None] = mapped_column(sort_order=95, info=PLAIN)
 
 
 def live_unique(*columns: str) -> Index:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound="Aspect")
 
+PLAIN: dict[Any, Any] = {"holdfast.plain": True}
+"""`info` of a column that says of itself that it holds nothing about a person; mixins of the library use it."""
+
 
 class Aspect:
     """One declared behaviour. Subclass it in the package that implements the behaviour.
@@ -52,6 +55,8 @@ class Policy:
             with `tenant=ALL`, may touch them. Without a tenant and not internal, rows are shared by all tenants.
         private: columns about a person; `Expose` shows them only where it names them.
         secret: columns that `Expose` never shows.
+        plain: columns that say nothing about a person. `holdfast privacy check` wants every column to be in one of the
+            three, but for keys, the tenant and those of the library's mixins.
         capture: whether committed writes land in the journal. Everything that follows the journal needs it.
         truncate: False refuses TRUNCATE on PostgreSQL (synced and audited models).
     """
@@ -63,13 +68,14 @@ class Policy:
         internal: bool = False,
         private: tuple[str, ...] = (),
         secret: tuple[str, ...] = (),
+        plain: tuple[str, ...] = (),
         capture: bool = True,
         truncate: bool = True,
     ) -> None:
         for aspect in aspects:
             if not isinstance(aspect, Aspect):
                 raise ModelError(f"Policy(…) takes aspects, not {aspect!r}; write Expose(…), Rollup(…), …")
-        for name, value in (("private", private), ("secret", secret)):
+        for name, value in (("private", private), ("secret", secret), ("plain", plain)):
             if isinstance(value, str):
                 raise ModelError(f"Policy({name}=…) takes a tuple of column names: write {name}=({value!r},)")
         if internal and tenant is not None:
@@ -81,6 +87,7 @@ class Policy:
         self.internal = internal
         self.private = tuple(private)
         self.secret = tuple(secret)
+        self.plain = tuple(plain)
         self.capture = capture
         self.truncate = truncate and not any(aspect.refuses_truncate for aspect in aspects)
 
@@ -103,6 +110,11 @@ class Policy:
             require_columns(model, (self.tenant,), "Policy(tenant=…)")
         require_columns(model, self.private, "Policy(private=…)")
         require_columns(model, self.secret, "Policy(secret=…)")
+        require_columns(model, self.plain, "Policy(plain=…)")
+        if twice := {*self.private, *self.secret}.intersection(self.plain):
+            raise ModelError(
+                f"{model.__name__}: Policy(plain=…) names {min(twice)!r}, which is private or secret; leave one"
+            )
         for aspect in self.aspects:
             aspect.check(model)
             needed = aspect.needs(model)

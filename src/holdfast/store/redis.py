@@ -98,8 +98,13 @@ class Redis:
         """A server by which all that is published can be heard. Away: none."""
         return self._server
 
-    async def remove_matching(self, pattern: str) -> int:
+    async def remove_matching(
+        self, pattern: str, chosen: Callable[[Any, Sequence[bytes]], Awaitable[Sequence[bytes]]] | None = None
+    ) -> int:
         """Drop what has a key like `pattern`, a thousand looked at at a time; returns how many were dropped.
+
+        Args:
+            chosen: `await chosen(client, names)` says which of these go; all of them without it.
 
         Raises:
             Unavailable: a server did not answer, or refused; it says how many keys were dropped until then.
@@ -110,6 +115,8 @@ class Redis:
                 cursor: Any = 0
                 while True:
                     cursor, names = await server.ask(lambda client, at=cursor: client.scan(at, pattern, _SCANNED))  # type: ignore[misc]
+                    if names and chosen is not None:
+                        names = await server.ask(lambda client, these=names: chosen(client, these))  # type: ignore[misc]
                     if names:
                         dropped += await server.ask(lambda client, these=names: self._unlink(client, these))  # type: ignore[misc]
                     if not int(cursor):

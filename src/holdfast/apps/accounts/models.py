@@ -18,6 +18,7 @@ from holdfast.guard.keys.columns import Listed
 from holdfast.guard.sessions import TAG as SESSION_TAG
 from holdfast.guard.sessions import SessionColumns
 from holdfast.model import NAMING, KeyedModel, Model, Policy, Text, Timestamps, uuid7
+from holdfast.operate.privacy import Mentions, Personal
 from holdfast.store import AppendOnly, Monthly
 
 TIERS = ("free", "pro", "enterprise")
@@ -51,7 +52,9 @@ class User(Timestamps, AccountsModel):
     __policy__ = Policy(
         Warm(tags=("user:{id}",)),
         Audited(subject="id"),
-        private=("email", "first_name", "last_name", "address", "stripe_customer_id"),
+        Personal("id", marks=("external_id", "email", "address", "stripe_customer_id")),
+        private=("external_id", "email", "first_name", "last_name", "address", "stripe_customer_id"),
+        plain=("chain_id", "tier", "last_login_at", "is_active", "synced_at", "billed_at"),
         internal=True,
     )
     __table_args__ = (
@@ -85,7 +88,10 @@ class UserProfile(Timestamps, AccountsModel):
 
     __tablename__ = "user_profiles"
     __policy__ = Policy(
-        Warm(tags=("user:{user_id}",)), private=("display_name", "bio", "avatar_url", "preferences"), internal=True
+        Warm(tags=("user:{user_id}",)),
+        Personal("user_id"),
+        private=("display_name", "bio", "avatar_url", "preferences"),
+        internal=True,
     )
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), unique=True)
@@ -101,7 +107,13 @@ class Contact(Timestamps, AccountsModel):
     """Somebody whom a user knows by an address."""
 
     __tablename__ = "contacts"
-    __policy__ = Policy(Warm(tags=("user:{user_id}",)), private=("name", "address", "note"), internal=True)
+    __policy__ = Policy(
+        Warm(tags=("user:{user_id}",)),
+        Personal("user_id"),
+        private=("name", "address", "note"),
+        plain=("chain_id",),
+        internal=True,
+    )
     __table_args__ = (UniqueConstraint("user_id", "address", "chain_id"),)
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
@@ -117,7 +129,15 @@ class Organization(Timestamps, AccountsModel):
     """Several users who have keys, limits and a subscription together."""
 
     __tablename__ = "organizations"
-    __policy__ = Policy(Warm(tags=("org:{id}",)), Audited(tenant="id"), internal=True)
+    __policy__ = Policy(
+        Warm(tags=("org:{id}",)),
+        Audited(tenant="id"),
+        plain=(
+            *("external_id", "name", "slug", "tier", "stripe_subscription_id"),
+            *("max_api_keys", "max_requests_per_month", "is_active", "synced_at", "billed_at"),
+        ),
+        internal=True,
+    )
     __table_args__ = (
         Index("ix_organizations_tier", "tier"),
         _one_of("tier", TIERS),
@@ -141,7 +161,13 @@ class OrganizationMember(AccountsModel):
     """That a user belongs to an organisation, and what he may do there."""
 
     __tablename__ = "organization_members"
-    __policy__ = Policy(Warm(tags=("org:{org_id}", "user:{user_id}")), Audited(), tenant="org_id")
+    __policy__ = Policy(
+        Warm(tags=("org:{org_id}", "user:{user_id}")),
+        Audited(),
+        Personal("user_id"),
+        tenant="org_id",
+        plain=("role", "joined_at", "synced_at"),
+    )
     __table_args__ = (
         UniqueConstraint("org_id", "user_id"),
         Index("ix_organization_members_org_id_user_id", "org_id", "user_id"),
@@ -162,6 +188,7 @@ class ApiKey(KeyColumns, AccountsModel):
     __policy__ = Policy(
         Warm(tags=(TAG, "user:{user_id}", "org:{org_id}")),
         Audited(tenant="org_id"),
+        Personal("user_id"),
         secret=("lookup", "pepper", "slow"),
         internal=True,
     )
@@ -183,7 +210,13 @@ class UsageLog(AccountsKeyedModel):
     """A request that was answered, for bills and figures; a partition a month on PostgreSQL."""
 
     __tablename__ = "usage_logs"
-    __policy__ = Policy(Monthly("created_at", ahead=12), internal=True)
+    __policy__ = Policy(
+        Monthly("created_at", ahead=12),
+        Personal("user_id", erase="blank", because="what was used adds up in figures and bills, of nobody then"),
+        private=("error_message", "request_metadata"),
+        plain=("endpoint", "method", "symbol", "status_code", "response_time_ms"),
+        internal=True,
+    )
     __table_args__ = (
         Index("ix_usage_logs_user_id_created_at", "user_id", "created_at"),
         Index("ix_usage_logs_org_id_created_at", "org_id", "created_at"),
@@ -210,7 +243,12 @@ class BillingEvent(AccountsModel):
     """What the payment provider told of a subscription or a payment."""
 
     __tablename__ = "billing_events"
-    __policy__ = Policy(private=("details",), internal=True)
+    __policy__ = Policy(
+        Personal("user_id", erase="blank", because="books are kept for as long as tax law says"),
+        private=("details",),
+        plain=("event_type", "stripe_event_id", "amount_cents", "currency", "status", "created_at", "processed_at"),
+        internal=True,
+    )
     __table_args__ = (
         Index("ix_billing_events_user_id", "user_id"),
         Index("ix_billing_events_org_id", "org_id"),
@@ -237,6 +275,7 @@ class Session(SessionColumns, AccountsModel):
     __policy__ = Policy(
         Warm(tags=(SESSION_TAG, "user:{user_id}")),
         Audited(subject="user_id", called={"insert": "login"}),
+        Personal("user_id"),
         secret=("lookup", "pepper"),
         private=("details",),
         internal=True,
@@ -248,7 +287,7 @@ class WebhookEvent(InboxColumns, AccountsModel):
     """What a provider told us by a webhook: kept once, and applied by a handler."""
 
     __tablename__ = "webhook_events"
-    __policy__ = Policy(private=("payload",), internal=True)
+    __policy__ = Policy(Mentions("payload"), private=("payload",), internal=True)
     __table_args__ = (
         UniqueConstraint("source", "event_id"),
         Index("ix_webhook_events_received_at", "received_at"),
@@ -259,7 +298,7 @@ class AuditLog(AuditColumns, AccountsKeyedModel):
     """The audit trail: what is on record; of PostgreSQL's roles the application's adds to it, and changes nothing."""
 
     __tablename__ = "audit_logs"
-    __policy__ = Policy(AppendOnly(by_workers=True), tenant="tenant", capture=False)
+    __policy__ = Policy(AppendOnly(by_workers=True), tenant="tenant", plain=("id",), capture=False)
 
     id: Mapped[UUID] = mapped_column(default=uuid7, sort_order=-88)  # type: ignore[assignment]
 
@@ -275,4 +314,9 @@ class Consent(ConsentColumns, AccountsKeyedModel):
     """What users agreed to, and took back; kept when they are gone, as evidence."""
 
     __tablename__ = "consents"
-    __policy__ = Policy(Audited(subject="subject"), AppendOnly(), internal=True)
+    __policy__ = Policy(
+        Audited(subject="subject"),
+        AppendOnly(),
+        Personal("subject", erase="keep", because="it is the evidence that somebody agreed, and when he took it back"),
+        internal=True,
+    )

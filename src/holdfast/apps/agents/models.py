@@ -33,6 +33,11 @@ class Agent(Timestamps, AgentsModel):
             include=("capabilities", "pricing"),
             key="address",
         ),
+        plain=(
+            *("address", "owner", "claimed", "name", "description", "x402_enabled"),
+            *("x402_payment_address", "x402_total_payments", "is_verified", "reputation_score"),
+            *("total_jobs", "success_rate", "metadata_hash", "cached_at"),
+        ),
     )
     __table_args__ = (
         Index("ix_agents_owner", "owner"),
@@ -65,7 +70,10 @@ class AgentCapability(AgentsModel):
     """One thing an agent says it can do."""
 
     __tablename__ = "agent_capabilities"
-    __policy__ = Policy(Expose(filters=("agent_id", "capability"), sort=("capability",)))
+    __policy__ = Policy(
+        Expose(filters=("agent_id", "capability"), sort=("capability",)),
+        plain=("capability",),
+    )
     __table_args__ = (
         UniqueConstraint("agent_id", "capability"),
         Index("ix_agent_capabilities_capability", "capability", "agent_id"),
@@ -81,7 +89,10 @@ class AgentPricing(AgentsModel):
     """What an agent asks for one call, in one token."""
 
     __tablename__ = "agent_pricing"
-    __policy__ = Policy(Expose(filters=("agent_id", "token_mint", "network"), sort=("price",)))
+    __policy__ = Policy(
+        Expose(filters=("agent_id", "token_mint", "network"), sort=("price",)),
+        plain=("network", "token_mint", "token_decimals", "price"),
+    )
     __table_args__ = (
         UniqueConstraint("agent_id", "network", "token_mint"),
         Index("ix_agent_pricing_token_mint_price", "token_mint", "price"),
@@ -103,7 +114,11 @@ class X402Transaction(AgentsModel):
     __policy__ = Policy(
         Expose(
             filters=("signature", "status", "fee_payer", "block_time", "slot"), sort=("block_time",), key="signature"
-        )
+        ),
+        plain=(
+            *("signature", "slot", "block_time", "status", "error", "fee_payer", "facilitator", "fee"),
+            *("payments",),
+        ),
     )
     __table_args__ = (
         Index("ix_x402_transactions_block_time", "block_time"),
@@ -150,6 +165,12 @@ class X402Payment(AgentsModel):
             settled=Count(where={"status": "settled"}),
             failed=Count(where={"status": "failed"}),
         ),
+        plain=(
+            *("signature", "instruction", "inner_instruction", "slot", "block_time", "status"),
+            *("agent_address", "payer_address", "recipient_address", "amount", "fee", "token_mint"),
+            *("token_decimals", "facilitator", "confidence", "reason", "response_time_ms"),
+            *("metadata_hash",),
+        ),
     )
     __table_args__ = (
         UniqueConstraint("signature", "instruction", "inner_instruction"),
@@ -189,7 +210,12 @@ class TokenTransfer(AgentsModel):
         Expose(
             filters=("signature", "mint", "successful", "payment", "source_owner", "destination_owner", "slot"),
             sort=("slot",),
-        )
+        ),
+        plain=(
+            *("signature", "instruction", "inner_instruction", "batched", "slot", "block_time"),
+            *("kind", "mint", "decimals", "amount", "fee", "source", "source_owner", "destination"),
+            *("destination_owner", "authority", "successful", "payment", "confidence", "reason"),
+        ),
     )
     __table_args__ = (
         UniqueConstraint("signature", "instruction", "inner_instruction", "batched"),

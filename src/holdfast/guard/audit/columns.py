@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Index, LargeBinary
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from holdfast.model import Text, uuid7
+from holdfast.model.policy import PLAIN
 
 TENANT = 255  # characters
 
@@ -20,22 +21,22 @@ class AuditColumns:
     """
 
     tenant: Mapped[str] = mapped_column(Text(TENANT), primary_key=True, sort_order=-90)
-    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, sort_order=-89)
-    id: Mapped[UUID] = mapped_column(default=uuid7, sort_order=-88)
-    created_at: Mapped[dt.datetime] = mapped_column(sort_order=-87)
-    action: Mapped[str] = mapped_column(Text(100), sort_order=-86)
-    outcome: Mapped[str] = mapped_column(Text(20), sort_order=-85)
-    reason: Mapped[str | None] = mapped_column(sort_order=-84)
-    actor: Mapped[str | None] = mapped_column(sort_order=-83)
-    impersonator: Mapped[str | None] = mapped_column(sort_order=-82)
-    target_type: Mapped[str | None] = mapped_column(sort_order=-81)
-    target_id: Mapped[str | None] = mapped_column(sort_order=-80)
-    request_id: Mapped[str | None] = mapped_column(sort_order=-79)
-    changes: Mapped[str | None] = mapped_column(sort_order=-78)
-    sealed: Mapped[bytes | None] = mapped_column(LargeBinary, sort_order=-77)
-    subject: Mapped[str | None] = mapped_column(sort_order=-76)
-    key_id: Mapped[str] = mapped_column(Text(32), sort_order=-75)
-    mac: Mapped[bytes] = mapped_column(LargeBinary, sort_order=-74)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, sort_order=-89, info=PLAIN)
+    id: Mapped[UUID] = mapped_column(default=uuid7, sort_order=-88, info=PLAIN)
+    created_at: Mapped[dt.datetime] = mapped_column(sort_order=-87, info=PLAIN)
+    action: Mapped[str] = mapped_column(Text(100), sort_order=-86, info=PLAIN)
+    outcome: Mapped[str] = mapped_column(Text(20), sort_order=-85, info=PLAIN)
+    reason: Mapped[str | None] = mapped_column(sort_order=-84, info=PLAIN)
+    actor: Mapped[str | None] = mapped_column(sort_order=-83, info=PLAIN)
+    impersonator: Mapped[str | None] = mapped_column(sort_order=-82, info=PLAIN)
+    target_type: Mapped[str | None] = mapped_column(sort_order=-81, info=PLAIN)
+    target_id: Mapped[str | None] = mapped_column(sort_order=-80, info=PLAIN)
+    request_id: Mapped[str | None] = mapped_column(sort_order=-79, info=PLAIN)
+    changes: Mapped[str | None] = mapped_column(sort_order=-78, info=PLAIN)
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary, sort_order=-77, info=PLAIN)  # a ciphertext
+    subject: Mapped[str | None] = mapped_column(sort_order=-76, info=PLAIN)
+    key_id: Mapped[str] = mapped_column(Text(32), sort_order=-75, info=PLAIN)
+    mac: Mapped[bytes] = mapped_column(LargeBinary, sort_order=-74, info=PLAIN)
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[Index, ...]:
@@ -55,5 +56,5 @@ class AuditHeadColumns:
     """
 
     tenant: Mapped[str] = mapped_column(Text(TENANT), primary_key=True, sort_order=-90)
-    seq: Mapped[int] = mapped_column(BigInteger, sort_order=-89)
-    mac: Mapped[bytes] = mapped_column(LargeBinary, sort_order=-88)
+    seq: Mapped[int] = mapped_column(BigInteger, sort_order=-89, info=PLAIN)
+    mac: Mapped[bytes] = mapped_column(LargeBinary, sort_order=-88, info=PLAIN)

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.model import Text, Timestamps
+from holdfast.model.policy import PLAIN
 
 Listed = JSON().with_variant(JSONB(), "postgresql")
 
@@ -39,17 +40,17 @@ class KeyColumns(Timestamps):
 
     lookup: Mapped[str] = mapped_column(Text(64), unique=True, sort_order=-90)
     pepper: Mapped[str] = mapped_column(Text(32), sort_order=-89)
-    shown: Mapped[str] = mapped_column(Text(32), sort_order=-88)
-    name: Mapped[str] = mapped_column(Text(255), sort_order=-87)
+    shown: Mapped[str] = mapped_column(Text(32), sort_order=-88, info=PLAIN)
+    name: Mapped[str] = mapped_column(Text(255), sort_order=-87, info=PLAIN)
     user_id: Mapped[UUID] = mapped_column(index=True, sort_order=-86)
     org_id: Mapped[UUID | None] = mapped_column(index=True, sort_order=-85)
-    scopes: Mapped[list[str]] = mapped_column(Listed, sort_order=-84)
-    live: Mapped[bool] = mapped_column(default=True, sort_order=-83)
-    tier: Mapped[str] = mapped_column(Text(50), default="free", sort_order=-82)
-    networks: Mapped[list[str] | None] = mapped_column(Listed, sort_order=-81)
-    expires_at: Mapped[dt.datetime | None] = mapped_column(index=True, sort_order=-80)
-    revoked_at: Mapped[dt.datetime | None] = mapped_column(index=True, sort_order=-79)
-    rotated_to: Mapped[UUID | None] = mapped_column(sort_order=-78)
+    scopes: Mapped[list[str]] = mapped_column(Listed, sort_order=-84, info=PLAIN)
+    live: Mapped[bool] = mapped_column(default=True, sort_order=-83, info=PLAIN)
+    tier: Mapped[str] = mapped_column(Text(50), default="free", sort_order=-82, info=PLAIN)
+    networks: Mapped[list[str] | None] = mapped_column(Listed, sort_order=-81, info=PLAIN)
+    expires_at: Mapped[dt.datetime | None] = mapped_column(index=True, sort_order=-80, info=PLAIN)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(index=True, sort_order=-79, info=PLAIN)
+    rotated_to: Mapped[UUID | None] = mapped_column(sort_order=-78, info=PLAIN)
     slow: Mapped[str | None] = mapped_column(Text(60), sort_order=-77)
 
 
@@ -60,5 +61,5 @@ class KeyUseColumns:
     """
 
     key_id: Mapped[UUID] = mapped_column(primary_key=True)
-    usage_count: Mapped[int] = mapped_column(BigInteger, default=0)
-    last_used_at: Mapped[dt.datetime | None]
+    usage_count: Mapped[int] = mapped_column(BigInteger, default=0, info=PLAIN)
+    last_used_at: Mapped[dt.datetime | None] = mapped_column(info=PLAIN)
