@@ -19,6 +19,7 @@ from holdfast.cli import (
     journal,
     keys,
     migrate,
+    privacy,
     query,
     roles,
     seed,
@@ -50,6 +51,7 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(encrypt.app, name="encrypt")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(roles.app, name="roles")
 app.add_typer(work.app, name="work")

@@ -32,6 +32,7 @@ from holdfast.http.live import Live
 from holdfast.http.metrics import Metrics
 from holdfast.http.overview import Overview
 from holdfast.http.pages import Pages
+from holdfast.http.privacy import PrivacyOverHttp
 from holdfast.http.resources import Resources
 from holdfast.http.webhooks import Webhooks
 
@@ -71,7 +72,7 @@ def create_app(
     pages = Pages(title, hold.store.place, _links(r for r in resources.values() if not access.needs_key(r)))
     overview = Overview(hold, health, pages, has_payments=payments is not None)
     cache = CacheAdmin(hold, pages)
-    keys, webhooks = ApiKeysOverHttp(hold, callers), Webhooks(hold)
+    keys, privacy, webhooks = ApiKeysOverHttp(hold, callers), PrivacyOverHttp(hold, callers), Webhooks(hold)
     document = openapi.describe(
         title,
         version("holdfast"),
@@ -79,6 +80,7 @@ def create_app(
         access,
         endpoints,
         has_api_keys=keys.is_there,
+        has_privacy=privacy.is_there,
         webhooks=webhooks.providers,
     )
 
@@ -107,6 +109,7 @@ def create_app(
         *pages.routes(),
         *health.routes(),
         *keys.routes(),
+        *privacy.routes(),
         *webhooks.routes(),
         *(endpoint.route(hold) for endpoint in endpoints),
         stream.route(live),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from holdfast.http import api_keys
+from holdfast.http import api_keys, privacy
 from holdfast.http.access import Access
 from holdfast.http.cache import ADMINISTERED, SPAN
 from holdfast.http.described import SCHEMES, SECURITY, paths_of, ref, responses, schemas_of
@@ -32,18 +33,20 @@ def describe(
     endpoints: Iterable[Endpoint],
     *,
     has_api_keys: bool = False,
+    has_privacy: bool = False,
     webhooks: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The document.
 
     Args:
-        has_api_keys: whether `/v1/api-keys` is there.
+        has_api_keys, has_privacy: whether `/v1/api-keys` and `/v1/privacy` are there.
         webhooks: the providers that have an endpoint.
     """
     resources = [r for r in resources if access.is_shown(r)]
     endpoints = list(endpoints)
     structs = [endpoint.returns for endpoint in endpoints] + [Problem, *ADMINISTERED]
     structs += api_keys.DESCRIBED if has_api_keys else ()
+    structs += privacy.DESCRIBED if has_privacy else ()
     shapes, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     schemas = dict(components)
     paths: dict[str, Any] = {}
@@ -55,8 +58,10 @@ def describe(
         paths[endpoint.path] = {"get": _operation(endpoint.path, "analytics", endpoint.words, described, shape)}
     parts: dict[str, Any] = {"schemas": schemas, "responses": responses()}
     if has_api_keys:
-        paths |= api_keys.described(_for_whom)
+        paths |= api_keys.described(partial(_for_whom, "api keys"))
         parts["securitySchemes"] = SCHEMES
+    if has_privacy:
+        paths |= privacy.described(partial(_for_whom, "privacy"))
     paths |= {f"/webhooks/{name}": {"post": _webhook(name)} for name in webhooks}
     return {
         "openapi": "3.1.0",
@@ -96,8 +101,8 @@ def _operation(path: str, tag: str, words: str, parameters: list[dict[str, Any]]
 _REFUSALS = {
     "401": "Nobody is known by what was given.",
     "403": "It is known who asks, and this is not for him.",
-    "404": "There is no such key, or it is another's.",
-    "409": "There are as many keys as there may be, or the key opens nothing any more.",
+    "404": "There is no such thing, or it is another's.",
+    "409": "There are as many keys as there may be, or somebody else did something at the same time.",
     "413": "The body is too large.",
     "422": "The body or a parameter is not what it must be.",
     "429": "Too many requests; `Retry-After` and `RateLimit` say when the next one passes.",
@@ -124,7 +129,7 @@ def _webhook(name: str) -> dict[str, Any]:
 
 
 def _for_whom(
-    name: str, words: str, takes: list[dict[str, Any]], asked: str | None, status: str, shape: str
+    tag: str, name: str, words: str, takes: list[dict[str, Any]], asked: str | None, status: str, shape: str
 ) -> dict[str, Any]:
     """An operation for who says who he is."""
     problem = {"content": {MEDIA_TYPE: {"schema": ref("Problem")}}}
@@ -134,7 +139,7 @@ def _for_whom(
     responses |= {number: {"description": meaning} | problem for number, meaning in _REFUSALS.items()}
     operation: dict[str, Any] = {
         "operationId": name,
-        "tags": ["api keys"],
+        "tags": [tag],
         "summary": words,
         "security": SECURITY,
         "parameters": takes,

@@ -149,25 +149,31 @@ class Exporting:
             yield msgspec.structs.replace(line_of(record, self._trail.box), sealed=None)
 
 
-def verify_export(file: Path) -> Manifest:
+def verify_export(file: Path, *, sha256: str | None = None) -> Manifest:
     """The manifest of an export, every file of which is as it says.
+
+    Args:
+        sha256: the hash of the manifest, as it is on record.
 
     Raises:
         InvalidValue: it is none, or a file was changed, lost or added; it says which.
     """
     try:
         with zipfile.ZipFile(file) as packed:
-            return _verified(packed)
+            return _verified(packed, sha256)
     except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise InvalidValue(f"{file} is no export that can be read: {error}") from None
 
 
-def _verified(packed: zipfile.ZipFile) -> Manifest:
+def _verified(packed: zipfile.ZipFile, sha256: str | None) -> Manifest:
     there = [info.filename for info in packed.infolist()]
     if MANIFEST not in there or packed.getinfo(MANIFEST).file_size > _LARGEST_MANIFEST:
         raise InvalidValue(f"it has no {MANIFEST}, so it is no export of personal data")
+    written = packed.read(MANIFEST)
+    if sha256 is not None and hashlib.sha256(written).hexdigest() != sha256.strip().lower():
+        raise InvalidValue(f"its {MANIFEST} is not the one whose hash was given")
     try:
-        manifest = msgspec.json.decode(packed.read(MANIFEST), type=Manifest)
+        manifest = msgspec.json.decode(written, type=Manifest)
     except msgspec.DecodeError as error:
         raise InvalidValue(f"its {MANIFEST} is none: {error}") from None
     if manifest.format != FORMAT:

@@ -1,0 +1,228 @@
+"""`/v1/privacy`: what is kept of who asks, taken along, and forgotten; and what he agrees to."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from holdfast.errors import InvalidValue
+from holdfast.guard.consent import Basis, consent_model
+from holdfast.hold import Holdfast
+from holdfast.http import parameters
+from holdfast.http.answers import fresh
+from holdfast.http.callers import Callers, Endpoint
+from holdfast.http.identity import Identity, Refused, origin_of
+from holdfast.http.local import body
+from holdfast.operate.privacy import Erasure
+from holdfast.store import ALL, Unit
+
+PATH = "/v1/privacy"
+READ, WRITE = "privacy:read", "privacy:write"
+
+_AT_A_TIME = 2  # exports that a process writes
+_SOURCE = "api"
+
+
+class Forget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """That you want to be forgotten: `confirm` is your own id, so that nobody is by mistake."""
+
+    confirm: UUID
+    reason: str | None = None
+
+
+class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
+    """How far it got: `asked`, `erased` (the journal remembers for a while), or `done`; and how much went, by place."""
+
+    id: str
+    state: str
+    asked_at: dt.datetime
+    erased: dict[str, int]
+    erased_at: dt.datetime | None
+    done_at: dt.datetime | None
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """That you are being forgotten."""
+
+    data: Forgetting
+
+
+class Agree(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What you agree to: the text as it was shown, of which the hash is kept."""
+
+    purpose: str
+    text: str
+    source: str = _SOURCE
+    basis: Basis = "consent"
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What you said of one purpose: `given` that you agreed, or took it back."""
+
+    purpose: str
+    number: int
+    given: bool
+    basis: str
+    text_hash: str | None
+    source: str
+    said_at: dt.datetime
+
+
+class Agreed(msgspec.Struct, frozen=True):
+    """What you said last."""
+
+    data: Said
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """Everything that you said, by purpose, the first first; what was said last of a purpose holds."""
+
+    data: list[Said]
+
+
+class PrivacyOverHttp:
+    """The endpoints; none where the accounts app is not among the models."""
+
+    def __init__(self, hold: Holdfast, callers: Callers) -> None:
+        self._hold = hold
+        self._callers = callers
+        self._turns = asyncio.Semaphore(_AT_A_TIME)
+        self.is_there = callers.are_known and hold.privacy.is_on and consent_model(hold.models) is not None
+
+    def routes(self) -> list[BaseRoute]:
+        """The routes."""
+        if not self.is_there:
+            return []
+        export, erasure = f"{PATH}/export", f"{PATH}/erasure"
+        consents, consent = f"{PATH}/consents", f"{PATH}/consents/{{purpose}}"
+        return [
+            Route(export, self._guarded(self.export, export), methods=["GET"]),
+            Route(erasure, self._guarded(self.erase, erasure), methods=["POST"]),
+            Route(consents, self._guarded(self.consents, consents), methods=["GET"]),
+            Route(consents, self._guarded(self.give, consents), methods=["POST"]),
+            Route(consent, self._guarded(self.withdraw, consent), methods=["DELETE"]),
+        ]
+
+    def _guarded(self, endpoint: Endpoint, address: str) -> Endpoint:
+        return self._callers.guarded(endpoint, address, called=f"privacy {endpoint.__name__}")
+
+    async def _person(self, request: Request, scope: str) -> Identity:
+        who = await self._callers.who(request, scope)
+        if who.org_id is not None:
+            raise Refused(403, "a key of an organisation speaks for no person; ask with your own, or signed in")
+        parameters.read(request.scope["query_string"], ())
+        return who
+
+    @asynccontextmanager
+    async def _writing(self, request: Request, who: Identity) -> AsyncIterator[Unit]:
+        """A unit of who asks, with where the request comes from on record."""
+        request_id = request.scope.get("holdfast.request_id")
+        async with self._hold.unit(actor=str(who.user_id), tenant=ALL, request_id=request_id) as unit:
+            if self._hold.audit.is_on and request_id is not None:
+                await self._hold.audit.origin(unit, origin_of(request))
+            yield unit
+
+    async def export(self, request: Request) -> Response:
+        """What is kept of you, as a ZIP."""
+        who = await self._person(request, READ)
+        folder = tempfile.TemporaryDirectory(prefix="holdfast-export-")
+        try:
+            file = Path(folder.name) / "personal-data.zip"
+            async with self._turns:
+                exported = await self._hold.privacy.export(
+                    who.user_id, file, actor=str(who.user_id), request_id=request.scope.get("holdfast.request_id")
+                )
+        except BaseException:
+            folder.cleanup()
+            raise
+        headers = {"Cache-Control": "no-store", "X-Manifest-SHA256": exported.sha256}
+        return FileResponse(
+            file,
+            media_type="application/zip",
+            filename=f"personal-data-{exported.made_at:%Y-%m-%d}.zip",
+            headers=headers,
+            background=BackgroundTask(folder.cleanup),
+        )
+
+    async def erase(self, request: Request) -> Response:
+        """Forget you."""
+        who = await self._person(request, WRITE)
+        asked = await body(request, Forget)
+        if asked.confirm != who.user_id:
+            raise InvalidValue("confirm is your own id, which this is not; nothing was erased")
+        request_id = request.scope.get("holdfast.request_id")
+        erasure = await self._hold.privacy.erase(
+            who.user_id, actor=str(who.user_id), reason=asked.reason, request_id=request_id
+        )
+        return fresh(Forgotten(_forgetting(erasure)), 202)
+
+    async def consents(self, request: Request) -> Response:
+        """What you agreed to, and took back."""
+        who = await self._person(request, READ)
+        async with self._hold.read(tenant=ALL) as unit:
+            return fresh(Ledger([_said(row) for row in await self._hold.consents.history(unit, who.user_id)]))
+
+    async def give(self, request: Request) -> Response:
+        """Agree to a text."""
+        who = await self._person(request, WRITE)
+        asked = await body(request, Agree)
+        async with self._writing(request, who) as unit:
+            row = await self._hold.consents.give(unit, who.user_id, **msgspec.structs.asdict(asked))
+        return fresh(Agreed(_said(row)), 201)
+
+    async def withdraw(self, request: Request) -> Response:
+        """Take your consent back."""
+        who = await self._person(request, WRITE)
+        purpose = request.path_params["purpose"]
+        async with self._writing(request, who) as unit:
+            row = await self._hold.consents.withdraw(unit, who.user_id, purpose, source=_SOURCE)
+        return fresh(Agreed(_said(row)))
+
+
+def _said(row: Any) -> Said:
+    return Said(**{name: getattr(row, name) for name in Said.__struct_fields__})
+
+
+def _forgetting(erasure: Erasure) -> Forgetting:
+    return Forgetting(**{name: getattr(erasure, name) for name in Forgetting.__struct_fields__})
+
+
+def described(operation: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What these endpoints take and answer, for the API description.
+
+    Args:
+        operation: `operation(id, summary, parameters, body, status, shape)` makes one.
+    """
+    purpose = {"name": "purpose", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 100}}
+    export = operation("export-personal-data", "What is kept of you, as a ZIP.", [], None, "200", "Forgotten")
+    export["responses"]["200"] = {
+        "description": "JSON files, and `manifest.json` with their hashes, whose own is in the header.",
+        "headers": {"X-Manifest-SHA256": {"schema": {"type": "string"}}},
+        "content": {"application/zip": {"schema": {"type": "string", "contentMediaType": "application/zip"}}},
+    }
+    return {
+        f"{PATH}/export": {"get": export},
+        f"{PATH}/erasure": {"post": operation("erase-me", "Forget you.", [], "Forget", "202", "Forgotten")},
+        f"{PATH}/consents": {
+            "get": operation("list-consents", "What you agreed to, and took back.", [], None, "200", "Ledger"),
+            "post": operation("give-consent", "Agree to a text.", [], "Agree", "201", "Agreed"),
+        },
+        f"{PATH}/consents/{{purpose}}": {
+            "delete": operation("withdraw-consent", "Take your consent back.", [purpose], None, "200", "Agreed"),
+        },
+    }
+
+
+DESCRIBED = (Forget, Forgotten, Agree, Agreed, Ledger)
