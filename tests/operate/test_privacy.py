@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
+import os
+import zipfile
+from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
+from sqlalchemy import select
 
 from holdfast import ALL, Holdfast
 from holdfast.apps import accounts
 from holdfast.apps.accounts import (
+    AuditLog,
     BillingEvent,
     Contact,
     Organization,
@@ -22,11 +30,14 @@ from holdfast.apps.accounts import (
     UserProfile,
     WebhookEvent,
 )
-from holdfast.errors import NotFound
+from holdfast.errors import InvalidValue, NotFound
 from holdfast.guard.idempotency import answers
-from holdfast.operate.privacy import Erasure
+from holdfast.journal import Change
+from holdfast.journal.dead_letters import DeadLetters
+from holdfast.operate.privacy import Erasure, Forgotten, PersonErased, verify_export
 from tests.backends import settings_for
 
+TWO_BACKENDS = pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 TOLD = "ada-and-nobody-else"
 """Is in everything private that is written about Ada."""
@@ -144,3 +155,140 @@ async def test_a_person_is_gone_from_everywhere_and_nobody_else(hold: Holdfast) 
     assert [one.id for one in await hold.privacy.erasures(subject=ada.id)] == [erasure.id]
     with pytest.raises(NotFound, match="nothing is kept"):
         await hold.privacy.erase(uuid4())
+
+
+async def test_what_is_kept_of_a_person_can_be_taken_along(hold: Holdfast, tmp_path: Path) -> None:
+    ada = await write_person(hold, "ada", TOLD)
+    await write_person(hold, "bob", "bobs-own")
+    await hold.audit.caught_up()
+    exported = await hold.privacy.export(ada.id, tmp_path / "ada.zip", actor="support")
+    manifest = verify_export(tmp_path / "ada.zip", sha256=exported.sha256)
+    with zipfile.ZipFile(tmp_path / "ada.zip") as packed:
+        found = {name: json.loads(packed.read(name)) for name in packed.namelist()}
+    counted = {name: len(rows) for name, rows in found.items() if name != "manifest.json"}
+    assert counted == {name: told.rows for name, told in manifest.files.items()}
+    assert counted.pop("audit_trail.json") == 5  # user, membership, key, session, consent
+    assert counted == {
+        "users.json": 1,
+        "user_profiles.json": 1,
+        "contacts.json": 3,
+        "organization_members.json": 1,
+        "api_keys.json": 1,
+        "sessions.json": 1,
+        "usage_logs.json": 1,
+        "billing_events.json": 1,
+        "consents.json": 1,
+    }
+    [user] = found["users.json"]
+    assert (user["id"], user["email"], user["first_name"]) == (str(ada.id), ada.mail, TOLD)
+    # What was sealed about her is readable to her, and nothing of another or secret is there.
+    assert ada.mail in json.dumps([record.get("private") for record in found["audit_trail.json"]])
+    assert "bobs-own" not in json.dumps(found)
+    assert manifest.files["api_keys.json"].left_out == ["lookup", "pepper", "slow"]
+    assert not {"lookup", "pepper", "slow"} & found["api_keys.json"][0].keys()
+    assert manifest.files["users.json"].columns["email"] == "private"
+    assert "evidence" in (manifest.files["consents.json"].kept or "")
+    # That it was made is on record, with the hash by which it is known again.
+    await hold.audit.caught_up()
+    async with hold.read(tenant=ALL) as unit:
+        [record] = (await unit.execute(select(AuditLog).where(AuditLog.action == "privacy.export"))).scalars()
+        assert (record.actor, record.target_id) == ("support", str(ada.id))
+        assert json.loads(record.changes)["sha256"] == exported.sha256
+
+
+@TWO_BACKENDS
+async def test_who_is_not_known_has_nothing_to_take_along(hold: Holdfast, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="nothing is kept of"):
+        await hold.privacy.export(uuid4(), tmp_path / "x.zip")
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".zip")]
+    (tmp_path / "x.zip").write_bytes(b"mine")
+    with pytest.raises(InvalidValue, match="cannot be written: File exists"):
+        await hold.privacy.export(uuid4(), tmp_path / "x.zip")
+    assert (tmp_path / "x.zip").read_bytes() == b"mine"
+    for subject in ("", "a" * 256, "a\nb"):
+        with pytest.raises(InvalidValue, match="1 to 255 characters"):
+            await hold.privacy.erase(subject)
+    with pytest.raises(InvalidValue, match="a reason has 1 to 500"):
+        await hold.privacy.erase(uuid4(), reason="x" * 501)
+
+
+@TWO_BACKENDS
+async def test_dead_letters_lose_what_is_private(hold: Holdfast) -> None:
+    ada = await write_person(hold, "ada", TOLD)
+    async with hold.unit(tenant=ALL) as unit:
+        user = await unit[User].get(ada.id)
+
+    def letter(seq: int, table: str, key: str | None, new: dict[str, Any]) -> Change:
+        op: Any = "event" if key is None else "update"
+        return Change(seq, 1, table, op, key, None, None, None, None, new, NOW)
+
+    kept = [
+        letter(1, "users", str(ada.id), {"id": str(ada.id), "email": ada.mail, "tier": "free"}),
+        letter(2, "users", str(uuid4()), {"email": "bob@example.com"}),
+        letter(3, "signed_up", None, {"tags": [], "data": {"who": {"mail": ada.mail.upper()}, "plan": "pro"}}),
+    ]
+    await DeadLetters(hold.store, "mailer").park(kept, f"cannot mail {ada.mail}")
+    erasure = await hold.privacy.erase(ada.id)
+    assert erasure.erased["holdfast_dead_letters"] == 2
+    letters = await hold.journal.dead_letters("mailer")
+    assert [one.change.new for one in letters] == [
+        {"id": str(ada.id), "email": None, "tier": "free"},
+        {"email": "bob@example.com"},
+        {"tags": [], "data": {"who": {"mail": "erased"}, "plan": "pro"}},
+    ]
+    assert [ada.mail in one.error for one in letters] == [False, True, False]
+    assert user.email == ada.mail
+
+
+@TWO_BACKENDS
+async def test_a_place_that_fails_is_asked_again_and_holds_nobody_up(hold: Holdfast) -> None:
+    ada, bob = await write_person(hold, "ada", TOLD), await write_person(hold, "bob", "bobs-own")
+    asked: list[str] = []
+    heard: list[str] = []
+    both = asyncio.Event()
+
+    @hold.on(PersonErased)
+    async def hear(told: PersonErased) -> None:
+        heard.append(told.subject)
+        if len(heard) == 2:
+            both.set()
+
+    await hold.follow()
+
+    async def elsewhere(who: Forgotten) -> Counter[str]:
+        asked.append(who.subject)
+        assert ada.mail in who.marks or bob.mail in who.marks
+        if len(asked) <= 2:
+            raise OSError("the mailing list does not answer")
+        return Counter({"mailing list": 1})
+
+    hold.privacy.register(elsewhere)
+    with pytest.raises(OSError, match="does not answer"):
+        await hold.privacy.erase(ada.id)
+    [waiting] = await hold.privacy.erasures(is_open=True)
+    assert (waiting.state, waiting.erased["users"]) == ("asked", 1)
+    # Asked for once more, it is the same one: what is gone already is found gone, and the rest goes on.
+    [failed] = await hold.privacy.resume()
+    assert (failed.id, failed.failure) == (waiting.id, "the mailing list does not answer")
+    assert (await hold.privacy.erase(bob.id)).state == "erased"
+    ended = await hold.privacy.erase(ada.id)
+    assert (ended.id, ended.state, ended.failure, ended.erased["mailing list"]) == (waiting.id, "erased", None, 1)
+    assert asked == [str(ada.id), str(ada.id), str(bob.id), str(ada.id)]
+    async with asyncio.timeout(30):
+        await both.wait()
+    assert heard == [str(bob.id), str(ada.id)]
+
+
+@TWO_BACKENDS
+async def test_after_a_restore_the_log_forgets_them_again(hold: Holdfast) -> None:
+    ada = await write_person(hold, "ada", TOLD)
+    erasure = await hold.privacy.erase(ada.id)
+    await forget_journal(hold, erasure)
+    [done] = await hold.privacy.resume()
+    log = [done, msgspec.structs.replace(done, subject=str(uuid4()))]
+    # The backup was made before: she is there again.
+    async with hold.unit(tenant=ALL) as unit:
+        unit.add(User(id=ada.id, external_id="user_ada", email=ada.mail))
+    [again] = await hold.privacy.replay(log, actor="ops")
+    assert (again.subject, again.erased, again.asked_by) == (str(ada.id), {"users": 1}, "ops")
+    assert again.id != done.id

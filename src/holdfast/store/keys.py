@@ -29,7 +29,7 @@ class Key:
         self._model = model
         self.names = tuple(str(mapper.get_property_by_column(c).key) for c in mapper.primary_key)
         self.columns = tuple(str(c.name) for c in mapper.primary_key)
-        self._kinds = tuple(_plain_kind(c.type) for c in mapper.primary_key)
+        self._kinds = tuple(plain_kind(c.type) for c in mapper.primary_key)
 
     def parse(self, key: Any) -> Any:
         """The key as the database has it: one value, or a tuple of several, from that, a dictionary, or a UUID's text.
@@ -99,8 +99,8 @@ def key_of(model: type[Model]) -> Key:
 _WORDS: dict[type[Any] | None, str] = {UUID: "a UUID", str: "a text", int: "a whole number", bool: "true or false"}
 
 
-def _plain_kind(column_type: TypeEngine[Any]) -> type[Any] | None:
-    """The Python type of a key's column, where it is one of the usual ones."""
+def plain_kind(column_type: TypeEngine[Any]) -> type[Any] | None:
+    """The Python type of a column's values, where it is one of those that keys mostly have: UUID, text, numbers."""
     if isinstance(column_type, TypeDecorator):
         column_type = column_type.impl_instance
     for base, kind in ((Uuid, UUID), (Boolean, bool), (Integer, int), (String, str)):

@@ -163,7 +163,7 @@ class OrganizationMember(AccountsModel):
     __tablename__ = "organization_members"
     __policy__ = Policy(
         Warm(tags=("org:{org_id}", "user:{user_id}")),
-        Audited(),
+        Audited(subject="user_id"),
         Personal("user_id"),
         tenant="org_id",
         plain=("role", "joined_at", "synced_at"),
@@ -187,7 +187,7 @@ class ApiKey(KeyColumns, AccountsModel):
     __tablename__ = "api_keys"
     __policy__ = Policy(
         Warm(tags=(TAG, "user:{user_id}", "org:{org_id}")),
-        Audited(tenant="org_id"),
+        Audited(tenant="org_id", subject="user_id"),
         Personal("user_id"),
         secret=("lookup", "pepper", "slow"),
         internal=True,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any, Literal, cast, get_args
+from uuid import UUID
 
 from sqlalchemy import JSON, String, Table
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from holdfast.errors import ModelError
 from holdfast.model import Aspect, Encrypted, Model, require_columns
+from holdfast.store.keys import plain_kind
 
 Erase = Literal["delete", "blank", "keep"]
 """What becomes of a row when the person is erased."""
@@ -51,6 +53,7 @@ class Personal(Aspect):
     def check(self, model: type[Model]) -> None:
         """Raise `ModelError` for a column that is not there, or one that cannot be blanked."""
         require_columns(model, (self.subject, *self.marks), "Personal(…)")
+        subject_kind(model, self.subject)
         if len(model.__policy__.all(Personal)) > 1:
             raise ModelError(f"{model.__name__} is Personal twice; leave one")
         if self.erase == "blank":
@@ -83,6 +86,19 @@ class Mentions(Aspect):
         require_columns(model, self.columns, "Mentions(…)")
         for name in self.columns:
             blank_of(model, name)
+
+
+def subject_kind(model: type[Model], name: str) -> type[Any]:
+    """The type of the keys of people: UUID, str or int.
+
+    Raises:
+        ModelError: the column has another one, by which nobody would be found.
+    """
+    column = table_of(model).columns[name]
+    kind = plain_kind(column.type)
+    if kind not in (UUID, str, int) or isinstance(column.type, Encrypted):
+        raise ModelError(f"{model.__name__}: Personal({name!r}) is to hold the key of a person: a UUID, text or number")
+    return kind
 
 
 def table_of(model: type[Model]) -> Table:

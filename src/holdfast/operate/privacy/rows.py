@@ -13,7 +13,7 @@ from sqlalchemy import Column, ColumnElement, Select, Table, and_, delete, or_, 
 from holdfast.errors import InvalidValue
 from holdfast.model import Model
 from holdfast.operate.privacy.marks import Marks
-from holdfast.operate.privacy.personal import Mentions, Personal, blank_of, table_of
+from holdfast.operate.privacy.personal import Mentions, Personal, blank_of, subject_kind, table_of
 from holdfast.store import Unit
 
 BATCH = 500  # rows a transaction
@@ -31,10 +31,13 @@ def personal_models(models: Iterable[type[Model]]) -> list[tuple[type[Model], Pe
 def about(model: type[Model], personal: Personal, subject: str) -> ColumnElement[bool] | None:
     """The condition that a row is about this person; None where none can be, for his key is of another kind."""
     column = table_of(model).columns[personal.subject]
+    value: Any = subject
     try:
-        return cast("ColumnElement[bool]", column == column.type.python_type(subject))
-    except (ValueError, TypeError):
+        if (kind := subject_kind(model, personal.subject)) is not str:
+            value = kind(subject)
+    except ValueError:
         return None
+    return cast("ColumnElement[bool]", column == value)
 
 
 def rows_of(model: type[Model], personal: Personal, subject: str, *more: Column[Any]) -> Select[Any] | None:
