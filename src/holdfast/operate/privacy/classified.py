@@ -9,6 +9,7 @@ from holdfast.model import BlindIndex, Encrypted, Model
 from holdfast.model.policy import PLAIN
 from holdfast.operate.findings import Finding
 from holdfast.operate.privacy.personal import Mentions, Personal, table_of
+from holdfast.store import AppendOnly
 
 Sort = Literal["secret", "private", "key", "plain"]
 
@@ -47,7 +48,7 @@ def _sort(model: type[Model], name: str) -> Sort | None:
 
 def examine_privacy(models: Sequence[type[Model]]) -> list[Finding]:
     """Findings for what is not said: columns of no sort, private ones of nobody, rows that would hold an erasure up."""
-    found = [*_unsorted(models), *_of_nobody(models), *_holding_up(models)]
+    found = [*_unsorted(models), *_of_nobody(models), *_only_added(models), *_holding_up(models)]
     if not found:
         columns = sum(len(table_of(model).columns) for model in models)
         found.append(Finding.ok("classification", f"each of {columns} columns of {len(models)} models has its sort"))
@@ -78,6 +79,17 @@ def _of_nobody(models: Iterable[type[Model]]) -> Iterator[Finding]:
                 "subject",
                 f"{model.__tablename__}.{min(left)} is private, and nobody said whose",
                 f'give the policy of {model.__name__} Personal("the column with the person"), or Mentions(…)',
+            )
+
+
+def _only_added(models: Iterable[type[Model]]) -> Iterator[Finding]:
+    for model in models:
+        personal = model.__policy__.aspect(Personal)
+        if personal is not None and personal.erase != "keep" and model.__policy__.aspect(AppendOnly) is not None:
+            yield Finding.wrong(
+                "erasure",
+                f"{model.__tablename__} is AppendOnly, so its rows of a person could be neither deleted nor blanked",
+                f'make {model.__name__} Personal(…, erase="keep", because=…), or leave AppendOnly out',
             )
 
 

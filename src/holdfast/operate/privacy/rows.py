@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, delete, or_, select, update
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, delete, null, or_, select, update
 
 from holdfast.errors import InvalidValue
 from holdfast.model import Model
@@ -128,7 +128,9 @@ async def _blank_rows(opened: Opened, model: type[Model], personal: Personal, su
 async def _blank(unit: Unit, model: type[Model], rows: Sequence[Any], blanks: dict[str, Any]) -> int:
     if rows and blanks:
         table = table_of(model)
-        await unit.execute(update(table).where(_among(model, rows)).values(blanks))
+        # None in a JSON column would be JSON's null.
+        emptied = {name: null() if value is None else value for name, value in blanks.items()}
+        await unit.execute(update(table).where(_among(model, rows)).values(emptied))
     return len(rows) if blanks else 0
 
 
