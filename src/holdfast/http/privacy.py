@@ -163,9 +163,11 @@ class PrivacyOverHttp:
         if asked.confirm != who.user_id:
             raise InvalidValue("confirm is your own id, which this is not; nothing was erased")
         request_id = request.scope.get("holdfast.request_id")
+        await self._hold.appends.flush()  # what is logged of his requests: it cannot be written once he is gone
         erasure = await self._hold.privacy.erase(
             who.user_id, actor=str(who.user_id), reason=asked.reason, request_id=request_id
         )
+        request.state.who = None  # for that reason this request is logged of nobody
         return fresh(Forgotten(_forgetting(erasure)), 202)
 
     async def consents(self, request: Request) -> Response:
