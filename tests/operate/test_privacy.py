@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from holdfast import ALL, Holdfast
 from holdfast.apps import accounts
@@ -35,7 +35,9 @@ from holdfast.guard.idempotency import answers
 from holdfast.journal import Change
 from holdfast.journal.dead_letters import DeadLetters
 from holdfast.operate.privacy import Erasure, Forgotten, PersonErased, verify_export
+from holdfast.store import Store
 from tests.backends import settings_for
+from tests.operate.test_isolation import login_of
 
 TWO_BACKENDS = pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
@@ -292,3 +294,24 @@ async def test_after_a_restore_the_log_forgets_them_again(hold: Holdfast) -> Non
     [again] = await hold.privacy.replay(log, actor="ops")
     assert (again.subject, again.erased, again.asked_by) == (str(ada.id), {"users": 1}, "ops")
     assert again.id != done.id
+
+
+async def test_where_rows_are_secured_a_login_that_serves_exports_and_erases(postgres_url: str, tmp_path: Path) -> None:
+    migrating, serving = await login_of(postgres_url, "migrating"), await login_of(postgres_url, "serving")
+    store = Store(settings_for(postgres_url))
+    async with store.connect(write=True) as connection:
+        await connection.execute(text("GRANT CREATE ON SCHEMA public TO holdfast_owner"))
+    await store.close()
+    async with await Holdfast.open(settings=migrating, metadata=accounts.metadata) as hold:
+        assert not await hold.pending()
+    async with await Holdfast.open(settings=serving, metadata=accounts.metadata, migrate=False, follow=True) as hold:
+        ada = await write_person(hold, "ada", TOLD)
+        await DeadLetters(hold.store, "mailer").park(
+            [Change(1, 1, "users", "update", str(ada.id), None, None, None, None, {"email": ada.mail}, NOW)], "x"
+        )
+        await hold.audit.caught_up()
+        assert (await hold.privacy.export(ada.id, tmp_path / "ada.zip")).rows > 9
+        erasure = await hold.privacy.erase(ada.id)
+        assert (erasure.state, erasure.erased["users"], erasure.erased["holdfast_dead_letters"]) == ("erased", 1, 1)
+        await forget_journal(hold, erasure)
+        assert [one.state for one in await hold.privacy.resume()] == ["done"]

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Integer, Table, Uuid
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from holdfast.journal.pruning import SLOTS
 from holdfast.journal.schema import quoted_schema
 from holdfast.model import Model
 from holdfast.store.append_only import AppendOnly
@@ -73,6 +74,8 @@ _PUBLIC_FUNCTIONS = """
     WHERE p.pronamespace = current_schema()::regnamespace AND p.proname = 'holdfast_emit' AND a.grantee = 0
 """
 
+_EMPTIED = frozenset(f"holdfast_journal_{slot}" for slot in range(SLOTS))
+"""Tables that who prunes the journal empties, as workers do."""
 _EVERY = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 _ADDS = frozenset({"SELECT", "INSERT"})
 _READS = frozenset({"SELECT"})
@@ -148,6 +151,8 @@ class Known:
             return {WORKER: uses, BACKUP: _READS, **({APP: frozenset({"USAGE"})} if shows else {})}
         only_added = None if model is None else model.__policy__.aspect(AppendOnly)
         every = _EVERY if only_added is None else _ADDS
+        if model is None and relation.name in _EMPTIED:
+            every |= {"TRUNCATE"}
         wanted: Privileges = {WORKER: every if relation.kind in "rpf" else _READS, BACKUP: _READS}
         if of is not None and of.__policy__.is_shared:
             wanted |= {APP: _READS, READONLY: _READS}
