@@ -13,7 +13,7 @@ from sqlalchemy import MetaData
 from holdfast.blocking import BlockingHoldfast
 from holdfast.cache import Cache, result_metadata
 from holdfast.errors import ConfigurationError, Unavailable
-from holdfast.guard import idempotency
+from holdfast.guard import idempotency, subject_keys
 from holdfast.guard.audit import Trail
 from holdfast.guard.consent import Consents, consent_model
 from holdfast.guard.keys import ApiKeys, Peppers, keys_models
@@ -22,11 +22,13 @@ from holdfast.guard.keys.told import Told
 from holdfast.guard.limits import Limiter, Tiers
 from holdfast.guard.services import Services
 from holdfast.guard.sessions import Sessions, session_model
+from holdfast.guard.subject_keys import SubjectKeys
 from holdfast.index import rejected
 from holdfast.journal import Event, Handler, Handlers, Journal
 from holdfast.journal.changes import Op
 from holdfast.migrate import Difference, Limits, MigrationFile, Migrations, Planned, hooks, migrate_up, pending, unsound
 from holdfast.model import Model, check_foreign_keys, models_of
+from holdfast.model.keyring import KeyRing
 from holdfast.operate import (
     CatchUp,
     Examiner,
@@ -128,6 +130,7 @@ class Holdfast:
             erasure_metadata,
             result_metadata,
             idempotency.metadata,
+            subject_keys.metadata,
         )
 
     @classmethod
@@ -376,6 +379,16 @@ class Holdfast:
                 " name it in HOLDFAST_MODELS, or open with metadata=accounts.metadata"
             )
         return Consents(model)
+
+    @cached_property
+    def subject_keys(self) -> SubjectKeys:
+        """The keys of people, under which the audit trail keeps what is private: shredded where somebody is erased.
+
+        Raises:
+            ConfigurationError: HOLDFAST_ENCRYPTION_KEYS is malformed.
+        """
+        text = self.settings.encryption_keys
+        return SubjectKeys(KeyRing.parse(text) if text else None)
 
     @cached_property
     def _peppers(self) -> Peppers:

@@ -46,6 +46,11 @@ def test_a_trail_is_verified_exported_and_known_elsewhere(run: Run, tmp_path: Pa
     assert "ada@example.com" not in lines.out
     [told] = run("audit", "export", "--tenant", "", "--action", "insert", "--private", **env).lines
     assert told["private"]["values"]["email"] == [None, "ada@example.com"]
+    with sqlite3.connect(tmp_path / "here.db") as database:
+        database.execute("UPDATE holdfast_subject_keys SET wrapped = NULL, shredded_at = created_at")
+    [told] = run("audit", "export", "--tenant", "", "--action", "insert", "--private", **env).lines
+    assert told["private"] == {"values": "erased"}
+    assert run("audit", "verify", **env).code == 0
     assert run("audit", "export", "--until", "2020-01-01", **env).out == ""
     elsewhere = run("audit", "verify", "--file", "trail.jsonl", "--checkpoint", "kept", **env)
     assert elsewhere.code == 0

@@ -25,7 +25,6 @@ from holdfast.errors import ConfigurationError, InvalidValue, ModelError, StoreE
 from holdfast.guard.audit import Checkpoint, Head, Origin, Record
 from holdfast.guard.audit.export import export
 from holdfast.guard.audit.masking import masking
-from holdfast.guard.audit.private import opened
 from holdfast.guard.keys import KeyRefused
 from holdfast.journal import retiring
 from holdfast.migrate import roles
@@ -85,9 +84,12 @@ async def trail(hold: Holdfast, tenant: str | None = None, *, seal: bool = True)
     return [record async for record in export(hold.store, hold.audit.tables, tenant=tenant)]
 
 
-def values(hold: Holdfast, record: Record) -> Any:
+async def values(hold: Holdfast, record: Record) -> Any:
     """The private part of a record."""
-    return opened(record, hold.audit.box)
+    assert hold.audit.box is not None
+    async with hold.read(tenant=ALL) as unit:
+        [found] = await hold.audit.box.open([record], unit)
+    return found
 
 
 def patient(**given: Any) -> Patient:
@@ -110,10 +112,10 @@ async def test_a_row_from_its_making_to_its_end_is_on_record(hold: Holdfast) -> 
     assert (made.action, made.actor, made.impersonator, made.request_id) == ("insert", "ada", "eve", "r1")
     assert (made.target_type, made.target_id, made.subject) == ("audited_patients", str(row.id), "p1")
     assert msgspec.json.decode(made.changes or "")["ward"] == [None, "A"]
-    assert values(hold, made) == {"values": {"name": [None, "Ada"]}, "ip": "10.0.0.1", "agent": "curl"}
+    assert await values(hold, made) == {"values": {"name": [None, "Ada"]}, "ip": "10.0.0.1", "agent": "curl"}
     assert (changed.action, changed.actor, changed.impersonator) == ("update", "bob", None)
     assert msgspec.json.decode(changed.changes or "") == {"ward": ["A", "B"], "name": "private"}
-    assert values(hold, changed) == {"values": {"name": ["Ada", "Grace"]}}
+    assert await values(hold, changed) == {"values": {"name": ["Ada", "Grace"]}}
     assert (gone.action, gone.actor) == ("delete", None)
     assert msgspec.json.decode(gone.changes or "")["ward"] == ["B", None]
     for record in (request, made, changed, gone):
@@ -144,7 +146,7 @@ async def test_each_tenant_has_a_chain_and_sees_no_other(hold: Holdfast) -> None
         assert {row.tenant for row in await unit[AuditLog].list()} == {"south"}
     [login] = await trail(hold, "")
     assert (login.outcome, login.reason, login.actor) == ("denied", "no such user", None)
-    assert values(hold, login) == {"values": {"email": "a@b.c"}}
+    assert await values(hold, login) == {"values": {"email": "a@b.c"}}
 
 
 async def test_reads_are_on_record_where_the_policy_says_so(hold: Holdfast) -> None:
@@ -187,11 +189,11 @@ async def test_a_sign_in_is_a_login_and_a_key_that_is_refused_a_denial(here: Hol
     ]  # fmt: skip
     login, denial = records[1], records[4]
     assert login.subject == str(user.id)
-    assert values(here, login)["values"]["details"] == [None, {"address": "10.0.0.9"}]
+    assert (await values(here, login))["values"]["details"] == [None, {"address": "10.0.0.9"}]
     assert (denial.outcome, denial.actor, denial.target_id) == ("denied", str(user.id), str(made.row.id))
     assert "lacks the scope 'admin'" in (denial.reason or "")
     assert msgspec.json.decode(denial.changes or "") == {"times": 3}
-    assert values(here, denial) == {"ip": "10.0.0.7"}
+    assert await values(here, denial) == {"ip": "10.0.0.7"}
     secret = made.text.split("_")[2]
     assert not any(secret in str(msgspec.structs.asdict(one)) or made.row.lookup in str(one) for one in records)
 
@@ -341,7 +343,7 @@ async def test_erasing_the_key_of_what_is_private_leaves_the_chain_whole(here: H
     async with await Holdfast.open(settings=settings, metadata=metadata, migrate=False) as other:
         assert not (await other.audit.verify()).faults
         with pytest.raises(ConfigurationError, match="k1"):
-            values(other, record)
+            await values(other, record)
 
 
 async def test_many_writers_and_two_who_seal_leave_no_gap_and_no_fork(hold: Holdfast) -> None:
@@ -474,7 +476,8 @@ async def test_an_id_of_a_request_that_another_said_too_is_not_his(here: Holdfas
     async with here.unit(actor="ada", tenant="north", request_id="same") as unit:
         await unit[Patient].add(patient())
     record = (await trail(here))[-1]
-    assert (values(here, record)["ip"], len(values(here, record)["agent"])) == ("10.0.0.1", 500)
+    found = await values(here, record)
+    assert (found["ip"], len(found["agent"])) == ("10.0.0.1", 500)
 
 
 async def test_denials_that_cannot_be_written_wait(here: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:

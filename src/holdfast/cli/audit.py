@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from holdfast.cli.opening import opened
 from holdfast.cli.output import FAILED, Database, Json, complain, console, help_of, print_json, say, visible
 
 if TYPE_CHECKING:
-    from holdfast.guard.audit import Checkpoint, Verified
+    from holdfast.guard.audit import Checkpoint, Record, Verified
     from holdfast.hold import Holdfast
 
 _SHOWN = 20  # broken chains that are told to a person; --json has all
@@ -77,7 +77,7 @@ def export(
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then.")] = None,
     action: Annotated[str | None, typer.Option(help="Only these: login, update, …")] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="Also what is encrypted in the records, with HOLDFAST_ENCRYPTION_KEYS.")
+        bool, typer.Option("--private", help="Also what is encrypted in the records, where its key was not shredded.")
     ] = False,
     database: Database = None,
 ) -> None:
@@ -202,16 +202,22 @@ async def _verify_file(file: Path, known: Path | None) -> Verified:
 async def _export(database: str | None, private: bool, **chosen: Any) -> None:
     from holdfast.errors import ConfigurationError
     from holdfast.guard.audit.export import export as records_of
-    from holdfast.guard.audit.export import line_of
+    from holdfast.guard.audit.export import in_parts, line_of
+    from holdfast.store import ALL
 
     async with opened(database) as hold:
         box = hold.audit.box if private else None
         if private and box is None:
             raise ConfigurationError("--private wants HOLDFAST_ENCRYPTION_KEYS, under which it was encrypted")
-        records: AsyncIterator[Any] = records_of(hold.store, hold.audit.tables, **chosen)
+        records: AsyncIterator[Record] = records_of(hold.store, hold.audit.tables, **chosen)
         async with aclosing(records):  # type: ignore[type-var]
-            async for record in records:
-                print_json(line_of(record, box))
+            async for part in in_parts(records):
+                found: Sequence[Mapping[str, Any] | None] = [None] * len(part)
+                if box is not None:
+                    async with hold.read(tenant=ALL) as unit:
+                        found = await box.open(part, unit)
+                for record, what in zip(part, found, strict=True):
+                    print_json(line_of(record, what))
 
 
 async def _checkpoint(database: str | None, file: Path, known: Path | None) -> Verified:

@@ -52,6 +52,8 @@ def new_key(
 def status(database: Database = None, as_json: Json = False) -> None:
     """How many values each encrypted column, and the audit trail, has under each key; a key with none may be dropped.
 
+    Keys of people, which the trail has one of for each, are counted as holdfast_subject_keys.wrapped.
+
     Example:
 
     holdfast encrypt status --json
@@ -86,8 +88,9 @@ def rotate(
 ) -> None:
     """Encrypt anew, under the first key, what is under another; may be interrupted and run again.
 
-    A row that cannot be read is left as it is and told; exit 3 then. Records of the audit trail stay as they are: their
-    seals cover the ciphertext, so the keys they are under stay in the ring.
+    A row that cannot be read is left as it is and told; exit 3 then. The keys of people are encrypted anew, and what is
+    under these stays. So do records of the audit trail that are under a key of the ring itself: their seals cover the
+    ciphertext, so these keys stay in the ring.
 
     Example:
 
@@ -150,37 +153,51 @@ def _say_kept(trail: _Trail | None) -> None:
             say(f"{records} {key} and stay so, for their seals cover it: keep {key} in the ring, as {key}:BASE64:read")
 
 
+def _ids(hold: Holdfast) -> tuple[str, ...]:
+    """Of the keys of the ring; none where there is no ring."""
+    from holdfast.model.encrypted import ring_of
+
+    return ring_of(hold.store.engine.dialect).ids if hold.settings.encryption_keys else ()
+
+
 async def _trail(hold: Holdfast) -> _Trail | None:
     from holdfast.guard.audit.ciphertexts import count_by_key
-    from holdfast.model.keyring import KeyRing
 
     if not hold.audit.is_on:
         return None
-    text, table = hold.settings.encryption_keys, hold.audit.tables.records
-    ids = KeyRing.parse(text).ids if text else ()
+    ids, table = _ids(hold), hold.audit.tables.records
     keys = await count_by_key(hold.store, hold.audit.tables, ids)
     return _Trail(str(table.name), f"{table.name}.sealed", keys, ids[0] if ids else None) if keys else None
 
 
 async def _status(database: str | None) -> tuple[dict[str, dict[str, int]], _Trail | None]:
+    from holdfast.guard import subject_keys
     from holdfast.model import encrypted_columns
     from holdfast.store.rotation import count_by_key
 
     async with opened(database) as hold:
         models = [model for model in hold.models if list(encrypted_columns(model.__table__))]
-        return await count_by_key(hold.store, models) if models else {}, await _trail(hold)
+        found = await count_by_key(hold.store, models) if models else {}
+        if keys := await subject_keys.count_by_key(hold.store, _ids(hold)):
+            found["holdfast_subject_keys.wrapped"] = keys
+        return found, await _trail(hold)
 
 
 async def _rotate(database: str | None, batch: int) -> tuple[list[Rotated], _Trail | None]:
+    from holdfast.guard import subject_keys
+    from holdfast.model.encrypted import ring_of
     from holdfast.store.rotation import rotate as rotate_all
 
     messages = console(stderr=True)
     async with opened(database) as hold:
         with messages.status("encrypting anew") as shown:
-            done = await rotate_all(
-                hold.store,
-                hold.models,
-                batch=batch,
-                progress=lambda one: shown.update(f"{one.table}: {one.rows:,} rows encrypted anew"),
-            )
+
+            def progress(one: Rotated) -> None:
+                shown.update(f"{one.table}: {one.rows:,} rows encrypted anew")
+
+            done = await rotate_all(hold.store, hold.models, batch=batch, progress=progress)
+            if hold.settings.encryption_keys:
+                ring = ring_of(hold.store.engine.dialect)
+                keys = await subject_keys.rotate(hold.store, ring, batch=batch, progress=progress)
+                done += [] if keys is None else [keys]
         return done, await _trail(hold)

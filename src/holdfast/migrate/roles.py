@@ -13,7 +13,7 @@ PURPOSES = {
     APP: "what a unit of one tenant runs as: it owns nothing, and sees its tenant's rows",
     WORKER: "works for all tenants: followers, backfills, roll-ups, keys",
     READONLY: "reads, within a tenant, what the application shows; no secret columns",
-    BACKUP: "reads everything, for pg_dump --role=holdfast_backup; no policy reaches it",
+    BACKUP: "reads everything but the keys of people, for pg_dump --role=holdfast_backup; no policy reaches it",
 }
 _ATTRIBUTES = {OWNER: " BYPASSRLS", BACKUP: " BYPASSRLS"}
 

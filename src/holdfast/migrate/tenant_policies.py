@@ -20,7 +20,7 @@ from holdfast.journal.pruning import SLOTS
 from holdfast.journal.schema import quoted_schema
 from holdfast.model import Model
 from holdfast.store.append_only import AppendOnly
-from holdfast.store.row_security import APP, BACKUP, DERIVED, OWNER, READONLY, ROLES, TENANT, WORKER
+from holdfast.store.row_security import APP, BACKUP, DERIVED, OWNER, READONLY, ROLES, SUBJECT_KEYS, TENANT, WORKER
 
 TENANT_POLICY = "holdfast_tenant"
 WORKER_POLICY = "holdfast_worker"
@@ -78,6 +78,7 @@ _EMPTIED = frozenset(f"holdfast_journal_{slot}" for slot in range(SLOTS))
 """Tables that who prunes the journal empties, as workers do."""
 _EVERY = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 _ADDS = frozenset({"SELECT", "INSERT"})
+_CHANGES = frozenset({"SELECT", "INSERT", "UPDATE"})
 _READS = frozenset({"SELECT"})
 
 Privileges = dict[str, frozenset[str]]  # by grantee; `SELECT (column)` where it is one column's
@@ -144,6 +145,9 @@ class Known:
 
     def wanted(self, relation: Relation) -> Privileges:
         """Who may do what with a relation, by role; nobody else anything."""
+        if relation.root == SUBJECT_KEYS:
+            # A backup that had the keys would undo erasures, and a row that is deleted would make room for a new key.
+            return {WORKER: _CHANGES}
         model, of = self.model_of(relation), self._derived.get(relation.name)
         shows = model is not None and not model.__policy__.internal
         if relation.kind == "S":

@@ -7,7 +7,6 @@ import hmac
 import os
 from collections.abc import Collection
 from functools import cached_property
-from typing import Any
 
 from holdfast.errors import ConfigurationError, InvalidValue, MissingExtra
 from holdfast.secrets import KEY_ID, derive, parse_keys
@@ -24,6 +23,38 @@ _TAG = 16
 _KEY = 32
 _BLIND = 16  # bytes of a blind index
 _HOW = "make one with `holdfast encrypt new-key`"
+
+
+class Cipher:
+    """AES-256-GCM under one key of 32 bytes: gives a random nonce of 12 bytes, the ciphertext, and 16 that prove it.
+
+    Raises:
+        MissingExtra: cryptography is not installed.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        try:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError:
+            raise MissingExtra("encrypted columns need cryptography: pip install 'holdfast[encrypted]'") from None
+        self._cipher = AESGCM(key)
+
+    def encrypt(self, plain: bytes, bound: bytes) -> bytes:
+        """`plain`, encrypted; `bound` is authenticated with it and not kept."""
+        nonce = os.urandom(_NONCE)
+        encrypted: bytes = self._cipher.encrypt(nonce, plain, bound)
+        return nonce + encrypted
+
+    def decrypt(self, encrypted: bytes, bound: bytes) -> bytes | None:
+        """What was encrypted; None where it was changed, cut, bound to something else, or is under another key."""
+        from cryptography.exceptions import InvalidTag
+
+        if len(encrypted) < _NONCE + _TAG:
+            return None
+        try:
+            return self._cipher.decrypt(encrypted[:_NONCE], encrypted[_NONCE:], bound)
+        except InvalidTag:
+            return None
 
 
 class KeyRing:
@@ -79,9 +110,8 @@ class KeyRing:
     def encrypt(self, plain: bytes, place: str) -> bytes:
         """`plain` under the first key, for the column at `place` (table.column)."""
         name = self.ids[0]
-        header, nonce = header_of(name), os.urandom(_NONCE)
-        encrypted: bytes = self._ciphers[name].encrypt(nonce, plain, _bound(header, place))
-        return header + nonce + encrypted
+        header = header_of(name)
+        return header + self._ciphers[name].encrypt(plain, _bound(header, place))
 
     def decrypt(self, ciphertext: bytes, place: str) -> bytes:
         """What was encrypted for `place`.
@@ -98,14 +128,12 @@ class KeyRing:
                 f"a value in {place} is under the key {name!r}, which HOLDFAST_ENCRYPTION_KEYS does not have; add it"
             )
         start = 2 + len(name)
-        nonce, rest = ciphertext[start : start + _NONCE], ciphertext[start + _NONCE :]
-        from cryptography.exceptions import InvalidTag
-
-        try:
-            return self._ciphers[name].decrypt(nonce, rest, _bound(ciphertext[:start], place))  # type: ignore[no-any-return]
-        except InvalidTag:
-            pass
-        raise InvalidValue(f"a value in {place} was changed, or belongs to another column; restore it from a backup")
+        plain = self._ciphers[name].decrypt(ciphertext[start:], _bound(ciphertext[:start], place))
+        if plain is None:
+            raise InvalidValue(
+                f"a value in {place} was changed, or belongs to another column; restore it from a backup"
+            )
+        return plain
 
     def blind(self, plain: bytes, place: str, number: int) -> bytes:
         """The blind index of `plain` under key `number` of those that are searched, or the last of these."""
@@ -120,13 +148,9 @@ class KeyRing:
         return [derive(self._keys[name], "blind index") for name in self.searched]
 
     @cached_property
-    def _ciphers(self) -> dict[str, Any]:
-        try:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        except ImportError:
-            raise MissingExtra("encrypted columns need cryptography: pip install 'holdfast[encrypted]'") from None
+    def _ciphers(self) -> dict[str, Cipher]:
         # A key of its own for AES: the blind index is made with another.
-        return {name: AESGCM(derive(key, "column encryption")) for name, key in self._keys.items()}
+        return {name: Cipher(derive(key, "column encryption")) for name, key in self._keys.items()}
 
 
 def begins_with() -> bytes:

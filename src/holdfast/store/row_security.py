@@ -27,6 +27,9 @@ ROLES = (OWNER, APP, WORKER, READONLY, BACKUP)
 DERIVED = "holdfast_derived"
 """In the `info` of a table that holds figures of a model's rows: the model. Who may see all of these may read it."""
 
+SUBJECT_KEYS = "holdfast_subject_keys"
+"""The table of the keys under which is kept what is known of a person: in no backup of the rest, and no row goes."""
+
 TENANT = "holdfast.tenant"
 """The setting that names the tenant of a transaction."""
 

@@ -6,7 +6,6 @@ from holdfast.guard.audit.columns import AuditColumns, AuditHeadColumns
 from holdfast.guard.audit.declaring import Audited
 from holdfast.guard.audit.entries import Origin
 from holdfast.guard.audit.keys import AuditKeys
-from holdfast.guard.audit.private import Box
 from holdfast.guard.audit.record import Outcome, Record
 from holdfast.guard.audit.trail import Trail
 from holdfast.guard.audit.verify import Verified
@@ -16,7 +15,6 @@ __all__ = [
     "AuditHeadColumns",
     "AuditKeys",
     "Audited",
-    "Box",
     "Checkpoint",
     "Fault",
     "Head",

@@ -15,7 +15,7 @@ from holdfast.store.rotation import count_column
 async def count_by_key(store: Store, tables: Tables, ids: Sequence[str]) -> dict[str, int]:
     """How many records have a private part under each of these keys of encrypted columns, and under "other" ones.
 
-    What is not under a key of a ring at all (a `Box` may have keys of its own) is not counted. It reads the whole
+    What is under the keys of people is not counted: those are rotated by themselves. It reads the whole
     trail.
     """
     sealed = tables.records.c.sealed

@@ -13,6 +13,8 @@ import msgspec
 from holdfast.guard.audit.columns import TENANT
 from holdfast.guard.audit.declaring import Rules
 from holdfast.guard.audit.record import Outcome, Record
+from holdfast.guard.kept_text import kept_text, without_nul
+from holdfast.guard.subject_keys import SUBJECT
 from holdfast.journal import EVERYTHING, Change
 from holdfast.model import uuid7
 
@@ -68,7 +70,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         record: without place, key and seal, and without what is private.
-        private: what is to be encrypted.
+        private: what is to be encrypted: `values`, and of the origin `ip` and `agent`.
     """
 
     record: Record
@@ -92,11 +94,15 @@ def entry_of(change: Change, rules: Mapping[str, Rules], origin: Origin | None =
         return _entry(change, action=GAP, outcome="failed", reason=told, target_type=change.table)
     rule = rules[change.table]
     facts = change.new or change.old or {}
+    subject, was_about = _subjects(change, rule)
     plain: dict[str, Any] = {}
     private: dict[str, Any] = {}
-    for name, pair in _differing(change.old, change.new, rule.columns).items():
+    for name, (before, after) in _differing(change.old, change.new, rule.columns).items():
+        pair = [before, after]
         if name in rule.private:
-            private[name], plain[name] = pair, PRIVATE
+            # What was there before is another person's, and in his records: it must not be under this one's key.
+            private[name] = pair if was_about == subject else [PRIVATE, after]
+            plain[name] = PRIVATE
         else:
             plain[name] = pair
     return _entry(
@@ -105,11 +111,20 @@ def entry_of(change: Change, rules: Mapping[str, Rules], origin: Origin | None =
         tenant=change.tenant if rule.tenant is None else facts.get(rule.tenant),
         target_type=change.table,
         target_id=change.key,
-        subject=facts.get(rule.subject) if rule.subject is not None else None,
+        subject=subject,
         changes=plain,
         private={"values": private} if private else {},
         origin=origin,
     )
+
+
+def _subjects(change: Change, rule: Rules) -> tuple[Any, Any]:
+    """Whom a change is about, and whom the row was about before: the same, but where it was given to somebody else."""
+    if rule.subject is None:
+        return None, None
+    before, after = ((facts or {}).get(rule.subject) for facts in (change.old, change.new))
+    now = before if after is None else after
+    return now, now if before is None else before
 
 
 def origin_of(change: Change) -> Origin | None:
@@ -123,7 +138,9 @@ def shortened(origin: Origin | None) -> Origin | None:
     if origin is None:
         return None
     return Origin(
-        ip=_text(origin.ip, _ORIGIN), agent=_text(origin.agent, _ORIGIN), impersonator=_text(origin.impersonator, 255)
+        ip=kept_text(origin.ip, _ORIGIN),
+        agent=kept_text(origin.agent, _ORIGIN),
+        impersonator=kept_text(origin.impersonator, 255),
     )
 
 
@@ -173,22 +190,22 @@ def _entry(
 ) -> Entry:
     private = dict(private or {})
     if origin is not None:
-        private |= {name: value for name in ("ip", "agent") if (value := _text(getattr(origin, name), _ORIGIN))}
+        private |= {name: value for name in ("ip", "agent") if (value := kept_text(getattr(origin, name), _ORIGIN))}
     record = Record(
-        tenant=_text(tenant, TENANT) or "",
+        tenant=kept_text(tenant, TENANT) or "",
         seq=0,
         id=uuid7(),
         created_at=change.at or dt.datetime.now(dt.UTC),
-        action=_text(action, 100) or "?",
+        action=kept_text(action, 100) or "?",
         outcome=outcome,
-        reason=_text(reason, 500),
-        actor=_text(change.actor if actor is None else actor, 255),
-        impersonator=None if origin is None else _text(origin.impersonator, 255),
-        target_type=_text(target_type, 255),
-        target_id=_text(target_id, 500),
-        request_id=_text(change.request, 255),
+        reason=kept_text(reason, 500),
+        actor=kept_text(change.actor if actor is None else actor, 255),
+        impersonator=None if origin is None else kept_text(origin.impersonator, 255),
+        target_type=kept_text(target_type, 255),
+        target_id=kept_text(target_id, 500),
+        request_id=kept_text(change.request, 255),
         changes=_json(changes) if changes else None,
-        subject=_text(subject, 255),
+        subject=kept_text(subject, SUBJECT),
         key_id="",
         mac=b"",
     )
@@ -218,18 +235,7 @@ def _short(value: Any) -> Any:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    return _kept(_encode(value).decode("utf-8", "replace"))
-
-
-def _text(value: Any, longest: int) -> str | None:
-    """A value as text that every database keeps: raw SQL may have said anything, and must not stop the trail."""
-    if value is None:
-        return None
-    return _kept(str(value)[:longest].encode("utf-8", "replace").decode())
-
-
-def _kept(text: str) -> str:
-    return text.replace("\0", "\ufffd")
+    return without_nul(_encode(value).decode("utf-8", "replace"))
 
 
 def as_bytes(private: Mapping[str, Any]) -> bytes:

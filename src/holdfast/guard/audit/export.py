@@ -12,17 +12,21 @@ from uuid import UUID
 import msgspec
 
 from holdfast.errors import InvalidValue
-from holdfast.guard.audit.private import Box, opened
+from holdfast.guard.audit.private import Private
 from holdfast.guard.audit.record import Record
 from holdfast.guard.audit.tables import Tables
 from holdfast.store import Store
 
 LONGEST = 4 * 2**20  # bytes of a line
+_AT_ONCE = 500  # records
 _NOTHING = msgspec.Raw(b"")
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A record as a line; `changes` is as it was sealed, letter by letter. `private` is what `sealed` holds, opened."""
+    """A record as a line; `changes` is as it was sealed, letter by letter. `private` is what `sealed` holds, opened.
+
+    Of whom the key was shredded `private` says `"erased"`, see `Box.open`.
+    """
 
     tenant: str
     seq: int
@@ -44,19 +48,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mac: str
 
 
-def line_of(record: Record, box: Box | None = None) -> Line:
-    """The line of a record, with what is private in it where `box` opens it.
-
-    Raises:
-        InvalidValue, ConfigurationError: it cannot be opened.
-    """
+def line_of(record: Record, private: Private | None = None) -> Line:
+    """The line of a record, with what is private in it where that was opened."""
     values = msgspec.structs.asdict(record)
-    found = opened(record, box)
     values |= {
         "changes": _NOTHING if record.changes is None else msgspec.Raw(record.changes.encode()),
         "sealed": None if record.sealed is None else base64.b64encode(record.sealed).decode(),
         "mac": record.mac.hex(),
-        "private": None if found is None else dict(found),
+        "private": None if private is None else dict(private),
     }
     return Line(**values)
 
@@ -85,6 +84,18 @@ def records_in(lines: Iterable[bytes]) -> Iterator[Record]:
             yield Record(**values)
             continue
         raise InvalidValue(f"line {number} holds no record of an audit trail: {problem[:200]}")
+
+
+async def in_parts(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]:
+    """Records, as many at a time as `Box.open` is given at once: it asks for the keys of all of them."""
+    part: list[Record] = []
+    async for record in records:
+        part.append(record)
+        if len(part) == _AT_ONCE:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 async def export(

@@ -32,7 +32,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         request_id: in which request.
         changes: JSON: what is no secret of a person, the old and the new value by column.
         sealed: the ciphertext of what is: private columns, address, user agent.
-        subject: whom the ciphertext is about.
+        subject: whom the values in it are about; address and user agent are those of who acted.
         key_id: the id of the key under which it is sealed.
         mac: the seal: HMAC-SHA256 of all of this and of the seal before.
     """

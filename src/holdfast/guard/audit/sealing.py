@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from holdfast.guard.audit.chain import Head, sealed
 from holdfast.guard.audit.declaring import Rules
-from holdfast.guard.audit.entries import Origin, entry_of, origin_of
+from holdfast.guard.audit.entries import Entry, Origin, entry_of, origin_of
 from holdfast.guard.audit.keys import AuditKeys
-from holdfast.guard.audit.private import Box, closed
+from holdfast.guard.audit.private import Box
 from holdfast.guard.audit.record import Record
 from holdfast.guard.audit.tables import Tables
 from holdfast.journal import Batch, Change
@@ -40,11 +40,12 @@ class Sealing:
 
     async def __call__(self, batch: Batch, unit: Unit) -> None:
         """Put the changes of a batch on record, in their order."""
-        made: list[Record] = []
+        entries: list[Entry] = []
         for number, change in enumerate(batch.changes, 1):
-            made.append(closed(entry_of(change, self._rules, self._origin_of(change)), self._box))
+            entries.append(entry_of(change, self._rules, self._origin_of(change)))
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
+        made = [entry.record for entry in entries] if self._box is None else await self._box.close(entries, unit)
         heads = await self._tables.lock_heads(unit, sorted({record.tenant for record in made}))
         records: list[Record] = []
         for number, record in enumerate(made, 1):

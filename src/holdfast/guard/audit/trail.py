@@ -14,7 +14,7 @@ from holdfast.guard.audit.declaring import rules_of
 from holdfast.guard.audit.entries import GAP, REQUEST, TOPIC, Origin, Told, id_of, shortened
 from holdfast.guard.audit.gathered import Gathered
 from holdfast.guard.audit.keys import AuditKeys
-from holdfast.guard.audit.private import Box, RingBox
+from holdfast.guard.audit.private import Box
 from holdfast.guard.audit.record import Outcome
 from holdfast.guard.audit.sealing import Sealing
 from holdfast.guard.audit.tables import Tables
@@ -85,12 +85,9 @@ class Trail:
 
     @cached_property
     def box(self) -> Box | None:
-        """What encrypts the private part of records; None where there are no keys, and the part is left out.
-
-        Assign another one, with a key for each subject, before anything follows.
-        """
+        """What encrypts the private part of records; None where there are no keys, and the part is left out."""
         text = self._settings.encryption_keys
-        return RingBox(KeyRing.parse(text)) if text else None
+        return Box(KeyRing.parse(text)) if text else None
 
     # --- putting on record -------------------------------------------------------------------------------------
 
@@ -265,7 +262,7 @@ class Trail:
         self.keys  # noqa: B018  rather now than at each change
         if self.box is None:
             log.warning("audit_without_private_parts", reason="HOLDFAST_ENCRYPTION_KEYS is not set; they are left out")
-        elif isinstance(self.box, RingBox):
+        else:
             self.box.check()
         await self.prepare()
         await self._journal.subscribe(

@@ -17,7 +17,7 @@ from sqlalchemy import or_, select
 
 from holdfast.errors import InvalidValue, NotFound
 from holdfast.guard.audit import Trail
-from holdfast.guard.audit.export import line_of
+from holdfast.guard.audit.export import in_parts, line_of
 from holdfast.guard.audit.record import Record
 from holdfast.model import Model
 from holdfast.operate.privacy.classified import Sort, sorts_of
@@ -144,9 +144,12 @@ class Exporting:
         columns, names = table.c, Record.__struct_fields__
         his = or_(columns.actor == subject, columns.subject == subject, columns.target_id == subject)
         asked = select(*(columns[name] for name in names)).where(his).order_by(columns.tenant, columns.seq)
-        async for row in pages(unit, table, asked):
-            record = Record(**dict(zip(names, row, strict=True)))
-            yield msgspec.structs.replace(line_of(record, self._trail.box), sealed=None)
+        box = self._trail.box
+        records = (Record(**dict(zip(names, row, strict=True))) async for row in pages(unit, table, asked))
+        async for part in in_parts(records):
+            private = [None] * len(part) if box is None else await box.open(part, unit)
+            for record, found in zip(part, private, strict=True):
+                yield msgspec.structs.replace(line_of(record, found), sealed=None)
 
 
 def verify_export(file: Path, *, sha256: str | None = None) -> Manifest:
