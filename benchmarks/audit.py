@@ -58,7 +58,7 @@ class Columns:
 
 class Customer(Columns, Base):
     __tablename__ = "audited_customers"
-    __policy__ = Policy(Audited(), tenant="org_id", private=("email",))
+    __policy__ = Policy(Audited(subject="org_id"), tenant="org_id", private=("email",))
 
 
 class Lead(Columns, Base):

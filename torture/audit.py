@@ -5,7 +5,8 @@ frozen past their lease, again and again, and the database is crashed once. At t
 the rows, which were committed with what they tell.
 
 Violations: `lost`, `twice`, `phantom` (on record, and never committed), `disordered` (of one row), `broken` (a chain
-that does not verify, or not against the checkpoint that was made before somebody was at it).
+that does not verify, or not against the checkpoint that was made before somebody was at it), `unreadable` (the private
+part of a record, with every key there).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import msgspec
 
 from devservers import start_postgres
 from holdfast import ALL, Holdfast
-from holdfast.errors import StoreError
+from holdfast.errors import InvalidValue, StoreError
 from holdfast.guard.audit import Checkpoint, Record
 from holdfast.guard.audit.export import export
 from holdfast.guard.audit.trail import FOLLOWER
@@ -38,10 +39,12 @@ from torture.processes import ProcessFailed, start
 PLANTS = {
     "apart": "who seals commits the records, and how far it got, in transactions of their own",
     "forgetful": "who seals leaves a change out now and then",
+    "keyless": "who seals encrypts under keys of its own, which it never keeps",
     "edited": "who owns the database changes one record",
     "cut": "who owns the database cuts the end of a chain off, and puts its head back",
 }
-VIOLATIONS = ("lost", "twice", "phantom", "disordered", "broken")
+VIOLATIONS = ("lost", "twice", "phantom", "disordered", "broken", "unreadable")
+OPENED = 1_000  # records at a time
 SEALERS = 2
 BY_UNITS, BY_SQL = 4, 3
 LEAST, WRITTEN = 2, 50  # kills and freezes, and transactions, however slow the machine
@@ -217,9 +220,23 @@ async def _judged(result: Result, hold: Holdfast, known: Checkpoint) -> Verdict:
     async with hold.read(tenant=ALL) as unit:
         deeds = [Deed(row.tenant, row.id, row.version, row.gone) for row in await unit.execute(COMMITTED)]
         sayings = [(row.tenant, row.id) for row in await unit.execute("SELECT tenant, id::text FROM sayings")]
-    records = [_seen(record) async for record in export(hold.store, hold.audit.tables)]
+    found = [record async for record in export(hold.store, hold.audit.tables)]
+    records = [_seen(record) for record in found]
     result.figures |= {"deeds": len(deeds), "sayings": len(sayings), "records": len(records)}
+    await _opened(result, hold, found)
     return check(deeds, sayings, records)
+
+
+async def _opened(result: Result, hold: Holdfast, records: list[Record]) -> None:
+    """Whoever made the key of a subject and was killed, or lost his lease: records are under the one that is there."""
+    assert hold.audit.box is not None
+    for first in range(0, len(records), OPENED):
+        part = records[first : first + OPENED]
+        async with hold.read(tenant=ALL) as unit:
+            try:
+                await hold.audit.box.open(part, unit)
+            except InvalidValue as error:
+                result.violate("unreadable", str(error))
 
 
 def _seen(record: Record) -> Seen:

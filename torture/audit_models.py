@@ -26,7 +26,7 @@ class Deed(Model):
 
     metadata = metadata
     __tablename__ = "deeds"
-    __policy__ = Policy(Audited(), tenant="tenant", private=("word",))
+    __policy__ = Policy(Audited(subject="tenant"), tenant="tenant", private=("word",))
     tenant: Mapped[str]
     version: Mapped[int]
     word: Mapped[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ import msgspec
 from holdfast import ALL, Holdfast, logs
 from holdfast.errors import StoreError
 from holdfast.guard.audit.sealing import Sealing
+from holdfast.guard.subject_keys import SubjectKey, SubjectKeys
 from holdfast.journal import Batch
 from holdfast.settings import Settings
 from torture.audit_models import metadata
@@ -64,6 +66,15 @@ def plant(fault: str | None) -> None:
             await real(self, Batch(kept, batch.position), unit)
 
         patched.__call__ = forgetful
+    elif fault == "keyless":  # as if keys that are made in a transaction were used beyond it
+        of: Any = SubjectKeys.of
+
+        async def own(self: SubjectKeys, unit: Any, subjects: Any, *, make: bool) -> dict[str, SubjectKey | None]:
+            return {
+                subject: SubjectKey(subject, os.urandom(32)) for subject in await of(self, unit, subjects, make=make)
+            }
+
+        SubjectKeys.of = own  # type: ignore[method-assign]
 
 
 async def main(order: Order) -> None:

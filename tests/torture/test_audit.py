@@ -47,7 +47,7 @@ async def test_whoever_seals_is_killed_and_every_write_is_on_record_once() -> No
     assert result.figures["leases"] != 1
 
 
-@pytest.mark.parametrize(("fault", "violation"), [("apart", "twice"), ("cut", "broken")])
+@pytest.mark.parametrize(("fault", "violation"), [("apart", "twice"), ("cut", "broken"), ("keyless", "unreadable")])
 async def test_a_planted_fault_is_caught(fault: str, violation: str) -> None:
     result = await audit.run(Options(seconds=1, seed=1, plant=fault))
     assert result.violations[violation] > 0, result.violations
