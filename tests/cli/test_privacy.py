@@ -88,14 +88,14 @@ def test_a_person_is_erased_and_again_after_a_restore(run: Run, tmp_path: Path, 
     done = run("privacy", "erase", ada, "--yes", "--reason", "asked by mail", "--by", "support", **HERE)
     assert done.code == 0, done.err
     assert "erased; the journal still remembers" in done.out
-    assert "  users 1\n" in done.out
+    assert "  holdfast_subject_keys 1, users 1\n" in done.out
     listed = run("privacy", "erasures", "--open", "--person", ada, "--json", **HERE)
     [log] = listed.lines
     assert (log["subject"], log["asked_by"], log["reason"], log["erased"]) == (
         ada,
         "support",
         "asked by mail",
-        {"users": 1},
+        {"holdfast_subject_keys": 1, "users": 1},
     )
     (tmp_path / "log.jsonl").write_text(listed.out)
     assert run("privacy", "resume", "--json", **HERE).lines[0]["id"] == log["id"]

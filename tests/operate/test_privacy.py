@@ -126,6 +126,7 @@ async def test_a_person_is_gone_from_everywhere_and_nobody_else(hold: Holdfast) 
     erasure = await hold.privacy.erase(ada.id, actor=str(ada.id), reason="I want to be forgotten")
     assert erasure.state == "erased"
     assert erasure.erased == {
+        "holdfast_subject_keys": 1,
         "webhook_events": 2,
         "usage_logs": 1,
         "billing_events": 1,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -26,6 +26,7 @@ ERASED = "erased"
 _AT_ONCE = 100  # records encrypted before others get a turn
 
 Part = Literal["values", "origin"]
+PARTS: tuple[Part, ...] = get_args(Part)
 Private = Mapping[str, Any]
 
 
@@ -115,11 +116,11 @@ class Box:
 def _owners(entry: Entry) -> dict[Part, str]:
     """Under whose key each part of what is private is; empty where it is under the ring, or nothing is."""
     parts: set[Part] = {"values" if name == "values" else "origin" for name in entry.private}
-    owners = {part: owner for part in sorted(parts) if (owner := _owner(entry.record, part))}
+    owners = {part: owner for part in sorted(parts) if (owner := owner_of(entry.record, part))}
     return owners if len(owners) == len(parts) else {}
 
 
-def _owner(record: Record, part: Part) -> str | None:
+def owner_of(record: Record, part: Part) -> str | None:
     """Whom a part is about: both sides go by this, so what it says of a record may never change."""
     if part == "values":
         return record.subject
@@ -143,7 +144,7 @@ def _read_parts(record: Record, content: bytes) -> Iterator[tuple[Part, str, byt
     except msgspec.DecodeError:
         parts = _Parts()
     given: dict[Part, bytes | None] = {"values": parts.values, "origin": parts.origin}
-    there = [(part, _owner(record, part), content) for part, content in given.items() if content is not None]
+    there = [(part, owner_of(record, part), content) for part, content in given.items() if content is not None]
     if not there or not all(owner for _, owner, _ in there):
         raise InvalidValue(
             f"a value in {_place(record)} was changed: it is no ciphertext of this record; restore it from a backup"

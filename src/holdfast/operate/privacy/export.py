@@ -18,6 +18,7 @@ from sqlalchemy import or_, select
 from holdfast.errors import InvalidValue, NotFound
 from holdfast.guard.audit import Trail
 from holdfast.guard.audit.export import in_parts, line_of
+from holdfast.guard.audit.private import Private
 from holdfast.guard.audit.record import Record
 from holdfast.model import Model
 from holdfast.operate.privacy.classified import Sort, sorts_of
@@ -144,12 +145,22 @@ class Exporting:
         columns, names = table.c, Record.__struct_fields__
         his = or_(columns.actor == subject, columns.subject == subject, columns.target_id == subject)
         asked = select(*(columns[name] for name in names)).where(his).order_by(columns.tenant, columns.seq)
-        box = self._trail.box
         records = (Record(**dict(zip(names, row, strict=True))) async for row in pages(unit, table, asked))
+        box = self._trail.box
         async for part in in_parts(records):
-            private = [None] * len(part) if box is None else await box.open(part, unit)
-            for record, found in zip(part, private, strict=True):
-                yield msgspec.structs.replace(line_of(record, found), sealed=None)
+            opened = [None] * len(part) if box is None else await box.open(part, unit)
+            for record, private in zip(part, opened, strict=True):
+                yield msgspec.structs.replace(line_of(record, _his_part(record, private, subject)), sealed=None)
+
+
+def _his_part(record: Record, private: Private | None, subject: str) -> Private | None:
+    """What is private in a record as far as it is his: values about him, and from where he acted."""
+    if private is None:
+        return None
+    acted = record.impersonator or record.actor or record.subject
+    return {
+        name: value for name, value in private.items() if subject == (record.subject if name == "values" else acted)
+    }
 
 
 def verify_export(file: Path, *, sha256: str | None = None) -> Manifest:

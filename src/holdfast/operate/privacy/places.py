@@ -11,11 +11,13 @@ from sqlalchemy import delete
 
 from holdfast.cache import Cache
 from holdfast.guard.idempotency import answers
+from holdfast.guard.subject_keys import SubjectKeys
 from holdfast.journal import Change
 from holdfast.journal.dead_letters import rewrite_letters
 from holdfast.model import Model
 from holdfast.operate.privacy.marks import Marks
 from holdfast.operate.privacy.rows import Opened, blank_mentions, erase_rows
+from holdfast.store.row_security import SUBJECT_KEYS
 
 ERASED = "erased"
 """Stands where a text was that told somebody from others."""
@@ -58,6 +60,18 @@ class InRows:
         # First what only speaks of him: it is found by marks that his rows have.
         done = await blank_mentions(who.opened, self._models, who.marks)
         return done + await erase_rows(who.opened, self._models, who.subject)
+
+
+class InTrail:
+    """What the audit trail has sealed about him, wherever copies of it lie."""
+
+    def __init__(self) -> None:
+        self._keys = SubjectKeys(None)  # without a ring it shreds, and no more
+
+    async def __call__(self, who: Forgotten) -> Counter[str]:
+        """Shred the key that it is under."""
+        async with who.opened() as unit:
+            return +Counter({SUBJECT_KEYS: int(await self._keys.shred(unit, who.subject))})
 
 
 class InAnswers:

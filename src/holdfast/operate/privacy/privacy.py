@@ -13,6 +13,7 @@ from typing import Any
 from holdfast.cache import Cache
 from holdfast.errors import HoldfastError, InvalidValue, NotFound
 from holdfast.guard.audit import Trail
+from holdfast.guard.subject_keys import SubjectKeys
 from holdfast.journal import Event, Journal
 from holdfast.logs import get_logger
 from holdfast.model import Model
@@ -22,7 +23,7 @@ from holdfast.operate.privacy.classified import examine_privacy
 from holdfast.operate.privacy.erasures import Erasure
 from holdfast.operate.privacy.export import Exported, Exporting
 from holdfast.operate.privacy.marks import Marks
-from holdfast.operate.privacy.places import Eraser, Forgotten, InAnswers, InCaches, InLetters, InRows
+from holdfast.operate.privacy.places import Eraser, Forgotten, InAnswers, InCaches, InLetters, InRows, InTrail
 from holdfast.operate.privacy.rows import checked_subject, find_marks, personal_models
 from holdfast.operate.schedule_runs import Run
 from holdfast.store import ALL, Store, Unit
@@ -56,7 +57,7 @@ class Privacy:
         self._journal = journal
         self._trail = trail
         self._models = models
-        self._erasers: list[Eraser] = [InRows(models), InAnswers(), InLetters(models), InCaches(cache)]
+        self._erasers: list[Eraser] = [InTrail(), InRows(models), InAnswers(), InLetters(models), InCaches(cache)]
         self.is_on = bool(personal_models(models))
 
     def register(self, eraser: Eraser) -> None:
@@ -112,14 +113,15 @@ class Privacy:
         Args:
             log: as `erasures` gave it before, kept elsewhere: the log in the backup ends with the backup.
 
-        People of whom nothing is kept any more are left out.
+        People of whom nothing is kept any more are left out; what was sealed of them is made unreadable all the same.
         """
         done = []
         for subject in dict.fromkeys(erasure.subject for erasure in log):
             try:
                 done.append(await self.erase(subject, actor=actor, reason="again, after a restore"))
             except NotFound:
-                continue
+                async with self._store.unit(actor=actor, tenant=ALL) as unit:
+                    await SubjectKeys(None).shred(unit, subject)
         return done
 
     async def erasures(self, *, subject: object = None, is_open: bool = False) -> list[Erasure]:
