@@ -49,6 +49,11 @@ LEFT_OUT = {
     "begins",
     "has_written",
     "wrote",
+    # Properties, which are among the attributes below.
+    "keys",
+    "sessions",
+    "consents",
+    "subject_keys",
 }
 # What a face gives beside its methods: attributes, as the docstrings of the classes say.
 ATTRIBUTES = {
@@ -78,6 +83,11 @@ ATTRIBUTES = {
         "cache": "BlockingCache",
         "limits": "BlockingLimiter",
         "services": "BlockingServices",
+        "audit": "Any",
+        "privacy": "Any",
+        "keys": "Any",
+        "sessions": "Any",
+        "consents": "Any",
     },
 }
 WITH = """

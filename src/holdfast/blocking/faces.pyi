@@ -19,14 +19,10 @@ from holdfast.cache.options import Options
 from holdfast.cache.peeking import Peek
 from holdfast.cache.report import CacheReport, Span
 from holdfast.cache.statistics import Statistics
-from holdfast.guard.consent import Consents
-from holdfast.guard.keys import ApiKeys
 from holdfast.guard.limits import Tiers
 from holdfast.guard.limits.decision import Decision
 from holdfast.guard.limits.limit import AnyLimits
 from holdfast.guard.limits.meter import Meter
-from holdfast.guard.sessions import Sessions
-from holdfast.guard.subject_keys import SubjectKeys
 from holdfast.journal import Event
 from holdfast.journal.changes import Op
 from holdfast.migrate import Difference, MigrationFile
@@ -219,6 +215,11 @@ class BlockingHoldfast:
     cache: BlockingCache
     limits: BlockingLimiter
     services: BlockingServices
+    audit: Any
+    privacy: Any
+    keys: Any
+    sessions: Any
+    consents: Any
     def unit(
         self,
         *,
@@ -243,10 +244,6 @@ class BlockingHoldfast:
     def migrations(
         self, folder: Path | None = ..., *, wait: float = ..., known: Sequence[MigrationFile] | None = ...
     ) -> Any: ...
-    def keys(self) -> ApiKeys[Any]: ...
-    def sessions(self) -> Sessions[Any]: ...
-    def consents(self) -> Consents[Any]: ...
-    def subject_keys(self) -> SubjectKeys: ...
     def examiner(self) -> Any: ...
     def redis_report(self) -> RedisReport | None: ...
     def flush_redis(self) -> int: ...
