@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import MetaData, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from holdfast import ALL, Encrypted, Holdfast, Model
+from holdfast import ALL, Encrypted, Holdfast, Model, Policy
 from holdfast.apps import accounts
 from holdfast.apps.accounts import User
 from holdfast.apps.agents import Agent
@@ -243,3 +243,40 @@ async def test_a_review_is_somebodys_and_the_last_one_counts(hold: Holdfast) -> 
     async with hold.unit() as unit:
         await unit.execute("DROP TABLE holdfast_reviews")
     assert (await found(hold))["reviews"].do == "holdfast migrate up"
+
+
+async def test_erasures_that_fail_or_take_too_long_are_told(hold: Holdfast) -> None:
+    assert (await found(hold))["classification"].state == "ok"
+    assert (await found(hold))["erasures"].detail == "0 under way"
+    async with hold.unit(tenant=ALL) as unit:
+        ada = await unit[User].add(User(external_id="ada"))
+    await hold.privacy.erase(ada.id)
+    assert (await found(hold))["erasures"].detail == "1 under way"
+    async with hold.unit(tenant=ALL) as unit:
+        await unit.execute("UPDATE holdfast_erasures SET asked_at = '2026-01-01 00:00:00.000000'")
+    late = (await found(hold))["erasures"]
+    assert (late.state, late.detail) == ("wrong", "1 were asked for over a day ago, and are not done")
+    async with hold.unit(tenant=ALL) as unit:
+        await unit.execute("UPDATE holdfast_erasures SET failure = 'x'")
+    assert (await found(hold))["erasures"].detail == "1 failed when they were last tried"
+    async with hold.unit(tenant=ALL) as unit:
+        await unit.execute("DROP TABLE holdfast_erasures")
+    assert (await found(hold))["erasures"].state == "note"
+
+
+async def test_columns_that_nobody_classified_are_told(sqlite_url: str) -> None:
+    class Unsaid(Model):
+        __abstract__ = True
+        metadata = MetaData()
+
+    class Guest(Unsaid):
+        __tablename__ = "guests"
+        __policy__ = Policy(private=("name",))
+        name: Mapped[str]
+        phone: Mapped[str]
+
+    async with await Holdfast.open(settings=settings_for(sqlite_url), metadata=Unsaid.metadata) as hold:
+        told = (await found(hold))["classification"]
+    assert told.state == "note"
+    assert told.detail.startswith("guests.phone: nobody said")
+    assert told.detail.endswith("; and 1 more")

@@ -18,6 +18,8 @@ from holdfast.model import Expose, Model
 from holdfast.model.encrypted import blind_columns, encrypted_columns, ring_of
 from holdfast.operate.findings import Finding
 from holdfast.operate.isolation import examine_isolation
+from holdfast.operate.privacy.rows import personal_models
+from holdfast.operate.privacy.state import examine_erasures, summary_of
 from holdfast.operate.reviews import examine_reviews, last_reviews
 from holdfast.operate.trail import examine_trail
 from holdfast.settings import Settings
@@ -70,6 +72,8 @@ def _settings(settings: Settings, models: Sequence[type[Model]]) -> Iterator[Fin
         yield Finding.note(
             "private columns", told, "declare those Encrypted that nobody filters or sorts by; encrypt the disk"
         )
+    if personal_models(models) or plain:
+        yield summary_of(models)
     yield from _audit(settings, models)
     yield from _transport(settings, is_production)
     yield from _http(settings, models, is_production)
@@ -194,6 +198,8 @@ async def _database(store: Store, models: Sequence[type[Model]]) -> AsyncIterato
                 "encryption", f"{older} values are under an older key than {first}", "holdfast encrypt rotate"
             )
     async for finding in examine_trail(store, models):
+        yield finding
+    async for finding in examine_erasures(store, models):
         yield finding
     found = keys_models(models)
     if found is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, Table, select, text, update
+from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, Table, inspect, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from holdfast.model import Text, UtcTime, uuid7
@@ -117,6 +117,12 @@ async def erasures(store: Store, *, subject: str | None = None, is_open: bool = 
         asked = asked.where(_erasures.c.done_at.is_(None))
     async with store.connect() as connection:
         return [_erasure(row) for row in await connection.execute(asked)]
+
+
+async def is_there(store: Store) -> bool:
+    """Whether the database has a log: it was migrated since there is one."""
+    async with store.connect() as connection:
+        return await connection.run_sync(lambda plain: inspect(plain).has_table(_erasures.name))
 
 
 async def _set(unit: Unit, erasure: Erasure, values: Mapping[str, Any]) -> None:
