@@ -11,7 +11,10 @@ def test_a_key_from_its_making_to_its_end(shell: Shell) -> None:
     missing = shell.run("keys", "create", "ci", *ADA, **HERE)
     assert missing.code == 1
     assert "--new-user" in missing.err
-    made = shell.run("keys", "create", "ci", *ADA, "--new-user", "--scope", "tools:*", "--expires", "90d", **HERE)
+    limits = ("--limit", "100/minute", "--limit", "5000/day")
+    made = shell.run(
+        "keys", "create", "ci", *ADA, "--new-user", "--scope", "tools:*", "--expires", "90d", *limits, **HERE
+    )
     key = made.out.strip()
     assert key.startswith("hold_live_")
     assert "cannot be shown again" in made.err
@@ -26,6 +29,8 @@ def test_a_key_from_its_making_to_its_end(shell: Shell) -> None:
 
     (listed,) = shell.run("keys", "list", *ADA, "--json", **HERE).lines
     assert listed["usage_count"] == 1
+    assert listed["limits"] == ["100/minute", "5000/day"]
+    assert "100/minute, 5000/day" in shell.run("keys", "list", *ADA, **HERE).out
     assert listed["shown"] == key[: len("hold_live_") + 4]
     assert key.split("_")[2] not in str(listed)
     fresh = shell.run("keys", "rotate", listed["id"], "--grace", "1h", "--json", **HERE).json
@@ -44,7 +49,13 @@ def test_what_cannot_be_is_said(shell: Shell) -> None:
     assert unsaid.code == 2
     assert "--user or --org" in unsaid.err
     assert shell.run("keys", "revoke", "nonsense", **HERE).code == 2
-    for wrong in (("--expires", "soon"), ("--network", "nowhere"), ("--scope", "a b"), ("--org", "nobody")):
+    for wrong in (
+        ("--expires", "soon"),
+        ("--network", "nowhere"),
+        ("--scope", "a b"),
+        ("--limit", "often"),
+        ("--org", "nobody"),
+    ):
         said = shell.run("keys", "create", "ci", *ADA, "--new-user", *wrong, **HERE)
         assert said.code == 1, said
         assert wrong[1] in said.err

@@ -16,6 +16,7 @@ from devservers import start_redis
 from holdfast import Holdfast
 from holdfast.errors import ConfigurationError, InvalidValue, Unavailable
 from holdfast.guard.limits import Limit, Limiter, headers_of, problem_of
+from holdfast.guard.limits.meter import Meter
 from tests.backends import settings_for
 from tests.guard.conftest import Connect
 
@@ -49,6 +50,24 @@ async def test_one_key_may_have_limits_of_its_own(hold: Holdfast) -> None:
     assert await allowed(hold, 10, "user:2", limits=Limit(0)) == 0
     assert await allowed(hold, 10, "user:3", limits=Limit(None)) == 10
     assert await allowed(hold, 10, "user:4", limits=["4/min", Limit(9, 3_600)]) == 4
+
+
+async def test_a_part_of_an_identity_has_limits_beside_those_of_all_of_it(hold: Holdfast) -> None:
+    def part(name: str, most: int, whole: str = "org:7") -> Meter:
+        own = (name, [Limit(most, name="key-per-minute")])
+        return hold.limits.meter(whole, limits="5/min", own=own)
+
+    async def passed(meter: Meter, count: int) -> int:
+        return sum([(await hold.limits.hit_meter(meter)).allowed for _ in range(count)])
+
+    assert await passed(part("one", 2), 4) == 2
+    assert await passed(part("two", 9), 9) == 3  # what is left of all of it
+    assert await allowed(hold, 1, "org:7", limits="5/min") == 0
+    assert await passed(part("two", 9, "org:8"), 9) == 5
+    decision = await hold.limits.hit_meter(part("one", 2))
+    assert [standing.limit.name for standing in decision.denied] == ["per-minute", "key-per-minute"]
+    unlimited = hold.limits.meter("org:9", tier="enterprise", own=("one", [Limit(1, name="key-per-minute")]))
+    assert await passed(unlimited, 3) == 1
 
 
 async def test_an_account_that_changes_its_tier_takes_along_what_it_has_used(hold: Holdfast) -> None:

@@ -162,6 +162,12 @@ NO_KEYS: list[Any] = [
     {"name": "x", "scopes": ["a b"]},
     {"name": "x", "networks": ["nowhere"]},
     {"name": "x", "networks": []},
+    {"name": "x", "limits": "1/s"},
+    {"name": "x", "limits": ["often"]},
+    {"name": "x", "limits": ["unlimited"]},
+    {"name": "x", "limits": ["-1/s"]},
+    {"name": "x", "limits": ["1/s"] * 2},
+    {"name": "x", "limits": [f"{number}: 1/s" for number in range(6)]},
     {"name": "x", "expires_at": "2000-01-01T00:00:00Z"},
     {"name": "x", "expires_at": "2990-01-01T00:00:00"},
     {"name": "x", "org_id": "1"},
@@ -255,6 +261,48 @@ async def test_who_asks_too_often_is_told_when_he_may_again(world: World) -> Non
     assert (await world.ask("ada", "GET")).status_code == 429  # it is the user who has the limit, not the key
     assert (await world.ask("bob", "GET")).status_code == 200
     assert (await world.ask(key, "GET", "/v1/resources")).status_code == 200  # what is not limited is not counted
+
+
+async def test_a_key_has_limits_of_its_own_beside_those_of_its_tier(world: World) -> None:
+    key, made = await world.key("ada", scopes=["api-keys:*"], limits=["3/minute", "burst: 100/10s"])
+    other, _ = await world.key("ada", scopes=["api-keys:*"], limits=["2/minute"])
+    assert made["limits"] == ["3/minute", "burst: 100/10s"]
+    first = await world.ask(key, "GET")
+    assert [one["limits"] for one in first.json()["data"]] == [["2/minute"], ["3/minute", "burst: 100/10s"]]
+    policy = '"per-minute";q=60;w=60, "key-per-minute";q=3;w=60, "key-burst";q=100;w=10'
+    assert first.headers["ratelimit-policy"] == policy
+    assert (first.headers["x-ratelimit-limit"], first.headers["x-ratelimit-remaining"]) == ("3", "2")
+    assert [(await world.ask(key, "GET")).status_code for _ in range(3)] == [200, 200, 429]
+    refused = await world.ask(key, "GET")
+    assert refused.headers["ratelimit"].startswith('"key-per-minute";r=0;t=')
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert "key-per-minute" in refused.json()["detail"]
+    # What a key was denied costs its user nothing, and another key has its own.
+    assert [(await world.ask(other, "GET")).status_code for _ in range(3)] == [200, 200, 429]
+    used = 2 + 3 + 2  # two made, and what was let through
+    assert (await world.ask("ada", "GET")).headers["x-ratelimit-remaining"] == str(60 - used - 1)
+    # The tier's limit holds for a key that says more.
+    async with world.hold.unit(tenant=ALL) as unit:
+        wide = await create_api_key(
+            world.hold, unit, name="wide", user_id=world.ids["eve"], scopes=("*",), limits=("1000/minute",)
+        )
+    answers = [(await world.ask(wide.text, "GET")).status_code for _ in range(61)]
+    assert answers == [200] * 60 + [429]
+
+
+async def test_limits_of_a_key_are_kept_through_rotation_and_are_not_escaped_by_another_key(world: World) -> None:
+    key, made = await world.key("ada", org_id=str(world.ids["acme"]), scopes=["api-keys:*"], limits=["1/minute"])
+    assert (await world.ask(key, "POST", json={"name": "x"})).status_code == 403
+    assert (await world.ask(key, "POST", f"{PATH}/{made['id']}/rotate", json={})).status_code == 429
+    rotated = (await world.ask("ada", "POST", f"{PATH}/{made['id']}/rotate", json={"grace": "1h"})).json()
+    assert rotated["data"]["limits"] == ["1/minute"]
+    assert [(await world.ask(rotated["key"], "GET")).status_code for _ in range(2)] == [200, 429]
+    listed = (await world.ask("ada", "GET", f"{PATH}?org={world.ids['acme']}")).json()["data"]
+    assert [one["limits"] for one in listed] == [["1/minute"]] * 2
+    plain, row = await world.key("ada")
+    assert row["limits"] is None
+    facts = await world.hold.keys.verify(plain)
+    assert facts.limits is None
 
 
 async def test_an_organisation_has_so_many_requests_a_month(world: World) -> None:

@@ -21,7 +21,7 @@ from holdfast.cache.report import CacheReport, Span
 from holdfast.cache.statistics import Statistics
 from holdfast.guard.limits import Tiers
 from holdfast.guard.limits.decision import Decision
-from holdfast.guard.limits.limit import AnyLimits
+from holdfast.guard.limits.limit import AnyLimits, Limit
 from holdfast.guard.limits.meter import Meter
 from holdfast.journal import Event
 from holdfast.journal.changes import Op
@@ -174,7 +174,14 @@ class BlockingLimiter:
     def hit(
         self, identity: str, cost: int = ..., *, limits: AnyLimits | None = ..., tier: str | None = ...
     ) -> Decision: ...
-    def meter(self, identity: str, *, limits: AnyLimits | None = ..., tier: str | None = ...) -> Meter: ...
+    def meter(
+        self,
+        identity: str,
+        *,
+        limits: AnyLimits | None = ...,
+        tier: str | None = ...,
+        own: tuple[str, Sequence[Limit]] | None = ...,
+    ) -> Meter: ...
     def hit_meter(self, meter: Meter, cost: int = ...) -> Decision: ...
     def peek(
         self, identity: str, cost: int = ..., *, limits: AnyLimits | None = ..., tier: str | None = ...

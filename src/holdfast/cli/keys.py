@@ -47,6 +47,12 @@ def create(
         list[str] | None,
         typer.Option(metavar="CIDR", help="From where it may be used, several times; all unless given."),
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT", help="How often it may be used beside its tier's limits, as 100/minute; up to 5."
+        ),
+    ] = None,
     expires: Annotated[str | None, typer.Option(metavar="DURATION", help="After how long it ends, as 90d.")] = None,
     new_user: Annotated[bool, typer.Option("--new-user", help="Make the user where there is none.")] = False,
     database: Database = None,
@@ -54,9 +60,11 @@ def create(
 ) -> None:
     """Make a key. It is shown once, and kept nowhere.
 
-    Example:
+    Examples:
 
     holdfast keys create ci --user ada@example.com --scope tools:read --expires 90d
+
+    holdfast keys create ci --user ada@example.com --limit 100/minute --limit 5000/day
     """
     made = asyncio.run(
         _create(
@@ -67,6 +75,7 @@ def create(
             scopes=scope,
             live=not test,
             networks=network,
+            limits=limit,
             expires=expires,
             new_user=new_user,
         )
@@ -101,7 +110,7 @@ def list_(
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in ("id", "name", "key", "scopes", "state", "used", "last used"):
+    for heading in ("id", "name", "key", "scopes", "limits", "state", "used", "last used"):
         table.add_column(heading, overflow="fold")
     for row, use in found:
         table.add_row(
@@ -109,6 +118,7 @@ def list_(
             Text(row.name),
             Text(f"{row.shown}…"),
             Text(", ".join(row.scopes)),
+            Text(", ".join(row.limits or ())),
             Text(_state(row)),
             f"{use.usage_count:,}",
             _minute(use.last_used_at),
@@ -216,7 +226,7 @@ def _show_new(made: NewKey[Any], as_json: bool) -> None:
 
 
 def _told(row: Any, use: KeyUse | None = None) -> dict[str, Any]:
-    names = ("id", "name", "shown", "user_id", "org_id", "scopes", "live", "tier", "networks", "created_at")
+    names = ("id", "name", "shown", "user_id", "org_id", "scopes", "live", "tier", "networks", "limits", "created_at")
     found = {name: getattr(row, name) for name in (*names, "expires_at", "revoked_at", "rotated_to")}
     found["pepper"] = row.pepper
     if use is not None:

@@ -37,13 +37,15 @@ DEAD = flag("dead", "Also keys that were revoked or have expired.")
 
 
 class Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A key to make. `scopes` are among your own; `expires_at` is a time to come; `networks` are CIDR."""
+    """A key to make. `scopes` are among your own; `expires_at` is a time to come; `networks` are CIDR; `limits` are how
+    often it may be used, such as `100/minute`, beside the limits that you have."""
 
     name: str
     org_id: UUID | None = None
     scopes: tuple[str, ...] = DEFAULT_SCOPES
     live: bool = True
     networks: tuple[str, ...] | None = None
+    limits: tuple[str, ...] | None = None
     expires_at: dt.datetime | None = None
 
 
@@ -65,6 +67,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     live: bool
     tier: str
     networks: list[str] | None
+    limits: list[str] | None
     created_at: dt.datetime
     expires_at: dt.datetime | None
     revoked_at: dt.datetime | None
@@ -141,8 +144,7 @@ class ApiKeysOverHttp:
 
     async def create(self, request: Request) -> Response:
         """Make a key."""
-        who = await self._callers.who(request, WRITE)
-        parameters.read(request.scope["query_string"], ())
+        who = await self._maker(request)
         asked = await body(request, Create)
         lacking = [scope for scope in asked.scopes if not who.may(scope)]
         if lacking:
@@ -165,8 +167,7 @@ class ApiKeysOverHttp:
 
     async def rotate(self, request: Request) -> Response:
         """Make a key that takes the place of this one."""
-        who = await self._callers.who(request, WRITE)
-        parameters.read(request.scope["query_string"], ())
+        who = await self._maker(request)
         grace = _seconds((await body(request, Rotate)).grace)
         async with self._writing(request, who) as unit:
             row = await self._mine(unit, who, request, _MANAGE)
@@ -182,6 +183,14 @@ class ApiKeysOverHttp:
         async with self._writing(request, who) as unit:
             row = await self._mine(unit, who, request, _MANAGE)
             return fresh(One(_shown(await self._hold.keys.revoke(unit, row.id))))
+
+    async def _maker(self, request: Request) -> Identity:
+        """Who asks for a new key. A key with limits of its own gets none: by another key it would escape them."""
+        who = await self._callers.who(request, WRITE)
+        parameters.read(request.scope["query_string"], ())
+        if who.limits is not None:
+            raise Refused(403, "a key with limits of its own makes no other keys; use one without, or a session")
+        return who
 
     async def _mine(self, unit: Unit, who: Identity, request: Request, roles: Sequence[str] = ()) -> ApiKey:
         """The key that is asked for, if it is his who asks; what is another's is not there."""

@@ -42,6 +42,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         org_id: of an organisation's key: for which it acts, and for no other.
         scopes: what it may do; of a session everything that its user may.
         key_id: of a key; None of a session.
+        limits: that the key has of its own.
         counted: what its limits say to this request, which they let pass.
     """
 
@@ -50,6 +51,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     key_id: UUID | None
     counted: Decision
+    limits: tuple[str, ...] | None = None
 
     @property
     def tenant(self) -> str:
@@ -170,7 +172,12 @@ class Identities:
         else:
             counted = _passed(await self._hold.limits.hit_meter(holder.meter))
         return Identity(
-            user_id=facts.user_id, org_id=facts.org_id, scopes=facts.scopes, key_id=facts.id, counted=counted
+            user_id=facts.user_id,
+            org_id=facts.org_id,
+            scopes=facts.scopes,
+            key_id=facts.id,
+            counted=counted,
+            limits=facts.limits,
         )
 
     async def _found(self, key: Source) -> _Holder:
@@ -185,7 +192,12 @@ class Identities:
                 raise Refused(401, "this organisation is not there any more, or not active")
             made_of.append(kept)
         meter = meter_of(
-            self._hold, user_id=facts.user_id, org_id=facts.org_id, tier=facts.tier, organization=organization
+            self._hold,
+            user_id=facts.user_id,
+            org_id=facts.org_id,
+            tier=facts.tier,
+            organization=organization,
+            key=facts,
         )
         holder = _Holder(facts, meter)
         self._holders.keep(key.key, holder, made_of)

@@ -27,11 +27,13 @@ async def create_api_key(
     scopes: Iterable[str] = DEFAULT_SCOPES,
     live: bool = True,
     networks: Iterable[str] | None = None,
+    limits: Iterable[str] | None = None,
     expires_at: dt.datetime | None = None,
 ) -> NewKey[ApiKey]:
     """Make a key for an organisation, or for a user alone, with the limits of the one or the other.
 
-    An organisation has at most its `max_api_keys` that open something, a user alone at most 5.
+    An organisation has at most its `max_api_keys` that open something, a user alone at most 5. `limits` are the
+    key's own, and count beside those of the tier.
 
     Raises:
         NotFound: the user or the organisation is not there. Conflict: it is not active, or has as many keys as it may.
@@ -55,6 +57,7 @@ async def create_api_key(
         live=live,
         tier=owner.tier,
         networks=networks,
+        limits=limits,
         expires_at=expires_at,
         at_most=at_most,
     )

@@ -39,7 +39,7 @@ class KeyFacts(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """A key as it is known where it is verified; its text is no part of it.
 
     Attributes:
-        id, name, user_id, org_id, scopes, live, tier, networks: as in `KeyColumns`.
+        id, name, user_id, org_id, scopes, live, tier, networks, limits: as in `KeyColumns`.
         expires_at: seconds since 1970; None for never.
         is_revoked: whether somebody took it back.
     """
@@ -52,6 +52,7 @@ class KeyFacts(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     live: bool
     tier: str
     networks: tuple[str, ...] | None
+    limits: tuple[str, ...] | None
     expires_at: float | None
     is_revoked: bool
 

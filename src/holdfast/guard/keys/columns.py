@@ -33,6 +33,7 @@ class KeyColumns(Timestamps):
         live: whether it is for the real thing, or for tests.
         tier: which rate limits it has.
         networks: addresses it may be used from, as CIDR; None for all.
+        limits: how often it may be used, beside the limits of its tier, as `100/minute`; None for no more than those.
         expires_at, revoked_at: from when on it opens nothing.
         rotated_to: the key that takes its place.
         slow: bcrypt of another HMAC, where it is asked for.
@@ -48,6 +49,7 @@ class KeyColumns(Timestamps):
     live: Mapped[bool] = mapped_column(default=True, sort_order=-83, info=PLAIN)
     tier: Mapped[str] = mapped_column(Text(50), default="free", sort_order=-82, info=PLAIN)
     networks: Mapped[list[str] | None] = mapped_column(Listed, sort_order=-81, info=PLAIN)
+    limits: Mapped[list[str] | None] = mapped_column(Listed, sort_order=-81, info=PLAIN)
     expires_at: Mapped[dt.datetime | None] = mapped_column(index=True, sort_order=-80, info=PLAIN)
     revoked_at: Mapped[dt.datetime | None] = mapped_column(index=True, sort_order=-79, info=PLAIN)
     rotated_to: Mapped[UUID | None] = mapped_column(sort_order=-78, info=PLAIN)

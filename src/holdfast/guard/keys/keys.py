@@ -19,6 +19,7 @@ from holdfast.cache.durations import Duration, seconds
 from holdfast.errors import Conflict, InvalidValue, ModelError, NotFound
 from holdfast.guard.keys.access import KeyFacts, KeyRefused, checked_networks, checked_scopes, seconds_of
 from holdfast.guard.keys.columns import TAG, KeyColumns, KeyUseColumns
+from holdfast.guard.keys.own_limits import checked_limits
 from holdfast.guard.keys.peppers import Peppers
 from holdfast.guard.keys.slow import Slow
 from holdfast.guard.keys.text import LONGEST, checked_prefix, new_key, read_key
@@ -117,6 +118,7 @@ class ApiKeys(Generic[K]):
         live: bool = True,
         tier: str = "free",
         networks: Iterable[str] | None = None,
+        limits: Iterable[str] | None = None,
         expires_at: dt.datetime | None = None,
         at_most: int | None = None,
     ) -> NewKey[K]:
@@ -126,6 +128,7 @@ class ApiKeys(Generic[K]):
             name: what its owner calls it.
             scopes: what it may do: `tools:read`, `tools:*`, `*`.
             networks: addresses it may be used from, as CIDR; None for all.
+            limits: how often it may be used, beside the limits of its tier: `100/minute`, at most 5.
             at_most: keys that the organisation, or the user without one, may have that open something.
 
         Raises:
@@ -136,7 +139,7 @@ class ApiKeys(Generic[K]):
             raise InvalidValue(f"a key has a name of 1 to {_NAME} characters that can be seen, not {str(name)[:60]!r}")
         if expires_at is not None and (expires_at.tzinfo is None or expires_at <= _now()):
             raise InvalidValue(f"expires_at={expires_at} must be to come, and have a time zone")
-        scopes, networks = checked_scopes(scopes), checked_networks(networks)
+        scopes, networks, limits = checked_scopes(scopes), checked_networks(networks), checked_limits(limits)
         if at_most is not None:
             await self._make_room(unit, user_id, org_id, at_most)
         return await self._add(
@@ -148,6 +151,7 @@ class ApiKeys(Generic[K]):
             live=live,
             tier=tier,
             networks=networks,
+            limits=limits,
             expires_at=expires_at,
         )
 
@@ -261,6 +265,7 @@ class ApiKeys(Generic[K]):
             live=old.live,
             tier=old.tier,
             networks=old.networks,
+            limits=old.limits,
             expires_at=old.expires_at,
         )
         ends = now + dt.timedelta(seconds=seconds(grace, "grace"))
@@ -367,6 +372,7 @@ class ApiKeys(Generic[K]):
             live=row.live,
             tier=row.tier,
             networks=None if row.networks is None else tuple(row.networks),
+            limits=None if row.limits is None else tuple(row.limits),
             expires_at=seconds_of(row.expires_at),
             is_revoked=row.revoked_at is not None,
         )

@@ -65,11 +65,30 @@ class Limiter:
         """
         return await self._decide(self.meter(identity, limits=limits, tier=tier), cost, charge=True)
 
-    def meter(self, identity: str, *, limits: AnyLimits | None = None, tier: str | None = None) -> Meter:
-        """What `hit_meter` counts for an identity; arguments and errors as of `hit`."""
+    def meter(
+        self,
+        identity: str,
+        *,
+        limits: AnyLimits | None = None,
+        tier: str | None = None,
+        own: tuple[str, Sequence[Limit]] | None = None,
+    ) -> Meter:
+        """What `hit_meter` counts for an identity; arguments and errors as of `hit`.
+
+        Args:
+            own: limits that a part of the identity has beside, such as one of an organisation's keys, and how the part
+                is called: they count what it does, the others what all of it does.
+        """
         chosen = self._chosen(limits, tier)
-        demands = self._demands(identity, chosen)
-        parts = demands if self._instances == 1 else self._demands(identity, chosen, self._instances)
+        part, of_part = own or ("", ())
+
+        def demanded(instances: int) -> tuple[Demand, ...]:
+            all_of_it = self._demands(self._tag(identity), chosen, instances)
+            return all_of_it + self._demands(f"{self._tag(identity)}:{part}", of_part, instances)
+
+        demands = demanded(1)
+        parts = demands if self._instances == 1 else demanded(self._instances)
+        chosen += tuple(of_part)
         return Meter(
             chosen,
             demands,
@@ -131,9 +150,8 @@ class Limiter:
     def _chosen(self, limits: AnyLimits | None, tier: str | None) -> tuple[Limit, ...]:
         return self.tiers[FREE if tier is None else tier] if limits is None else limits_of(limits)
 
-    def _demands(self, identity: str, limits: Sequence[Limit], instances: int = 1) -> tuple[Demand, ...]:
-        """What is counted for each limit that is one, under names of one hash tag."""
-        tag = self._tag(identity)
+    def _demands(self, tag: str, limits: Sequence[Limit], instances: int) -> tuple[Demand, ...]:
+        """What is counted for each limit that is one, under names that begin with a tag."""
         demands = []
         for limit in limits:
             if limit.most is None:
