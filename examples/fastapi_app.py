@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import ALL, Expose, Holdfast, Policy, Settings, Unit
 from holdfast.apps import accounts
-from holdfast.apps.accounts import Organization, User
+from holdfast.apps.accounts import Organization, OrganizationMember, User
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.http import create_app
 from holdfast.model import NAMING, Model, Text, Timestamps, Versioned
@@ -78,6 +78,7 @@ async def setup(name: str, unit: Annotated[Unit, Depends(unit, scope="function")
     """Make a user, an organisation, and a key of it, which is shown once. Yours will ask who may."""
     user = await unit[User].add(User(external_id=name))
     organization = await unit[Organization].add(Organization(name=name))
+    await unit[OrganizationMember].add(OrganizationMember(org_id=organization.id, user_id=user.id, role="owner"))
     made = await create_api_key(
         hold, unit, name="first", user_id=user.id, org_id=organization.id, scopes=("tasks:read", "tasks:write")
     )

@@ -88,12 +88,11 @@ async def test_what_belongs_to_a_user_goes_with_him_and_what_was_billed_stays(ho
         await unit[Contact].add(Contact(user_id=ada.id, name="Bob", address="0xb0b", chain_id=1))
         await hold.sessions.begin(unit, ada.id)
         await unit[BillingEvent].add(BillingEvent(user_id=ada.id, event_type="payment_success", amount_cents=500))
+        await unit[OrganizationMember].add(OrganizationMember(org_id=acme.id, user_id=ada.id, role="owner"))
         made = await create_api_key(hold, unit, name="ci", user_id=ada.id, org_id=acme.id)
         await unit[UsageLog].add(
             UsageLog(user_id=ada.id, api_key_id=made.row.id, endpoint="/v1/agents", method="GET", status_code=200)
         )
-    async with hold.unit(tenant=acme.id.hex) as unit:
-        await unit[OrganizationMember].add(OrganizationMember(org_id=acme.id, user_id=ada.id, role="owner"))
     async with hold.read(tenant=ALL) as unit:
         stats = await user_stats(unit, ada.id)
         assert (stats.organizations, stats.api_keys, stats.requests, stats.last_login_at) == (1, 1, 1, None)

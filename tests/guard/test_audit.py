@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import ALL, AppendOnly, Audited, Encrypted, Holdfast, Model, Policy
 from holdfast.apps import accounts
-from holdfast.apps.accounts import ApiKey, AuditLog, Organization, User
+from holdfast.apps.accounts import ApiKey, AuditLog, Organization, OrganizationMember, User
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.errors import ConfigurationError, InvalidValue, ModelError, StoreError, Unavailable
 from holdfast.guard.audit import Checkpoint, Head, Origin, Record
@@ -176,6 +176,7 @@ async def test_a_sign_in_is_a_login_and_a_key_that_is_refused_a_denial(here: Hol
     async with here.unit(actor="sign-up", tenant=ALL) as unit:
         user = await unit[User].add(User(external_id="u", email="ada@example.com"))
         org = await unit[Organization].add(Organization(name="Acme"))
+        await unit[OrganizationMember].add(OrganizationMember(org_id=org.id, user_id=user.id, role="owner"))
         made = await create_api_key(here, unit, name="ci", user_id=user.id, org_id=org.id)
         await here.sessions.begin(unit, user.id, details={"address": "10.0.0.9"})
     for _ in range(3):
@@ -185,9 +186,10 @@ async def test_a_sign_in_is_a_login_and_a_key_that_is_refused_a_denial(here: Hol
         await here.keys.verify("hold_live_nonsense")  # nobody's: on no record, or anybody could fill the disk
     records = await trail(here)
     assert [(one.tenant, one.action) for one in records] == [
-        ("", "insert"), ("", "login"), (str(org.id), "insert"), (str(org.id), "insert"), (str(org.id), "key")
+        ("", "insert"), ("", "login"),
+        (str(org.id), "insert"), (str(org.id), "insert"), (str(org.id), "insert"), (str(org.id), "key"),
     ]  # fmt: skip
-    login, denial = records[1], records[4]
+    login, denial = records[1], records[5]
     assert login.subject == str(user.id)
     assert (await values(here, login))["values"]["details"] == [None, {"address": "10.0.0.9"}]
     assert (denial.outcome, denial.actor, denial.target_id) == ("denied", str(user.id), str(made.row.id))

@@ -8,7 +8,7 @@ import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import MetaData, inspect, select
@@ -16,7 +16,7 @@ from sqlalchemy import MetaData, inspect, select
 from holdfast import ALL, Holdfast, KeyedModel, Model, Policy
 from holdfast.apps import accounts
 from holdfast.apps.accounts.api_keys import create_api_key
-from holdfast.apps.accounts.models import ApiKey, ApiKeyUse, Organization, User
+from holdfast.apps.accounts.models import ApiKey, ApiKeyUse, Organization, OrganizationMember, User
 from holdfast.cache.clock import boottime
 from holdfast.errors import ConfigurationError, Conflict, InvalidValue, ModelError, NotFound
 from holdfast.guard.keys import KeyColumns, KeyRefused, KeyUseColumns, NewKey, new_pepper
@@ -39,8 +39,22 @@ async def organization(hold: Holdfast, **values: Any) -> Organization:
 async def key(hold: Holdfast, **values: Any) -> NewKey[ApiKey]:
     if "user_id" not in values:
         values["user_id"] = (await user(hold)).id
+    if (org_id := values.get("org_id")) is not None and values.pop("joins", True):
+        await join(hold, org_id, values["user_id"])
     async with hold.unit(tenant=ALL) as unit:
         return await create_api_key(hold, unit, **{"name": "ci", **values})
+
+
+async def join(hold: Holdfast, org_id: UUID, user_id: UUID, role: str = "owner") -> None:
+    """Let a user be a member of an organisation, in this role."""
+    member = OrganizationMember
+    async with hold.unit(tenant=ALL) as unit:
+        here = unit[member].query().where(member.org_id == org_id, member.user_id == user_id)
+        there = await unit[member].first(here)
+        if there is not None:
+            await unit[member].update(there.id, role=role)
+        elif await unit[Organization].find(org_id) is not None and await unit[User].find(user_id) is not None:
+            await unit[member].add(member(org_id=org_id, user_id=user_id, role=role))
 
 
 async def refusal(hold: Holdfast, text: str, **asked: Any) -> str:
@@ -199,9 +213,10 @@ async def test_a_key_is_confined_to_its_networks(hold: Holdfast) -> None:
 
 async def test_an_organisation_has_as_many_keys_as_it_may_and_no_race_makes_it_more(hold: Holdfast) -> None:
     org, who = await organization(hold, max_api_keys=3), await user(hold)
+    await join(hold, org.id, who.id)
 
     async def one(number: int) -> Any:
-        return await key(hold, user_id=who.id, org_id=org.id, name=f"key {number}")
+        return await key(hold, user_id=who.id, org_id=org.id, name=f"key {number}", joins=False)
 
     made = await asyncio.gather(*(one(number) for number in range(8)), return_exceptions=True)
     good = [one for one in made if isinstance(one, NewKey)]
@@ -224,6 +239,50 @@ async def test_an_organisation_has_as_many_keys_as_it_may_and_no_race_makes_it_m
         await key(hold, user_id=who.id)
     with pytest.raises(Conflict, match="5 are allowed"):
         await key(hold, user_id=who.id)
+
+
+async def test_a_key_of_an_organisation_ends_for_who_leaves_it_or_loses_his_role(
+    hold: Holdfast, other: Holdfast
+) -> None:
+    org, who = await organization(hold), await user(hold)
+    ours, mine = await key(hold, user_id=who.id, org_id=org.id), await key(hold, user_id=who.id)
+    assert (await other.keys.verify(ours.text)).org_id == org.id
+    await join(hold, org.id, who.id, "member")
+    committed = boottime()
+    assert await refusal(hold, ours.text) == "holder"
+    assert await until(other, ours.text, "holder") - committed <= 1.0
+    await join(hold, org.id, who.id, "admin")  # and begins again
+    committed = boottime()
+    assert await until(other, ours.text, "good") - committed <= 1.0
+    assert (await hold.keys.verify(ours.text)).is_held
+    async with hold.unit(tenant=ALL) as unit:
+        await unit.execute("DELETE FROM organization_members")
+    committed = boottime()
+    assert await until(other, ours.text, "holder") - committed <= 1.0
+    assert await refusal(hold, ours.text) == "holder"
+    async with hold.unit(tenant=ALL) as unit:
+        with pytest.raises(Conflict, match="owners and admins"):
+            await hold.keys.rotate(unit, ours.row.id)
+        assert await hold.keys.list(unit, org_id=org.id) == []
+        [(row, use)] = await hold.keys.list(unit, org_id=org.id, dead=True)
+        assert (row.id, use.is_held) == (ours.row.id, False)
+        [(_, use)] = await hold.keys.list(unit, user_id=who.id)
+        assert use.is_held
+    assert (await hold.keys.verify(mine.text)).org_id is None  # his own goes on
+    await key(hold, org_id=org.id)
+
+
+async def test_who_is_no_owner_or_admin_gets_no_key_of_an_organisation(hold: Holdfast) -> None:
+    org, who = await organization(hold, max_api_keys=1), await user(hold)
+    for role in (None, "viewer", "member"):
+        if role is not None:
+            await join(hold, org.id, who.id, role)
+        with pytest.raises(Conflict, match="these are for its owners and admins"):
+            await key(hold, user_id=who.id, org_id=org.id, joins=False)
+    await join(hold, org.id, who.id, "admin")
+    await key(hold, user_id=who.id, org_id=org.id, joins=False)
+    await join(hold, org.id, who.id, "viewer")
+    await key(hold, org_id=org.id)  # a key that opens nothing any more takes no room
 
 
 async def test_who_is_not_active_or_not_there_gets_no_key(hold: Holdfast) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from holdfast import ALL, Amount, Audited, Expose, Holdfast, Policy, Warm
 from holdfast.apps import accounts
-from holdfast.apps.accounts import Organization, User
+from holdfast.apps.accounts import Organization, OrganizationMember, User
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.http import create_app
 from holdfast.model import NAMING, Attributed, Model, SoftDeleted, Text, Timestamps, Versioned, live_unique
@@ -162,6 +162,8 @@ class Press:
                 user = await unit[User].add(User(external_id=name, tier="enterprise"))
                 self.users[name] = user.id
                 org_id = self.orgs[org] if org else None
+                if org_id is not None:
+                    await unit[OrganizationMember].add(OrganizationMember(org_id=org_id, user_id=user.id, role="owner"))
                 key = await create_api_key(self.hold, unit, name=name, user_id=user.id, org_id=org_id, scopes=scopes)
                 self.keys[name] = key.text
 

@@ -234,6 +234,31 @@ async def test_the_answers_are_as_they_are_described(world: World) -> None:
     assert set(document["components"]["securitySchemes"]) == {"bearer", "key", "signature"}
 
 
+async def test_keys_of_who_left_an_organisation_open_nothing_and_make_no_more(world: World) -> None:
+    org = str(world.ids["acme"])
+    ours, made = await world.key("ada", org_id=org, scopes=["api-keys:*"])
+    mine, _ = await world.key("ada", scopes=["api-keys:*"])
+    assert (await world.ask(ours, "GET")).status_code == 200
+    for role in ("viewer", None):
+        async with world.hold.unit(tenant=world.ids["acme"]) as unit:
+            await unit.execute(
+                "DELETE FROM organization_members WHERE role = 'viewer' AND user_id = :ada"
+                if role is None
+                else "UPDATE organization_members SET role = 'viewer' WHERE user_id = :ada",
+                {"ada": world.ids["ada"].hex if world.hold.store.dialect == "sqlite" else world.ids["ada"]},
+            )
+        for method, path, given in (("GET", PATH, None), ("POST", PATH, {"name": "x", "scopes": ["api-keys:read"]})):
+            answer = await world.ask(ours, method, path, json=given)
+            assert (answer.status_code, "member" in answer.text) == (401, False)
+        refused = await world.ask("ada", "POST", json={"name": "x", "org_id": org})
+        assert refused.status_code == (403 if role else 404)
+        assert (await world.ask("ada", "POST", f"{PATH}/{made['id']}/rotate")).status_code == (403 if role else 404)
+    assert (await world.ask(mine, "GET")).status_code == 200
+    assert (await world.ask("bob", "GET", f"{PATH}?org={org}")).json()["data"] == []
+    [dead] = (await world.ask("bob", "GET", f"{PATH}?org={org}&dead=true")).json()["data"]
+    assert dead["is_held"] is False
+
+
 async def test_a_key_is_taken_from_its_own_header_too_and_from_its_networks_alone(world: World) -> None:
     async with world.hold.unit(tenant=ALL) as unit:
         here = await create_api_key(

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from holdfast import ALL
-from holdfast.apps.accounts import Organization, User
+from holdfast.apps.accounts import Organization, OrganizationMember, User
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.apps.accounts.models import ApiKey
 from holdfast.cache.derived import Derived
@@ -36,6 +36,7 @@ async def someone(press: Press) -> tuple[str, dict[str, UUID]]:
     async with hold.unit(tenant=ALL) as unit:
         user = await unit[User].add(User(external_id=f"somebody {len(press.users)}"))
         organization = await unit[Organization].add(Organization(name="Initech", tier="enterprise"))
+        await unit[OrganizationMember].add(OrganizationMember(org_id=organization.id, user_id=user.id, role="owner"))
         key = await create_api_key(hold, unit, name="ci", user_id=user.id, org_id=organization.id, scopes=("*",))
         press.users[key.text] = user.id
         ids = {"user": user.id, "organization": organization.id, "key": key.row.id}

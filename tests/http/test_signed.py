@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from holdfast import ALL, Holdfast
-from holdfast.apps.accounts import Organization, User
+from holdfast.apps.accounts import Organization, OrganizationMember, User
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.guard.services import SIGNATURE, Services, sign
 from holdfast.http import create_app
@@ -41,6 +41,7 @@ async def limited(hold: Holdfast, scopes: tuple[str, ...] = ("*",)) -> tuple[str
         user = await unit[User].add(User(external_id=f"limited {time.perf_counter_ns()}"))
         organization = await unit[Organization].add(Organization(name="Initech"))
         token = (await hold.sessions.begin(unit, user.id)).token
+        await unit[OrganizationMember].add(OrganizationMember(org_id=organization.id, user_id=user.id, role="owner"))
         made = await create_api_key(hold, unit, name="ci", user_id=user.id, org_id=organization.id, scopes=scopes)
     await hold.limits.hit(f"org:{organization.id}", limits="1/hour")
     await hold.limits.hit(f"user:{user.id}", limits="1/hour")

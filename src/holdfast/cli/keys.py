@@ -119,7 +119,7 @@ def list_(
             Text(f"{row.shown}…"),
             Text(", ".join(row.scopes)),
             Text(", ".join(row.limits or ())),
-            Text(_state(row)),
+            Text(_state(row) if use.is_held else "not its user's any more"),
             f"{use.usage_count:,}",
             _minute(use.last_used_at),
         )
@@ -230,7 +230,7 @@ def _told(row: Any, use: KeyUse | None = None) -> dict[str, Any]:
     found = {name: getattr(row, name) for name in (*names, "expires_at", "revoked_at", "rotated_to")}
     found["pepper"] = row.pepper
     if use is not None:
-        found |= {"usage_count": use.usage_count, "last_used_at": use.last_used_at}
+        found |= {"usage_count": use.usage_count, "last_used_at": use.last_used_at, "is_held": use.is_held}
     return found
 
 

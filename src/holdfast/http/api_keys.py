@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from holdfast.apps.accounts.api_keys import create_api_key
-from holdfast.apps.accounts.models import ApiKey, OrganizationMember
+from holdfast.apps.accounts.models import KEY_ROLES, ApiKey, OrganizationMember
 from holdfast.cache.durations import seconds
 from holdfast.errors import ConfigurationError, InvalidValue, NotFound
 from holdfast.guard.keys import KeyUse, NewKey
@@ -30,7 +30,6 @@ from holdfast.store import ALL, Unit
 
 PATH = "/v1/api-keys"
 READ, WRITE = "api-keys:read", "api-keys:write"
-_MANAGE = ("owner", "admin")  # who may make, rotate and revoke keys of an organisation
 
 ORG = uuid("org", "The organisation whose keys to list, by id; your own without it.")
 DEAD = flag("dead", "Also keys that were revoked or have expired.")
@@ -56,7 +55,8 @@ class Rotate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """A key, without its text, which is kept nowhere. `shown` is how it begins."""
+    """A key, without its text, which is kept nowhere. `shown` is how it begins; `is_held` of a list is false where its
+    user may not have it any more, so that it opens nothing."""
 
     id: UUID
     name: str
@@ -74,6 +74,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     rotated_to: UUID | None
     usage_count: int | None = None
     last_used_at: dt.datetime | None = None
+    is_held: bool | None = None
 
 
 class One(msgspec.Struct, frozen=True):
@@ -152,7 +153,7 @@ class ApiKeysOverHttp:
         org_id = who.org_id if asked.org_id is None else asked.org_id
         async with self._writing(request, who) as unit:
             if org_id is not None:
-                await self._role(unit, who, org_id, _MANAGE)
+                await self._role(unit, who, org_id, KEY_ROLES)
             given = msgspec.structs.asdict(asked) | {"org_id": org_id, "user_id": who.user_id}
             made = await create_api_key(self._hold, unit, **given)
         return _made(made)
@@ -170,7 +171,7 @@ class ApiKeysOverHttp:
         who = await self._maker(request)
         grace = _seconds((await body(request, Rotate)).grace)
         async with self._writing(request, who) as unit:
-            row = await self._mine(unit, who, request, _MANAGE)
+            row = await self._mine(unit, who, request, KEY_ROLES)
             if not all(map(who.may, row.scopes)):
                 raise Refused(403, "you cannot give what you do not have: this key may do more than you")
             made = await self._hold.keys.rotate(unit, row.id, grace=grace)
@@ -181,7 +182,7 @@ class ApiKeysOverHttp:
         who = await self._callers.who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
         async with self._writing(request, who) as unit:
-            row = await self._mine(unit, who, request, _MANAGE)
+            row = await self._mine(unit, who, request, KEY_ROLES)
             return fresh(One(_shown(await self._hold.keys.revoke(unit, row.id))))
 
     async def _maker(self, request: Request) -> Identity:
@@ -211,12 +212,14 @@ class ApiKeysOverHttp:
     async def _role(self, unit: Unit, who: Identity, org_id: UUID, roles: Sequence[str] = ()) -> None:
         """Raise `NotFound` for an organisation that who asks does not belong to, and 403 for a role that is too small.
 
-        A key of the organisation has its scopes in place of a role.
+        What a key of the organisation changes wants the role that its user has now, too: what is known of the key may be a
+        second old.
         """
         if who.org_id is not None:
             if who.org_id != org_id:
                 raise NotFound(f"there is no organisation {org_id}")
-            return
+            if not roles:  # who has such a key is one of those who may look
+                return
         members = unit[OrganizationMember]
         member = await members.first(
             members.query().where(OrganizationMember.org_id == org_id, OrganizationMember.user_id == who.user_id)
@@ -236,7 +239,7 @@ def _made(made: NewKey[ApiKey]) -> Response:
 def _shown(row: ApiKey, use: KeyUse | None = None) -> Shown:
     found: dict[str, Any] = {name: getattr(row, name) for name in Shown.__struct_fields__ if hasattr(row, name)}
     if use is not None:
-        found |= {"usage_count": use.usage_count, "last_used_at": use.last_used_at}
+        found |= {"usage_count": use.usage_count, "last_used_at": use.last_used_at, "is_held": use.is_held}
     return Shown(**found)
 
 

@@ -32,11 +32,13 @@ async def create_api_key(
 ) -> NewKey[ApiKey]:
     """Make a key for an organisation, or for a user alone, with the limits of the one or the other.
 
+    A key of an organisation is its user's, and opens something for as long as he is an owner or admin of it.
     An organisation has at most its `max_api_keys` that open something, a user alone at most 5. `limits` are the
     key's own, and count beside those of the tier.
 
     Raises:
-        NotFound: the user or the organisation is not there. Conflict: it is not active, or has as many keys as it may.
+        NotFound: the user or the organisation is not there. Conflict: it is not active, or has as many keys as it may;
+            or the user is none of the organisation's owners and admins, who alone have its keys.
         InvalidValue: an argument cannot be.
     """
     owner: User | Organization = await unit[User].get(user_id)

@@ -6,14 +6,25 @@ import datetime as dt
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    exists,
+    or_,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from holdfast.cache import Warm
 from holdfast.guard.audit import AuditColumns, Audited, AuditHeadColumns
 from holdfast.guard.consent import ConsentColumns
 from holdfast.guard.inbox import InboxColumns
-from holdfast.guard.keys import TAG, KeyColumns, KeyUseColumns
+from holdfast.guard.keys import TAG, Holders, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.columns import Listed
 from holdfast.guard.sessions import TAG as SESSION_TAG
 from holdfast.guard.sessions import SessionColumns
@@ -23,6 +34,7 @@ from holdfast.store import AppendOnly, Monthly
 
 TIERS = ("free", "pro", "enterprise")
 ROLES = ("owner", "admin", "member", "viewer")
+KEY_ROLES = ("owner", "admin")  # whose keys of an organisation open something, and who may make and revoke them
 MAX_API_KEYS = 5  # of an organisation that says nothing else
 MAX_REQUESTS_PER_MONTH = 10_000
 
@@ -162,7 +174,7 @@ class OrganizationMember(AccountsModel):
 
     __tablename__ = "organization_members"
     __policy__ = Policy(
-        Warm(tags=("org:{org_id}", "user:{user_id}")),
+        Warm(tags=("org:{org_id}", "user:{user_id}", "member:{org_id}:{user_id}")),
         Audited(subject="user_id"),
         Personal("user_id"),
         tenant="org_id",
@@ -181,8 +193,15 @@ class OrganizationMember(AccountsModel):
     synced_at: Mapped[dt.datetime | None]  # as of users
 
 
+def may_have_keys(user_id: Any, org_id: Any) -> ColumnElement[bool]:
+    """Whether a user may have keys of an organisation, in SQL; true without one."""
+    member = OrganizationMember
+    belongs = exists().where(member.org_id == org_id, member.user_id == user_id, member.role.in_(KEY_ROLES))
+    return or_(org_id.is_(None), belongs)
+
+
 class ApiKey(KeyColumns, AccountsModel):
-    """A key by which a program acts for a user, or for an organisation."""
+    """A key by which a program acts for a user, or for an organisation, as long as its user is of those who may."""
 
     __tablename__ = "api_keys"
     __policy__ = Policy(
@@ -196,6 +215,8 @@ class ApiKey(KeyColumns, AccountsModel):
         ForeignKeyConstraint(("user_id",), ("users.id",), ondelete="CASCADE"),
         ForeignKeyConstraint(("org_id",), ("organizations.id",), ondelete="CASCADE"),
     )
+
+    holders = Holders("its owners and admins", may_have_keys, ("member:{org_id}:{user_id}",))
 
 
 class ApiKeyUse(KeyUseColumns, AccountsKeyedModel):

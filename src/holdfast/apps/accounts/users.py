@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from holdfast.apps.accounts.models import ApiKey, OrganizationMember, UsageLog, User
+from holdfast.apps.accounts.models import ApiKey, OrganizationMember, UsageLog, User, may_have_keys
 from holdfast.store import Unit
 
 
@@ -57,7 +57,8 @@ async def user_stats(unit: Unit, user_id: UUID) -> UserStats:
     user = await unit[User].get(user_id)
     now = dt.datetime.now(dt.UTC)
     keys, logs = unit[ApiKey], unit[UsageLog]
-    open_something = ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > now))
+    alive = ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > now))
+    open_something = alive & may_have_keys(ApiKey.user_id, ApiKey.org_id)
     api_keys = await keys.count(keys.query().where(ApiKey.user_id == user_id, open_something))
     lately = UsageLog.created_at >= now - dt.timedelta(days=30)
     requests = await logs.count(logs.query().where(UsageLog.user_id == user_id, lately))

@@ -13,7 +13,7 @@ import msgspec
 
 from holdfast.errors import HoldfastError, InvalidValue
 
-Reason = Literal["malformed", "unknown", "revoked", "expired", "mode", "address", "scope"]
+Reason = Literal["malformed", "unknown", "revoked", "expired", "holder", "mode", "address", "scope"]
 
 SCOPES = 100  # that a key may have
 _NETWORKS = 100
@@ -42,6 +42,7 @@ class KeyFacts(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
         id, name, user_id, org_id, scopes, live, tier, networks, limits: as in `KeyColumns`.
         expires_at: seconds since 1970; None for never.
         is_revoked: whether somebody took it back.
+        is_held: whether whose it is may have it: a member who left has no keys of the organisation any more.
     """
 
     id: UUID
@@ -55,6 +56,7 @@ class KeyFacts(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     limits: tuple[str, ...] | None
     expires_at: float | None
     is_revoked: bool
+    is_held: bool = True
 
     def check(self, now: float, *, scope: str | None, address: str | None, live: bool | None) -> None:
         """Raise `KeyRefused` where it does not open what is asked for.
@@ -69,6 +71,8 @@ class KeyFacts(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
             raise KeyRefused("revoked", f"the API key {self.name!r} was revoked")
         if self.expires_at is not None and now >= self.expires_at:
             raise KeyRefused("expired", f"the API key {self.name!r} has expired")
+        if not self.is_held:
+            raise KeyRefused("holder", f"whose the API key {self.name!r} is may not have it any more")
         if live is not None and live != self.live:
             here = "live" if live else "test"
             raise KeyRefused("mode", f"the API key {self.name!r} is not for here: a {here} key is wanted")

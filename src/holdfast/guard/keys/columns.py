@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger
+from sqlalchemy import JSON, BigInteger, ColumnElement
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -16,6 +18,20 @@ Listed = JSON().with_variant(JSONB(), "postgresql")
 
 TAG = "api_key:{lookup}"
 """What a key that was looked up depends on; the policy of the model has `Warm(tags=(TAG,))`."""
+
+
+class Holders(NamedTuple):
+    """Who may have keys, where that is said elsewhere than in their rows, and may end: members of an organisation.
+
+    Attributes:
+        words: who that is, as in `owners and admins of the organisation`.
+        condition: in SQL, from a user's and an organisation's id, which are columns or values; true without the latter.
+        tags: of what the condition looks at, as templates of the key's columns; one in which a column is NULL is none.
+    """
+
+    words: str
+    condition: Callable[[Any, Any], ColumnElement[bool]]
+    tags: tuple[str, ...]
 
 
 class KeyColumns(Timestamps):
@@ -37,7 +53,10 @@ class KeyColumns(Timestamps):
         expires_at, revoked_at: from when on it opens nothing.
         rotated_to: the key that takes its place.
         slow: bcrypt of another HMAC, where it is asked for.
+        holders: who may have such keys, and opens nothing with them any more when he may not; None: whoever has them.
     """
+
+    holders: ClassVar[Holders | None] = None
 
     lookup: Mapped[str] = mapped_column(Text(64), unique=True, sort_order=-90)
     pepper: Mapped[str] = mapped_column(Text(32), sort_order=-89)

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, Uuid, func, literal, or_, select, true, update
 
 from holdfast.cache import Cache, Load, Options
 from holdfast.cache.aspect import Tier
@@ -24,6 +24,7 @@ from holdfast.guard.keys.peppers import Peppers
 from holdfast.guard.keys.slow import Slow
 from holdfast.guard.keys.text import LONGEST, checked_prefix, new_key, read_key
 from holdfast.guard.keys.told import Told
+from holdfast.journal.templates import renderer
 from holdfast.store import ALL, Counters, Store, Unit
 from holdfast.store.current import NOTHING, current
 
@@ -55,10 +56,15 @@ class NewKey(Generic[K]):
 
 
 class KeyUse(msgspec.Struct, frozen=True):
-    """How often a key was used, and when last; a minute may be missing."""
+    """How often a key was used, and when last; a minute may be missing.
+
+    Attributes:
+        is_held: whether whose the key is may have it still; it opens nothing if not.
+    """
 
     usage_count: int
     last_used_at: dt.datetime | None
+    is_held: bool = True
 
 
 class ApiKeys(Generic[K]):
@@ -106,6 +112,7 @@ class ApiKeys(Generic[K]):
         self._prefix = checked_prefix(prefix)
         self._told = told
         self._slow = slow
+        self._held_tags = [renderer(tag) for tag in (model.holders.tags if model.holders is not None else ())]
 
     async def create(
         self,
@@ -133,13 +140,14 @@ class ApiKeys(Generic[K]):
 
         Raises:
             InvalidValue: an argument cannot be. Conflict: there are `at_most` already, or whose it is to be is not
-                there. StoreError: the unit only reads.
+                there, or may not have it. StoreError: the unit only reads.
         """
         if not isinstance(name, str) or not 0 < len(name) <= _NAME or not name.isprintable():
             raise InvalidValue(f"a key has a name of 1 to {_NAME} characters that can be seen, not {str(name)[:60]!r}")
         if expires_at is not None and (expires_at.tzinfo is None or expires_at <= _now()):
             raise InvalidValue(f"expires_at={expires_at} must be to come, and have a time zone")
         scopes, networks, limits = checked_scopes(scopes), checked_networks(networks), checked_limits(limits)
+        await self._must_hold(unit, user_id, org_id)
         if at_most is not None:
             await self._make_room(unit, user_id, org_id, at_most)
         return await self._add(
@@ -220,7 +228,7 @@ class ApiKeys(Generic[K]):
         """The keys of an organisation, or those that a user made, newest first, and how they are used.
 
         Args:
-            dead: also those that were revoked or have expired.
+            dead: also those that were revoked, have expired, or are not his any more whose they were.
 
         Raises:
             InvalidValue: neither a user nor an organisation is given.
@@ -229,7 +237,7 @@ class ApiKeys(Generic[K]):
             raise InvalidValue("say whose keys to list: user_id=… or org_id=…")
         model: Any = self._model
         uses: Any = self._uses
-        statement: Any = select(model, uses).outerjoin(uses, uses.key_id == model.id)
+        statement: Any = select(model, uses, self._held()).outerjoin(uses, uses.key_id == model.id)
         if user_id is not None:
             statement = statement.where(model.user_id == user_id)
         if org_id is not None:
@@ -238,7 +246,8 @@ class ApiKeys(Generic[K]):
             statement = statement.where(*self._alive())
         found: Any = await unit.execute(statement.order_by(model.id.desc()))
         return [
-            (row, KeyUse(0, None) if use is None else KeyUse(use.usage_count, use.last_used_at)) for row, use in found
+            (row, KeyUse(0, None, held) if use is None else KeyUse(use.usage_count, use.last_used_at, held))
+            for row, use, held in found
         ]
 
     async def rotate(self, unit: Unit, key_id: UUID, *, grace: Duration = 0) -> NewKey[K]:
@@ -247,7 +256,8 @@ class ApiKeys(Generic[K]):
         Where the old one was to expire before that, it does.
 
         Raises:
-            NotFound: there is no such key. Conflict: it opens nothing any more, or was rotated before.
+            NotFound: there is no such key. Conflict: it opens nothing any more, or was rotated before; or whose it is
+                may not have it any more.
             ConfigurationError: the grace is no duration.
         """
         old = await self._locked(unit, key_id)
@@ -256,6 +266,7 @@ class ApiKeys(Generic[K]):
             raise Conflict(f"the key {old.name!r} opens nothing any more; create a new one")
         if old.rotated_to is not None:
             raise Conflict(f"the key {old.name!r} was rotated before; rotate the one that took its place")
+        await self._must_hold(unit, old.user_id, old.org_id)
         made = await self._add(
             unit,
             name=old.name,
@@ -315,6 +326,22 @@ class ApiKeys(Generic[K]):
         await unit[self._uses].add(self._uses(key_id=row.id))
         return NewKey(row, text)
 
+    def _held(self) -> ColumnElement[bool]:
+        """Whether whose a key is may have it, in a statement on keys."""
+        holders = self._model.holders
+        return true() if holders is None else holders.condition(self._model.user_id, self._model.org_id)
+
+    async def _must_hold(self, unit: Unit, user_id: UUID, org_id: UUID | None) -> None:
+        """Conflict: who is to have a key may not."""
+        holders = self._model.holders
+        if holders is None or org_id is None:
+            return
+        may = select(holders.condition(literal(user_id, Uuid), literal(org_id, Uuid)))
+        if not (await unit.execute(may)).scalar_one():
+            raise Conflict(
+                f"the user {user_id} may have no keys of the organisation {org_id}: these are for {holders.words}"
+            )
+
     async def _locked(self, unit: Unit, key_id: UUID) -> K:
         """The row of a key, which nobody else changes until the unit ends."""
         found = await unit.execute(select(self._model).where(self._model.id == key_id).with_for_update())
@@ -345,17 +372,19 @@ class ApiKeys(Generic[K]):
 
     def _alive(self) -> tuple[Any, ...]:
         model = self._model
-        return model.revoked_at.is_(None), or_(model.expires_at.is_(None), model.expires_at > _now())
+        return model.revoked_at.is_(None), or_(model.expires_at.is_(None), model.expires_at > _now()), self._held()
 
     async def _load(self, text: str, load: Load) -> KeyFacts | None:
         lookups = self._peppers.all_hashed(text)
         load.tags(*(TAG.format(lookup=lookup) for lookup in lookups.values()))
         model = self._model
         async with self._store.read(tenant=ALL) as unit:
-            found = await unit.execute(select(model).where(model.lookup.in_(list(lookups.values()))))
-            row: Any = found.scalars().first()
+            found: Any = await unit.execute(select(model, self._held()).where(model.lookup.in_(list(lookups.values()))))
+            row, is_held = found.first() or (None, False)
         if row is None:
             return None
+        owner = {"user_id": row.user_id, "org_id": row.org_id}
+        load.tags(*(tag for render in self._held_tags if (tag := render(owner)) is not None))
         if not await self._is_right(row, text):
             return None
         newest = self._peppers.ids[0]
@@ -375,6 +404,7 @@ class ApiKeys(Generic[K]):
             limits=None if row.limits is None else tuple(row.limits),
             expires_at=seconds_of(row.expires_at),
             is_revoked=row.revoked_at is not None,
+            is_held=is_held,
         )
 
     async def _is_right(self, row: Any, text: str) -> bool:
