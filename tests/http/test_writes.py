@@ -15,11 +15,15 @@ import pytest
 import pytest_asyncio
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+from sqlalchemy import select
 
 from devservers import PostgresServer
 from holdfast import ALL
+from holdfast.apps.accounts.api_keys import create_api_key
+from holdfast.apps.accounts.models import ApiKeyUse, UsageLog, User
 from holdfast.guard.audit.export import export
 from holdfast.guard.idempotency import Answers, answers
+from holdfast.guard.keys.text import new_key
 from holdfast.migrate import roles
 from holdfast.store import Store
 from tests.backends import BACKENDS, settings_for
@@ -383,7 +387,8 @@ async def test_limits_and_usage_are_those_of_who_asks(press: Press) -> None:
     assert statuses == [422] * left + [429]
     refused = await press.ask("eve", "GET", "salaries")
     assert (refused.status_code, "retry-after" in refused.headers) == (429, True)
-    assert (await press.ask("eve", "GET", "articles")).status_code == 200  # what is open counts nobody
+    assert (await press.ask("eve", "GET", "articles")).status_code == 429  # what is open counts who says who he is
+    assert (await press.ask("", "GET", "articles")).status_code == 200
     await press.hold.appends.flush()
     async with press.hold.read(tenant=ALL) as unit:
         rows = await unit.execute(
@@ -441,6 +446,49 @@ async def test_all_that_is_written_is_described_and_the_answers_are_as_described
     assert "required" not in patched
     assert "security" not in document["paths"][many]["get"]
     assert document["paths"]["/v1/resources/memos"]["get"]["security"]
+
+
+async def test_who_says_who_he_is_is_known_where_anybody_may_read(press: Press) -> None:
+    hold = press.hold
+    async with hold.unit(tenant=ALL) as unit:
+        cy = await unit[User].add(User(external_id="cy"))
+        weak = await create_api_key(
+            hold, unit, name="weak", user_id=cy.id, scopes=("nothing:read",), limits=("3/minute",)
+        )
+        away = await create_api_key(hold, unit, name="away", user_id=cy.id, scopes=("*",), networks=("192.0.2.0/24",))
+    await press.ask("ada", "POST", "articles", json={"headline": "open", "day": "2026-01-01", "words": 1})
+    [article] = (await press.ask("", "GET", "articles?limit=1")).json()["data"]
+    open_to_all = ("articles", f"articles/{article['id']}")
+    for path in open_to_all:
+        nobody = await press.ask("", "GET", path)
+        assert (nobody.status_code, "ratelimit" in nobody.headers) == (200, False)
+        for wrong in ("hold_live_nonsense", new_key("hold", "live"), weak.text[:-1]):
+            assert (await press.ask(wrong, "GET", path)).status_code == 401
+        assert (await press.ask("", "GET", path, headers={"Authorization": "Basic YTpi"})).status_code == 401
+        assert (await press.ask("", "GET", path, headers={"Holdfast-Signature": "v1.x"})).status_code == 401
+        assert (await press.ask(away.text, "GET", path)).status_code == 403
+    before = await used(press, weak.row.id)
+    first = await press.ask(weak.text, "GET", open_to_all[0])  # it wants no scope, as from nobody
+    assert '"key-per-minute";r=2' in first.headers["ratelimit"]
+    assert first.json() == (await press.ask("", "GET", open_to_all[0])).json()
+    assert (await press.ask(weak.text, "GET", open_to_all[1])).status_code == 200
+    assert (await press.ask(weak.text, "GET", "articles/none")).status_code == 404  # what is not there counts too
+    assert (await press.ask(weak.text, "GET", open_to_all[1])).status_code == 429
+    await hold.counters.flush()
+    await hold.appends.flush()
+    assert await used(press, weak.row.id) - before == 4  # as often as it was verified, whatever its limits said
+    async with hold.read(tenant=ALL) as unit:
+        logged = await unit[UsageLog].list(unit[UsageLog].query().where(UsageLog.api_key_id == weak.row.id))
+    assert sorted(one.status_code for one in logged) == [200, 200, 404]
+    document = (await press.client.get("/openapi.json")).json()
+    assert {"401", "403", "429"} <= document["paths"]["/v1/resources/articles"]["get"]["responses"].keys()
+
+
+async def used(press: Press, key_id: UUID) -> int:
+    """How often a key was used."""
+    await press.hold.counters.flush()
+    async with press.hold.read(tenant=ALL) as unit:
+        return int((await unit.execute(select(ApiKeyUse.usage_count).where(ApiKeyUse.key_id == key_id))).scalar_one())
 
 
 async def test_reads_can_be_closed_for_all(tmp_path: Path) -> None:

@@ -9,20 +9,26 @@ from starlette.requests import Request
 from holdfast.hold import Holdfast
 from holdfast.http.callers import Callers
 from holdfast.http.exposed import Resource
-from holdfast.http.identity import Identity
+from holdfast.http.identity import Identity, says_who
 from holdfast.http.problems import Refusal
 
 
 class Access:
     """Lets callers at resources, or refuses them.
 
-    What is not closed is read by anybody. The rows of a tenant, what a declaration closes (`Expose(scope=…)`), and
-    everything where `HOLDFAST_HTTP_READS` is `closed` are read with a key; and nothing is written without one.
+    What is not closed is read by anybody; who says who he is is known there too, counted and logged, or refused. The
+    rows of a tenant, what a declaration closes (`Expose(scope=…)`), and everything where `HOLDFAST_HTTP_READS` is
+    `closed` are read with a key; and nothing is written without one.
     """
 
     def __init__(self, hold: Holdfast, callers: Callers) -> None:
         self._callers = callers
         self._is_closed = hold.settings.http_reads == "closed"
+
+    @property
+    def knows_callers(self) -> bool:
+        """Whether anybody can say who he is."""
+        return self._callers.are_known
 
     def needs_key(self, resource: Resource) -> bool:
         """Whether reading a resource needs a key."""
@@ -37,14 +43,16 @@ class Access:
         return resource.expose.writes if self._callers.are_known else ()
 
     async def reader(self, request: Request, resource: Resource, include: Iterable[str] = ()) -> Identity | None:
-        """Who reads a resource, and the related rows that are included; None where anybody may.
+        """Who reads a resource, and the related rows that are included; None where anybody may, and sees the same.
 
         Raises:
-            Refusal: he may not. Unavailable: it is not known just now.
+            Refusal: he may not, or what he says of himself is wrong. Unavailable: it is not known just now.
         """
         wanted = [resource, *(resource.includes[name] for name in include)]
         closed = [one for one in wanted if self.needs_key(one)]
         if not closed:
+            if self._callers.are_known and says_who(request):
+                await self._callers.who(request, None)
             return None
         if not self._callers.are_known:
             # Without a key nobody knows whose rows the caller may see, and showing all of them is the one wrong answer.

@@ -212,8 +212,8 @@ class ApiKeysOverHttp:
     async def _role(self, unit: Unit, who: Identity, org_id: UUID, roles: Sequence[str] = ()) -> None:
         """Raise `NotFound` for an organisation that who asks does not belong to, and 403 for a role that is too small.
 
-        What a key of the organisation changes wants the role that its user has now, too: what is known of the key may be a
-        second old.
+        What a key of the organisation changes wants the role that its user has now, too: what is known of the key may
+        be a second old.
         """
         if who.org_id is not None:
             if who.org_id != org_id:

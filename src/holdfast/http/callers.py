@@ -45,8 +45,9 @@ class Callers:
         self.are_known = found is not None and found[0] is ApiKey
         self._logs = UsageLog in hold.models
 
-    async def who(self, request: Request, scope: str) -> Identity:
-        """Who asks, and may do what `scope` names; the answer will have the headers of his limits.
+    async def who(self, request: Request, scope: str | None) -> Identity:
+        """Who asks, and may do what `scope` names, None for nothing special; the answer will have the headers of his
+        limits.
 
         Raises:
             Refusal: 401, nobody is known by what was given; 403, he may not; 429, too often. Unavailable: it is not

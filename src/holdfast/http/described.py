@@ -154,7 +154,7 @@ def _get(
     resource: Resource, access: Access, name: str, words: str, takes: list[dict[str, Any]], shape: Any
 ) -> dict[str, Any]:
     needs_key = access.needs_key(resource)
-    statuses = ("304", *_READING, *(_CLOSED if needs_key or _includes_closed(resource, access) else ()))
+    statuses = ("304", *_READING, *(_CLOSED if access.knows_callers or _includes_closed(resource, access) else ()))
     operation: dict[str, Any] = {
         "operationId": name,
         "tags": ["resources"],
