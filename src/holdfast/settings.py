@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     instances: int = 1  # processes that serve: without Redis each lets its part of a limit through
     service_keys: str | None = None  # of services that sign their calls and pass without a limit: `id:secret,…`
     service_tolerance: float = 60.0  # how far their clocks may be from ours
-    http_reads: Literal["open", "closed"] = "open"  # whether resources are read without an API key
+    http_reads: Literal["open", "closed"] = "open"  # whether anything is read without an API key
     key_guesses: str = "30/min"  # keys that open nothing that one address may send; `unlimited`: any number
     trusted_proxies: str = ""  # whose X-Forwarded-For is believed: addresses or CIDR, between commas
     cors_origins: str = ""  # origins whose pages may ask, between commas: `https://app.example`; none unless given

@@ -15,6 +15,7 @@ from holdfast.store import Unit
 from holdfast.store.repository import PAGE_LIMIT, PAGE_SIZE
 
 PATH = "/v1/analytics"
+SCOPE = "analytics:read"  # that a key needs where reads are closed
 
 _FROM = day("from", "The first UTC day, inclusive.")
 _TO = day("to", "The end of the range, a UTC day, exclusive.")

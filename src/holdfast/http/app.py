@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Scope
 
 from holdfast.errors import HoldfastError
+from holdfast.guard.keys.access import OPERATE
 from holdfast.hold import Holdfast
 from holdfast.http import analytics, openapi, parameters, problems, stream
 from holdfast.http.addresses import networks_of
@@ -104,16 +105,17 @@ def create_app(
 
     routes: list[BaseRoute] = [
         *exposed.routes(),  # first: they are asked most, and the router tries one after the other
-        *overview.routes(),
+        *access.closing(overview.routes(), OPERATE),
         *cache.routes(),
         *pages.routes(),
-        *health.routes(),
+        *health.liveness(),
+        *access.closing(health.routes(), OPERATE),
         *keys.routes(),
         *privacy.routes(),
         *webhooks.routes(),
-        *(endpoint.route(hold) for endpoint in endpoints),
-        stream.route(live),
-        Route("/openapi.json", description),
+        *access.closing([endpoint.route(hold) for endpoint in endpoints], analytics.SCOPE, knows=True),
+        *access.closing([stream.route(live)], OPERATE),
+        *access.closing([Route("/openapi.json", description)], None),
     ]
     app = Starlette(
         routes=routes,

@@ -45,15 +45,18 @@ class Callers:
         self.are_known = found is not None and found[0] is ApiKey
         self._logs = UsageLog in hold.models
 
-    async def who(self, request: Request, scope: str | None) -> Identity:
+    async def who(self, request: Request, scope: str | None, *, browser: bool = False) -> Identity:
         """Who asks, and may do what `scope` names, None for nothing special; the answer will have the headers of his
         limits.
+
+        Args:
+            browser: whether a key may be given as a browser asks for a password, too; only for what is read.
 
         Raises:
             Refusal: 401, nobody is known by what was given; 403, he may not; 429, too often. Unavailable: it is not
                 known just now.
         """
-        who = await self._identities.identified(request, scope)
+        who = await self._identities.identified(request, scope, browser=browser)
         request.state.who = who
         return who
 

@@ -40,10 +40,13 @@ class Health:
             if (expose := model.__policy__.aspect(Expose)) is not None and model.__policy__.tenant is None
         }
 
+    def liveness(self) -> list[Route]:
+        """The route of what watches whether this process is to be used, which has no key."""
+        return [Route("/health", self.health)]
+
     def routes(self) -> list[Route]:
-        """The routes."""
+        """The other routes."""
         return [
-            Route("/health", self.health),
             Route("/health/database", self.database),
             Route("/metrics", self.prometheus),
             Route("/v1/status", self.status),
@@ -51,9 +54,14 @@ class Health:
         ]
 
     async def health(self, request: Request) -> Response:
-        """Whether this process and its database answer: 200, or 503 where the database does not."""
+        """Whether this process and its database answer: 200, or 503 where the database does not.
+
+        Where reads are closed it tells that and no more: no reason, no times.
+        """
         _no_parameters(request)
         part = await self._ping()
+        if self.hold.settings.http_reads == "closed":
+            return fresh({"status": part["status"]}, 200 if part["status"] == "ok" else 503)
         up = part["status"] == "ok"
         process = {"status": "ok", "uptime_seconds": round(time.monotonic() - self._began, 3)}
         body = {"status": "ok" if up else "down", "parts": {"process": process, "database": part}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -31,6 +33,8 @@ from holdfast.store import ALL
 
 _SIGNATURE = SIGNATURE.lower().encode()
 _SAID = frozenset((b"authorization", b"x-api-key", _SIGNATURE))
+# A browser asks for a name, which is not looked at, and a password, which is a key.
+_ASKING = {"WWW-Authenticate": 'Bearer realm="holdfast", Basic realm="holdfast", charset="UTF-8"'}
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="holdfast"'}
 
 
@@ -95,7 +99,7 @@ class Identities:
         self._guesses = Guesses(hold.limits, hold.settings.key_guesses)
         self._holders: Derived[_Holder] = Derived(hold.cache.peek)
 
-    async def identified(self, request: Request, scope: str | None) -> Identity:
+    async def identified(self, request: Request, scope: str | None, *, browser: bool = False) -> Identity:
         """Who asks, and may do what `scope` names, None for nothing special, and as often as now.
 
         What is refused for its scope has not counted; what asks too often has not either. Once it is known who asks,
@@ -109,7 +113,7 @@ class Identities:
             Refusal: nobody is known by what was given, or he may not; or his address is shut out. Unavailable: it is
                 not known just now.
         """
-        text, signature = _given(request)
+        text, signature = _given(request, browser=browser)
         is_service = signature is not None and await self._is_signed(request, signature)
         client = request.scope.get("client")
         address = None if client is None else client[0]
@@ -122,7 +126,8 @@ class Identities:
                 raise Refused(403, str(refused)) from None
             if refused.reason in ("malformed", "unknown"):
                 await self._guesses.count(address)
-            raise Refused(401, "this API key opens nothing here: it is not known, or not any more") from None
+            told = "this API key opens nothing here: it is not known, or not any more"
+            raise Refused(401, told, _ASKING if browser else None) from None
         except SessionRefused as refused:
             await self._guesses.count(address)
             raise Refused(401, str(refused)) from None
@@ -229,6 +234,17 @@ def _is_of_session(text: str) -> bool:
     return read is not None and read.mode == "session"
 
 
+def _password(given: str) -> str:
+    """The password of `Basic` (RFC 7617). Refused: there is none."""
+    try:
+        _, colon, password = base64.b64decode(given.strip(), validate=True).decode("latin-1").partition(":")
+    except binascii.Error:
+        colon = password = ""
+    if not colon:
+        raise Refused(401, "Authorization: Basic is a name and, as the password, an API key", _ASKING)
+    return password
+
+
 def says_who(request: Request) -> bool:
     """Whether a request says who asks, rightly or not."""
     for name, _ in request.scope["headers"]:  # noqa: SIM110  asked of every request: any(…) takes twice as long
@@ -243,8 +259,12 @@ def origin_of(request: Request) -> Origin:
     return Origin(ip=address, agent=request.headers.get("user-agent"))
 
 
-def _given(request: Request) -> tuple[str, str | None]:
-    """The key or token of a request, `Authorization: Bearer …` or `X-API-Key: …`, and the signature of a service."""
+def _given(request: Request, *, browser: bool) -> tuple[str, str | None]:
+    """The key or token of a request, `Authorization: Bearer …` or `X-API-Key: …`, and the signature of a service.
+
+    With `browser` the password of `Authorization: Basic …` is a key, too.
+    """
+    asking = _ASKING if browser else None
     headers: list[tuple[bytes, bytes]] = request.scope["headers"]
     found = [(name, value.decode("latin-1")) for name, value in headers if name in _SAID]
     signature = None
@@ -252,12 +272,14 @@ def _given(request: Request) -> tuple[str, str | None]:
         signature = ",".join(value for name, value in found if name == _SIGNATURE)  # of two, none is right
         found = [one for one in found if one[0] != _SIGNATURE]
     if not found:
-        raise Refused(401, "say who you are: Authorization: Bearer <API key or token of a session>")
+        raise Refused(401, "say who you are: Authorization: Bearer <API key or token of a session>", asking)
     if len(found) > 1:  # the server in front of this one may have looked at another of them
         raise Refused(401, "say who you are once: in one header Authorization, or in one X-API-Key")
     [(name, value)] = found
     if name == b"authorization":
         kind, _, value = value.partition(" ")
+        if browser and kind.lower() == "basic":
+            return _password(value), signature
         if kind.lower() != "bearer":
             raise Refused(401, "Authorization takes Bearer <API key or token of a session> here, and no other scheme")
     return value.strip(), signature

@@ -63,6 +63,13 @@ def describe(
     if has_privacy:
         paths |= privacy.described(partial(_for_whom, "privacy"))
     paths |= {f"/webhooks/{name}": {"post": _webhook(name)} for name in webhooks}
+    fixed = _fixed_paths()
+    for place, operations in (paths | fixed).items():
+        is_figures = any(place == endpoint.path for endpoint in endpoints)
+        if access.knows_callers and (is_figures or (access.is_closed and place in _CLOSED)):
+            operations["get"]["responses"] |= {status: _refusal(status) for status in ("401", "403", "429")}
+            if access.is_closed:
+                operations["get"]["security"] = SECURITY
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,7 +78,7 @@ def describe(
             "description": "Amounts are strings of decimal digits, exact at any size. Times are ISO 8601 in UTC with Z."
             " Errors are problem details (RFC 9457).",
         },
-        "paths": paths | _fixed_paths(),
+        "paths": paths | fixed | _admin_paths(),
         "components": parts,
     }
 
@@ -153,6 +160,14 @@ def _for_whom(
     return operation
 
 
+_CLOSED = (PATH, "/health/database", "/metrics", "/v1/status", "/v1/journal", "/v1/stream", "/openapi.json")
+"""What wants a key where reads are closed, beside resources and figures."""
+
+
+def _refusal(status: str) -> dict[str, Any]:
+    return {"description": _REFUSALS[status], "content": {MEDIA_TYPE: {"schema": ref("Problem")}}}
+
+
 def _fixed_paths() -> dict[str, Any]:
     """What is the same whatever is exposed."""
     anything: dict[str, Any] = {"type": "object"}
@@ -175,7 +190,7 @@ def _fixed_paths() -> dict[str, Any]:
         answered["503"] = {"description": _PROBLEMS["503"], "content": {MEDIA_TYPE: problem}}
         name = path.strip("/").replace("/", "-").replace(".", "-")
         paths[path] = {"get": {"operationId": name, "tags": [tag], "summary": words, "responses": answered}}
-    return paths | _admin_paths()
+    return paths
 
 
 def _admin_paths() -> dict[str, Any]:

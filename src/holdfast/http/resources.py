@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from holdfast.cache.derived import Derived, Source
@@ -46,12 +46,12 @@ class Resources:
         self._writes = Writes(hold, self.access)
         self._shown: Derived[answers.Made] = Derived(hold.cache.peek)
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
         """The routes."""
         return [
             Route(PATH + "/{name}/{key:path}", _AnyMethod(self._item)),
             Route(PATH + "/{name}", _AnyMethod(self._collection)),
-            Route(PATH, self.index),
+            *self.access.closing([Route(PATH, self.index)], None),
         ]
 
     async def index(self, request: Request) -> Response:
@@ -93,7 +93,11 @@ class Resources:
         """One page of a resource's rows."""
         resource = self._resource(request)
         given = parameters.pairs(request.scope["query_string"])
-        query, options = resource.query(given)
+        try:
+            query, options = resource.query(given)
+        except InvalidValue:
+            await self.access.refuse_unknown(request, resource)
+            raise
         fields, include = options["fields"], options["include"] or ()
         who = await self.access.reader(request, resource, include)
         if fields is not None:
@@ -119,7 +123,11 @@ class Resources:
         """The row with an id, or with the value of the resource's key."""
         resource = self._resource(request)
         query: bytes = request.scope["query_string"]
-        options = parameters.read(query, resource.single_parameters)
+        try:
+            options = parameters.read(query, resource.single_parameters)
+        except InvalidValue:
+            await self.access.refuse_unknown(request, resource)
+            raise
         include = options["include"] or ()
         tenant = _tenant(await self.access.reader(request, resource, include))
         key = request.path_params["key"]
@@ -166,6 +174,8 @@ class Resources:
         name = request.path_params["name"]
         resource = self.resources.get(name)
         if resource is None:
+            if self.access.is_closed:
+                raise NotFound(f"there is no resource {name[:64]!r}; {PATH} lists them for who has a key")
             known = ", ".join(r.name for r in self.resources.values() if self.access.is_shown(r)) or "none"
             raise NotFound(f"there is no resource {name[:64]!r}; there are {known}")
         return resource

@@ -19,6 +19,10 @@ SCOPES = 100  # that a key may have
 _NETWORKS = 100
 _SCOPE_LENGTH = 100
 EVERYTHING = "*"
+_OPERATORS = "operate:"
+OPERATE = _OPERATORS + "read"
+"""What operators may see: how the service itself fares. `*` is for everything but what begins with `operate:`, so that
+no customer's key has it, and over HTTP nobody gives what he does not have."""
 
 
 class KeyRefused(HoldfastError):
@@ -83,9 +87,10 @@ class KeyFacts(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
 
 
 def allows(scopes: Iterable[str], wanted: str) -> bool:
-    """Whether one of `scopes` is `wanted`, or is wider: `tools:*` is for all of `tools:…`, `*` for everything."""
+    """Whether one of `scopes` is `wanted`, or is wider: `tools:*` is for all of `tools:…`, `*` for everything but
+    `operate:…`."""
     for scope in scopes:
-        if scope in (wanted, EVERYTHING):
+        if scope == wanted or (scope == EVERYTHING and not wanted.startswith(_OPERATORS)):
             return True
         if scope.endswith(":*") and wanted.startswith(scope[:-1]):
             return True
