@@ -36,7 +36,13 @@ def test_a_trail_is_verified_exported_and_known_elsewhere(run: Run, tmp_path: Pa
     asyncio.run(write(env))
     good = run("audit", "verify", **env)
     assert (good.code, good.out) == (0, "4 records in 4 chains: each is as it was sealed.\n")
+    assert "a chain that was taken away whole, or its end, is not missed" in good.err
+    nobody = run("audit", "verify", "--tenant", "nope", "--json", **env)
+    assert (nobody.code, nobody.out) == (1, "")
+    assert "there is no chain of 'nope'" in nobody.err
+    assert run("audit", "verify", "--tenant", "", "--json", **env).json["records"] == 1
     kept = run("audit", "checkpoint", "kept", "--json", **env)
+    assert run("audit", "verify", "--checkpoint", "kept", **env).err == ""
     assert kept.json == {"whole": True, "chains": 4, "records": 4, "faults": []}
     assert (kept.code, kept.err) == (0, "")
     lines = run("audit", "export", **env)
@@ -76,6 +82,10 @@ def test_what_cannot_be_is_said(run: Run, tmp_path: Path) -> None:
     env = {**HERE, "HOLDFAST_AUDIT_KEYS": f"a1:{'B' * 43}="}
     assert run("migrate", "up", **env).code == 0
     assert run("audit", "export", "--since", "soon", **env).code == 2
+    empty = run("audit", "verify", **env)
+    assert (empty.code, empty.out) == (0, "0 records in 0 chains: each is as it was sealed.\n")
+    assert "a trail that was emptied cannot be told from a new one" in empty.err
+    assert "holdfast audit checkpoint" in empty.err
     assert run("audit", "verify", "--file", "x", "--tenant", "y", **env).code == 2
     (tmp_path / "wrong").write_text(json.dumps({"heads": []}))
     for option in ("--checkpoint", "--after", "--file"):

@@ -109,6 +109,10 @@ def test_a_follower_that_fails_or_has_dead_letters_is_found(shell: Shell, databa
         ({"HOLDFAST_DATABASE_POOL_SIZE": "many"}, "HOLDFAST_DATABASE_POOL_SIZE='many'"),
         ({"HOLDFAST_ENV": "production"}, "HOLDFAST_DATABASE_URL"),
         ({"HOLDFAST_DATABASE_URL": "mysql://app:hidden@db/x"}, "mysql"),
+        ({"HOLDFAST_CORS_ORIGINS": "*"}, "HOLDFAST_CORS_ORIGINS"),
+        ({"HOLDFAST_KEY_BCRYPT": "5"}, "HOLDFAST_KEY_BCRYPT=5"),
+        ({"HOLDFAST_LIMITS": "pro=1/s, free=abc"}, "HOLDFAST_LIMITS, of the tier 'free': 'abc' is no limit"),
+        ({"HOLDFAST_MODELS": "holdfast.apps.accounts", "HOLDFAST_KEY_PREFIX": "A B"}, "HOLDFAST_KEY_PREFIX"),
     ],
 )
 def test_a_variable_that_says_nothing_sensible_is_named(shell: Shell, variables: dict[str, str], named: str) -> None:

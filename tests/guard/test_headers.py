@@ -85,3 +85,12 @@ def test_retry_after_is_never_before_a_t_that_is_told(given: list[tuple[float | 
             assert decision.retry_after is not None
             assert int(headers["Retry-After"]) >= decision.retry_after
     assert ("Retry-After" in headers) == (not decision.allowed and decision.retry_after is not None)
+
+
+@pytest.mark.parametrize(
+    ("window", "told"),
+    [(0.5, "0.5 s"), (90, "90 s"), (3_600, "1 h"), (5_400, "5400 s"), (86_400, "1 day"), (2_592_000, "30 days")],
+)
+def test_a_window_is_told_as_people_say_it(window: float, told: str) -> None:
+    decision = Decision(False, (Standing(Limit(40, window, "month"), 0, 1.0, 1.0),), 0.0, "redis")
+    assert problem_of(decision)["detail"] == f"month (40 in {told}): try again in 1 s"

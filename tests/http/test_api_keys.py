@@ -173,8 +173,18 @@ NO_KEYS: list[Any] = [
     {"name": "x", "org_id": "1"},
     {"name": "x", "more": 1},
     {"name": "x\u0000"},
-    {"name": "\ud800"},
-    [1],
+]
+NO_BODIES: list[tuple[bytes, str, int, str]] = [
+    (b"[1]", "application/json", 400, "must be a JSON object"),
+    (b"{", "application/json", 400, "no JSON"),
+    (b'{"name": "\\ud800"}', "application/json", 400, "half of a surrogate pair"),
+    (b'{"name": "\\ud83d \\n"}', "application/json", 400, "half of a surrogate pair"),
+    (b'{"name": "\xed\xa0\x80"}', "application/json", 400, "not UTF-8, at byte 10"),
+    (b"[" * 100, "application/json", 400, "nested deeper than 32 levels"),
+    (b'{"name": ' * 40 + b"1" + b"}" * 40, "application/json", 400, "nested deeper than 32 levels"),
+    (b'{"name": "' + b"[" * 100, "application/json", 400, "no JSON"),  # what stands in a text is not nested
+    (b'{"name": "x"}', "text/plain", 415, "application/json"),
+    (b'{"name": "x"}', "application/json; charset=latin-1", 415, "UTF-8"),
 ]
 
 
@@ -198,6 +208,11 @@ async def test_a_key_that_cannot_be_is_refused_and_says_why(world: World) -> Non
         )
         assert answer.status_code == 422, given
         assert answer.json()["detail"]
+    for content, media_type, expected, told in NO_BODIES:
+        headers = {"Authorization": f"Bearer {world.tokens['ada']}", "Content-Type": media_type}
+        for path in (PATH, f"{PATH}/{uuid4()}/rotate"):
+            answer = await world.client.post(path, content=content, headers=headers)
+            assert (answer.status_code, told in answer.json()["detail"]) == (expected, True), answer.text
     assert (await world.ask("ada", "GET")).json()["data"] == []
 
 

@@ -49,6 +49,15 @@ def _seconds(duration: object) -> float | None:
     return None
 
 
+def written(length: float) -> str:
+    """Seconds as people say them: `60 s`, `2 h`, `30 days`."""
+    for unit, word in ((86_400.0, "days"), (3_600.0, "h")):
+        if length >= unit and length % unit == 0:
+            count = round(length / unit)
+            return "1 day" if word == "days" and count == 1 else f"{count:,} {word}"
+    return f"{length:.3f}".rstrip("0").rstrip(".") + " s"
+
+
 def shown(value: object) -> str:
     """A value as a message names it, however long it is."""
     text = hex(value) if isinstance(value, int) and value.bit_length() > 200 else repr(value)

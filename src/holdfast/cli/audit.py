@@ -13,6 +13,7 @@ import typer
 
 from holdfast.cli.opening import opened
 from holdfast.cli.output import FAILED, Database, Json, complain, console, help_of, print_json, say, visible
+from holdfast.errors import NotFound
 
 if TYPE_CHECKING:
     from holdfast.guard.audit import Checkpoint, Record, Verified
@@ -64,9 +65,15 @@ def verify(
     found = asyncio.run(
         _verify(database, tenant, checkpoint, after) if file is None else _verify_file(file, checkpoint)
     )
+    if tenant is not None and not found.faults and not found.heads[tenant].seq:
+        raise NotFound(
+            f"there is no chain of {repr(tenant) if tenant else 'nobody'}; leave --tenant out to see how many are"
+        )
     _show(found, as_json)
     if found.faults:
         raise typer.Exit(FAILED)
+    if checkpoint is None:
+        _say_what_is_not_seen(found)
 
 
 def export(
@@ -168,6 +175,19 @@ def _show(found: Verified, as_json: bool) -> None:
         say(visible(f"  {fault.tenant or 'nobody'}, record {fault.seq}: {fault.told}"), "red")
     if found.faults[_SHOWN:]:
         say(f"  and {len(found.faults) - _SHOWN:,} more; --json lists them all", "red")
+
+
+def _say_what_is_not_seen(found: Verified) -> None:
+    """Without a checkpoint nobody knows what there was."""
+    unseen = (
+        "a chain that was taken away whole, or its end, is not missed"
+        if found.records
+        else "a trail that was emptied cannot be told from a new one"
+    )
+    complain(
+        f"Without a checkpoint {unseen}: `holdfast audit checkpoint FILE` makes one to keep elsewhere, and --checkpoint"
+        " FILE verifies with it."
+    )
 
 
 async def _verify(database: str | None, tenant: str | None, known: Path | None, after: Path | None) -> Verified:

@@ -13,6 +13,7 @@ from holdfast.cli.output import FAILED, Database, Json, print_json, say, visible
 from holdfast.errors import HoldfastError
 
 if TYPE_CHECKING:
+    from holdfast.hold import Holdfast
     from holdfast.operate import Isolation, Report, Reviewed
 
 _STYLES = {"ok": "", "note": "yellow", "wrong": "red"}
@@ -151,6 +152,16 @@ async def _security(database: str | None) -> Report:
         await hold.close()
 
 
+def _check_what_is_read_later(hold: Holdfast) -> None:
+    """Raise `HoldfastError` for what a service, or its first key, would refuse."""
+    from holdfast.guard.keys.slow import Slow
+    from holdfast.http import create_app
+
+    if hold.settings.key_bcrypt:
+        Slow(hold.settings.key_bcrypt)
+    create_app(hold)
+
+
 async def _examine(database: str | None) -> Report:
     from holdfast.hold import Holdfast
     from holdfast.operate import Finding, Report
@@ -159,6 +170,7 @@ async def _examine(database: str | None) -> Report:
     try:
         settings = Settings.from_environment(database_url=database)
         hold = Holdfast(settings, metadata=metadata_of(settings))
+        _check_what_is_read_later(hold)
     except HoldfastError as error:
         advice = "correct the variable or option named"
         return Report.of([Finding(check="configuration", state="wrong", detail=str(error), do=advice)])

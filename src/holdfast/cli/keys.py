@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -66,20 +66,20 @@ def create(
 
     holdfast keys create ci --user ada@example.com --limit 100/minute --limit 5000/day
     """
-    made = asyncio.run(
-        _create(
-            database,
-            name=name,
-            user=user,
-            org=org,
-            scopes=scope,
-            live=not test,
-            networks=network,
-            limits=limit,
-            expires=expires,
-            new_user=new_user,
-        )
-    )
+    from holdfast.guard.keys.access import checked_name, checked_networks, checked_scopes
+    from holdfast.guard.keys.keys import DEFAULT_SCOPES
+    from holdfast.guard.keys.own_limits import checked_limits
+
+    with _usage():  # before anything is opened: what cannot be is the caller's to mend
+        values = {
+            "name": checked_name(name),
+            "scopes": checked_scopes(scope or DEFAULT_SCOPES),
+            "networks": checked_networks(network or None),
+            "limits": checked_limits(limit or None),
+            "live": not test,
+        }
+        lasting = None if expires is None else _seconds(expires, "--expires", least=1)
+    made = asyncio.run(_create(database, user=user, org=org, lasting=lasting, new_user=new_user, **values))
     _show_new(made, as_json)
 
 
@@ -138,7 +138,9 @@ def rotate(
 
     holdfast keys rotate 019f… --grace 24h
     """
-    _show_new(asyncio.run(_rotate(database, key, grace)), as_json)
+    with _usage():
+        lasting = _seconds(grace, "--grace")
+    _show_new(asyncio.run(_rotate(database, _id(key), lasting)), as_json)
 
 
 def revoke(key: KeyId, database: Database = None, as_json: Json = False) -> None:
@@ -148,7 +150,7 @@ def revoke(key: KeyId, database: Database = None, as_json: Json = False) -> None
 
     holdfast keys revoke 019f…
     """
-    row = asyncio.run(_revoke(database, key))
+    row = asyncio.run(_revoke(database, _id(key)))
     if as_json:
         print_json(_told(row))
     else:
@@ -202,7 +204,8 @@ def new_pepper(
     """
     from holdfast.guard.keys import new_pepper as make
 
-    made = make(name)
+    with _usage():
+        made = make(name)
     if as_json:
         print_json({"id": name, "pepper": made})
     else:
@@ -252,24 +255,19 @@ async def _create(
     *,
     user: str,
     org: str | None,
-    scopes: list[str] | None,
-    expires: str | None,
+    lasting: float | None,
     new_user: bool,
     **values: Any,
 ) -> NewKey[Any]:
     from holdfast.apps.accounts.api_keys import create_api_key
-    from holdfast.cache.durations import seconds
-    from holdfast.guard.keys.keys import DEFAULT_SCOPES
 
-    lasting = None if expires is None else dt.timedelta(seconds=seconds(expires, "--expires", least=1))
     async with _unit(database) as (hold, unit):
         return await create_api_key(
             hold,
             unit,
             user_id=await _user(hold, unit, user, make=new_user),
             org_id=None if org is None else await _org(hold, unit, org),
-            scopes=scopes or DEFAULT_SCOPES,
-            expires_at=None if lasting is None else dt.datetime.now(dt.UTC) + lasting,
+            expires_at=None if lasting is None else dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lasting),
             **values,
         )
 
@@ -293,14 +291,14 @@ async def _list(database: str | None, user: str | None, org: str | None, dead: b
         )
 
 
-async def _rotate(database: str | None, key: str, grace: str) -> NewKey[Any]:
+async def _rotate(database: str | None, key: UUID, grace: float) -> NewKey[Any]:
     async with _unit(database) as (hold, unit):
-        return await hold.keys.rotate(unit, _id(key), grace=grace)
+        return await hold.keys.rotate(unit, key, grace=grace)
 
 
-async def _revoke(database: str | None, key: str) -> Any:
+async def _revoke(database: str | None, key: UUID) -> Any:
     async with _unit(database) as (hold, unit):
-        return await hold.keys.revoke(unit, _id(key))
+        return await hold.keys.revoke(unit, key)
 
 
 async def _verify(database: str | None, text: str, scope: str | None, address: str | None) -> KeyFacts:
@@ -308,8 +306,8 @@ async def _verify(database: str | None, text: str, scope: str | None, address: s
         return await hold.keys.verify(text, scope=scope, address=address)
 
 
-async def _user(hold: Holdfast, unit: Unit, text: str, *, make: bool = False) -> UUID:
-    """The user whom a person means by `text`."""
+async def _user(hold: Holdfast, unit: Unit, text: str, *, make: bool | None = None) -> UUID:
+    """The user whom a person means by `text`; `make` is None where none can be made."""
     from holdfast.apps.accounts.models import User as Kept
     from holdfast.apps.accounts.users import find_by_email, find_by_external_id
     from holdfast.errors import NotFound
@@ -321,7 +319,7 @@ async def _user(hold: Holdfast, unit: Unit, text: str, *, make: bool = False) ->
     if user is not None:
         return user.id
     if not make:
-        raise NotFound(f"there is no user {text!r}; --new-user makes one")
+        raise NotFound(f"there is no user {text!r}{'' if make is None else '; --new-user makes one'}")
     made = await unit[Kept].add(Kept(external_id=text, email=text if "@" in text else None))
     return made.id
 
@@ -347,6 +345,23 @@ def _uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """What an option cannot be is wrong use: exit 2, as of options that Typer itself refuses."""
+    from holdfast.errors import ConfigurationError, InvalidValue
+
+    try:
+        yield
+    except (ConfigurationError, InvalidValue) as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _seconds(text: str, option: str, *, least: float = 0.0) -> float:
+    from holdfast.cache.durations import seconds
+
+    return seconds(text, option, least=least)
 
 
 def _id(text: str) -> UUID:

@@ -22,9 +22,9 @@ from holdfast.guard.keys.keys import DEFAULT_SCOPES
 from holdfast.hold import Holdfast
 from holdfast.http import parameters
 from holdfast.http.answers import fresh
+from holdfast.http.bodies import typed
 from holdfast.http.callers import Callers, Endpoint
 from holdfast.http.identity import Identity, Refused, origin_of
-from holdfast.http.local import body
 from holdfast.http.parameters import flag, uuid
 from holdfast.store import ALL, Unit
 
@@ -146,7 +146,7 @@ class ApiKeysOverHttp:
     async def create(self, request: Request) -> Response:
         """Make a key."""
         who = await self._maker(request)
-        asked = await body(request, Create)
+        asked = await typed(request, Create)
         lacking = [scope for scope in asked.scopes if not who.may(scope)]
         if lacking:
             raise Refused(403, f"you cannot give what you do not have: {', '.join(map(repr, lacking))}"[:500])
@@ -169,7 +169,7 @@ class ApiKeysOverHttp:
     async def rotate(self, request: Request) -> Response:
         """Make a key that takes the place of this one."""
         who = await self._maker(request)
-        grace = _seconds((await body(request, Rotate)).grace)
+        grace = _seconds((await typed(request, Rotate)).grace)
         async with self._writing(request, who) as unit:
             row = await self._mine(unit, who, request, KEY_ROLES)
             if not all(map(who.may, row.scopes)):

@@ -56,7 +56,7 @@ def create_app(
 
     Raises:
         ModelError: an `Expose` cannot be carried out over HTTP. ConfigurationError: `HOLDFAST_CORS_ORIGINS`,
-            `HOLDFAST_TRUSTED_PROXIES` or `HOLDFAST_KEY_GUESSES` cannot be.
+            `HOLDFAST_TRUSTED_PROXIES`, `HOLDFAST_KEY_GUESSES` or one of those of API keys cannot be.
     """
     origins, proxies = origins_of(hold.settings.cors_origins), networks_of(hold.settings.trusted_proxies)
     metrics = Metrics(hold.store)

@@ -16,7 +16,8 @@ from holdfast.errors import HoldfastError
 from holdfast.hold import Holdfast
 from holdfast.http import formats, parameters, problems
 from holdfast.http.answers import fresh
-from holdfast.http.local import body, only_here
+from holdfast.http.bodies import typed
+from holdfast.http.local import only_here
 from holdfast.http.pages import Pages
 from holdfast.logs import get_logger
 from holdfast.operate import RedisReport
@@ -96,7 +97,7 @@ class CacheAdmin:
 
     async def clear(self, request: Request) -> Response:
         """End values."""
-        asked = await body(request, Clear)
+        asked = await typed(request, Clear)
         removed = await clear(self.hold.cache, self.hold.flush_redis, asked)
         log.info("cache_cleared", by=asked.given[0])
         return fresh(Cleared(asked.given[0], removed))
@@ -108,7 +109,7 @@ class CacheAdmin:
 
     async def run(self, request: Request) -> Response:
         """Begin the tests: 202, and 409 while they run."""
-        asked = await body(request, Run)
+        asked = await typed(request, Run)
         if self.tested.state == "running":
             return problems.problem(request, 409, "the tests run already; GET this address for how far they are")
         self.tested = Tested("running", doing="health")

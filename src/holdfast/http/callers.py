@@ -43,6 +43,8 @@ class Callers:
         self._identities = Identities(hold)
         found = keys_models(hold.models)
         self.are_known = found is not None and found[0] is ApiKey
+        if self.are_known:
+            hold.keys  # noqa: B018  what is wrong with its settings is said now, not to who asks first
         self._logs = UsageLog in hold.models
 
     async def who(self, request: Request, scope: str | None, *, browser: bool = False) -> Identity:

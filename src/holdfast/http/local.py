@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from holdfast.errors import InvalidValue
 from holdfast.http import problems
 
-T = TypeVar("T")
 Answer = Callable[[Request], Awaitable[Response]]
 
 # What proxies add that say that they are one. There are others, which no header tells from a request of this machine.
@@ -57,19 +53,3 @@ def _is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
-
-
-async def body(request: Request, kind: type[T]) -> T:
-    """The body, which must be JSON of this type; nothing is taken for an empty object.
-
-    Raises:
-        InvalidValue: it is not.
-    """
-    data = await request.body()
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if data and media_type != "application/json":
-        raise InvalidValue(f"the body must be application/json, not {media_type[:60]!r}")
-    try:
-        return msgspec.json.decode(data or b"{}", type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidValue(f"the body is not what it must be: {error}") from None

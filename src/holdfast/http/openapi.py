@@ -106,11 +106,13 @@ def _operation(path: str, tag: str, words: str, parameters: list[dict[str, Any]]
 
 
 _REFUSALS = {
+    "400": "The body is no JSON object, or nested too deep.",
     "401": "Nobody is known by what was given.",
     "403": "It is known who asks, and this is not for him.",
     "404": "There is no such thing, or it is another's.",
     "409": "There are as many keys as there may be, or somebody else did something at the same time.",
     "413": "The body is too large.",
+    "415": "The body is no `application/json`.",
     "422": "The body or a parameter is not what it must be.",
     "429": "Too many requests; `Retry-After` and `RateLimit` say when the next one passes.",
     "503": _PROBLEMS["503"],
@@ -225,6 +227,9 @@ def _admin_paths() -> dict[str, Any]:
         if path == "/metrics/redis":
             operation["responses"]["404"] = {"description": "No Redis is configured."} | problem
         if takes is not None:
+            operation["responses"] |= {
+                status: {"description": _REFUSALS[status]} | problem for status in ("400", "415")
+            }
             operation["requestBody"] = {"content": {"application/json": {"schema": ref(takes)}}}
         if path.endswith("metrics"):
             operation["parameters"] = [SPAN.described()]

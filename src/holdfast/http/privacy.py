@@ -22,9 +22,9 @@ from holdfast.guard.consent import Basis, consent_model
 from holdfast.hold import Holdfast
 from holdfast.http import parameters
 from holdfast.http.answers import fresh
+from holdfast.http.bodies import typed
 from holdfast.http.callers import Callers, Endpoint
 from holdfast.http.identity import Identity, Refused, origin_of
-from holdfast.http.local import body
 from holdfast.operate.privacy import Erasure
 from holdfast.store import ALL, Unit
 
@@ -159,7 +159,7 @@ class PrivacyOverHttp:
     async def erase(self, request: Request) -> Response:
         """Forget you."""
         who = await self._person(request, WRITE)
-        asked = await body(request, Forget)
+        asked = await typed(request, Forget)
         if asked.confirm != who.user_id:
             raise InvalidValue("confirm is your own id, which this is not; nothing was erased")
         request_id = request.scope.get("holdfast.request_id")
@@ -179,7 +179,7 @@ class PrivacyOverHttp:
     async def give(self, request: Request) -> Response:
         """Agree to a text."""
         who = await self._person(request, WRITE)
-        asked = await body(request, Agree)
+        asked = await typed(request, Agree)
         async with self._writing(request, who) as unit:
             row = await self._hold.consents.give(unit, who.user_id, **msgspec.structs.asdict(asked))
         return fresh(Agreed(_said(row)), 201)

@@ -16,6 +16,7 @@ from holdfast.errors import HoldfastError, InvalidValue
 Reason = Literal["malformed", "unknown", "revoked", "expired", "holder", "mode", "address", "scope"]
 
 SCOPES = 100  # that a key may have
+_NAME = 255  # characters
 _NETWORKS = 100
 _SCOPE_LENGTH = 100
 EVERYTHING = "*"
@@ -95,6 +96,13 @@ def allows(scopes: Iterable[str], wanted: str) -> bool:
         if scope.endswith(":*") and wanted.startswith(scope[:-1]):
             return True
     return False
+
+
+def checked_name(name: str) -> str:
+    """What a key is called. InvalidValue: it is no name."""
+    if not isinstance(name, str) or not 0 < len(name) <= _NAME or not name.isprintable():
+        raise InvalidValue(f"a key has a name of 1 to {_NAME} characters that can be seen, not {str(name)[:60]!r}")
+    return name
 
 
 def checked_scopes(scopes: Iterable[str]) -> list[str]:

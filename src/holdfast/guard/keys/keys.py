@@ -17,7 +17,7 @@ from holdfast.cache.aspect import Tier
 from holdfast.cache.derived import Source
 from holdfast.cache.durations import Duration, seconds
 from holdfast.errors import Conflict, InvalidValue, ModelError, NotFound
-from holdfast.guard.keys.access import KeyFacts, KeyRefused, checked_networks, checked_scopes, seconds_of
+from holdfast.guard.keys.access import KeyFacts, KeyRefused, checked_name, checked_networks, checked_scopes, seconds_of
 from holdfast.guard.keys.columns import TAG, KeyColumns, KeyUseColumns
 from holdfast.guard.keys.own_limits import checked_limits
 from holdfast.guard.keys.peppers import Peppers
@@ -31,7 +31,6 @@ from holdfast.store.current import NOTHING, current
 K = TypeVar("K", bound=Any)
 
 DEFAULT_SCOPES = ("tools:read",)
-_NAME = 255  # characters
 _OPTIONS = Options.of(ttl="5m", jitter=0.1, negative_ttl="10s", counted_as="api_key:{lookup}")
 _KIND: Any = KeyFacts | None
 _UNSEEN: Any = object()
@@ -142,8 +141,7 @@ class ApiKeys(Generic[K]):
             InvalidValue: an argument cannot be. Conflict: there are `at_most` already, or whose it is to be is not
                 there, or may not have it. StoreError: the unit only reads.
         """
-        if not isinstance(name, str) or not 0 < len(name) <= _NAME or not name.isprintable():
-            raise InvalidValue(f"a key has a name of 1 to {_NAME} characters that can be seen, not {str(name)[:60]!r}")
+        checked_name(name)
         if expires_at is not None and (expires_at.tzinfo is None or expires_at <= _now()):
             raise InvalidValue(f"expires_at={expires_at} must be to come, and have a time zone")
         scopes, networks, limits = checked_scopes(scopes), checked_networks(networks), checked_limits(limits)

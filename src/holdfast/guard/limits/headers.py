@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from holdfast.cache.durations import written
 from holdfast.guard.limits.decision import Decision, Standing
 
 
@@ -48,7 +49,7 @@ def problem_of(decision: Decision) -> dict[str, Any]:
     if decision.allowed:
         raise ValueError("a call that was allowed is no problem")
     wait = decision.retry_after
-    names = ", ".join(f"{one.limit.name} ({one.limit.most} in {one.limit.window:g} s)" for one in decision.denied)
+    names = ", ".join(f"{one.limit.name} ({one.limit.most} in {written(one.limit.window)})" for one in decision.denied)
     if decision.is_unavailable:
         status, title, detail = 503, "Service Unavailable", f"what counts against {names} is not known just now"
     elif wait is None:

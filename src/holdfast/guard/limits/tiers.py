@@ -52,5 +52,8 @@ def _said(text: str) -> dict[str, tuple[Limit, ...]]:
                 f"{pair!r} in HOLDFAST_LIMITS is no tier with its limits, or one that was said before; write"
                 " free=60/min, pro=1000/min"
             )
-        found[tier] = limits_of_text(limits)
+        try:
+            found[tier] = limits_of_text(limits)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"HOLDFAST_LIMITS, of the tier {tier[:64]!r}: {error}") from None
     return found
