@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import MetaData, inspect, select
+from sqlalchemy import MetaData, event, inspect, select
 
 from holdfast import ALL, Holdfast, KeyedModel, Model, Policy
 from holdfast.apps import accounts
@@ -270,6 +270,32 @@ async def test_a_key_of_an_organisation_ends_for_who_leaves_it_or_loses_his_role
         assert use.is_held
     assert (await hold.keys.verify(mine.text)).org_id is None  # his own goes on
     await key(hold, org_id=org.id)
+
+
+async def test_a_key_that_is_in_no_cache_is_verified_by_one_statement(hold: Holdfast, other: Holdfast) -> None:
+    org = await organization(hold)
+    ours, mine = await key(hold, org_id=org.id, limits=("5/s",)), await key(hold)
+    asked: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if "api_keys" in statement or "organization_members" in statement:
+            asked.append(statement)
+
+    event.listen(other.store.read_engine.sync_engine, "before_cursor_execute", note)
+    for made in (ours, mine):
+        asked.clear()
+        assert (await other.keys.verify(made.text)).id == made.row.id
+        assert len(asked) == 1, asked
+        assert "organization_members" in asked[0]
+
+
+async def test_a_key_is_verified_behind_a_pooler(pgbouncer_url: str) -> None:
+    settings = settings_for(pgbouncer_url, pooler="transaction")
+    async with await Holdfast.open(settings=settings, metadata=accounts.metadata) as pooled:
+        made = [await key(pooled) for _ in range(3)]
+        await pooled.cache.clear()
+        found = await asyncio.gather(*(pooled.keys.verify(one.text) for one in made))
+        assert [facts.id for facts in found] == [one.row.id for one in made]
 
 
 async def test_who_is_no_owner_or_admin_gets_no_key_of_an_organisation(hold: Holdfast) -> None:

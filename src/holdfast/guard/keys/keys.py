@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Uuid, func, literal, or_, select, true, update
+from sqlalchemy import ColumnElement, Uuid, bindparam, func, literal, or_, select, true, update
 
 from holdfast.cache import Cache, Load, Options
 from holdfast.cache.aspect import Tier
@@ -31,6 +31,10 @@ from holdfast.store.current import NOTHING, current
 K = TypeVar("K", bound=Any)
 
 DEFAULT_SCOPES = ("tools:read",)
+_LOOKED_AT = (
+    *("id", "lookup", "pepper", "slow", "name", "user_id", "org_id", "scopes", "live", "tier", "networks", "limits"),
+    *("expires_at", "revoked_at"),
+)
 _OPTIONS = Options.of(ttl="5m", jitter=0.1, negative_ttl="10s", counted_as="api_key:{lookup}")
 _KIND: Any = KeyFacts | None
 _UNSEEN: Any = object()
@@ -111,6 +115,9 @@ class ApiKeys(Generic[K]):
         self._prefix = checked_prefix(prefix)
         self._told = told
         self._slow = slow
+        self._look_up = select(*(getattr(model, name) for name in _LOOKED_AT), self._held().label("is_held")).where(
+            model.lookup.in_(bindparam("lookups", expanding=True))
+        )
         self._held_tags = [renderer(tag) for tag in (model.holders.tags if model.holders is not None else ())]
 
     async def create(
@@ -375,12 +382,10 @@ class ApiKeys(Generic[K]):
     async def _load(self, text: str, load: Load) -> KeyFacts | None:
         lookups = self._peppers.all_hashed(text)
         load.tags(*(TAG.format(lookup=lookup) for lookup in lookups.values()))
-        model = self._model
-        async with self._store.read(tenant=ALL) as unit:
-            found: Any = await unit.execute(select(model, self._held()).where(model.lookup.in_(list(lookups.values()))))
-            row, is_held = found.first() or (None, False)
-        if row is None:
+        found = await self._store.select(self._look_up, {"lookups": list(lookups.values())})
+        if not found:
             return None
+        row: Any = found[0]
         owner = {"user_id": row.user_id, "org_id": row.org_id}
         load.tags(*(tag for render in self._held_tags if (tag := render(owner)) is not None))
         if not await self._is_right(row, text):
@@ -402,7 +407,7 @@ class ApiKeys(Generic[K]):
             limits=None if row.limits is None else tuple(row.limits),
             expires_at=seconds_of(row.expires_at),
             is_revoked=row.revoked_at is not None,
-            is_held=is_held,
+            is_held=row.is_held,
         )
 
     async def _is_right(self, row: Any, text: str) -> bool:
