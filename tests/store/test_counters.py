@@ -22,8 +22,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from holdfast import Holdfast
 from holdfast.errors import ConfigurationError, InvalidValue, Unavailable
 from holdfast.model import KeyedModel, Model, Policy, Timestamps, Versioned
-from holdfast.store import ALL, Counters, Store
-from holdfast.store.counters import merged
+from holdfast.store import ALL, Counters, Store, Unit
+from holdfast.store.counters import _BY_KEY, _from_arrays, merged
 from tests.backends import settings_for
 from tests.logs import capture_logs
 from tests.store.conftest import statements
@@ -294,3 +294,35 @@ def test_a_killed_process_loses_the_last_interval_and_no_more(database_url: str)
         assert child.stdout.readline() == "ready\n"
         child.send_signal(signal.SIGKILL)
     assert asyncio.run(total(token)) == 100
+
+
+async def test_rows_of_a_large_table_are_found_by_their_keys(postgres_url: str) -> None:
+    async with opened(postgres_url, Base.metadata) as store:
+        async with store.unit(tenant=ALL) as unit:
+            await unit.execute("INSERT INTO visits (page, day) SELECT 'p' || n, n FROM generate_series(1, 20000) n")
+            await unit.execute("ANALYZE visits")
+        keys = [(f"p{n}", n) for n in range(1, 20_000, 40)]
+        lock, change = _from_arrays(Visit.__table__, ("page", "day"), ("usage_count",))  # type: ignore[arg-type]
+        pages, days = [page for page, _ in keys], [day for _, day in keys]
+        arrays = {"key_0_": pages, "key_1_": days, "new_usage_count_": [1] * len(keys)}
+
+        async def plan(unit: Unit, statement: Any) -> str:
+            compiled = statement.compile(dialect=store.engine.dialect)
+            given = compiled.construct_params(arrays)
+            taken = tuple(given[name] for name in compiled.positiontup)
+            found = await (await unit.connection()).exec_driver_sql(f"EXPLAIN {compiled}", taken)
+            return "\n".join(row[0] for row in found)
+
+        async with store.unit(tenant=ALL) as unit:
+            assert "Seq Scan on visits" in await plan(unit, lock)  # what PostgreSQL would rather do
+            await unit.execute(_BY_KEY)
+            for statement in (lock, change):
+                assert "Seq Scan" not in await plan(unit, statement)
+        counters = Counters(store, interval=LONG)
+        for key in keys:
+            counters.add(Visit, key)
+        await counters.flush()
+        async with store.read(tenant=ALL) as unit:
+            assert (await unit.execute("SELECT count(*) FROM visits WHERE usage_count = 1")).scalar_one() == len(keys)
+            assert (await unit.execute("SHOW enable_hashjoin")).scalar_one() == "on"  # as long as the transaction
+        await counters.close()

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import ARRAY, Integer, Table, Update, and_, bindparam, func, inspect, select, update
+from sqlalchemy import ARRAY, Integer, Table, Update, and_, bindparam, func, inspect, select, text, update
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from holdfast.errors import ConfigurationError, Conflict, HoldfastError, InvalidValue
@@ -259,6 +259,10 @@ def merged(one: Change | None, other: Change) -> Change:
     return max(one, other)
 
 
+# Some hundred rows of some hundred thousand: PostgreSQL would rather read the whole table, which takes far longer.
+_BY_KEY = text("SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)")
+
+
 async def _send(connection: Any, model: type[Model], rows: Sequence[tuple[Any, Row]]) -> int:
     table: Table = model.__table__  # type: ignore[assignment]
     keys = key_of(model).columns
@@ -275,6 +279,7 @@ async def _send(connection: Any, model: type[Model], rows: Sequence[tuple[Any, R
         return int((await connection.execute(_one_by_one(table, keys, names), values)).rowcount)
     arrays = {f"{name}_": [row[name] for row in values] for name in values[0]}
     lock, statement = _from_arrays(table, keys, names)
+    await connection.execute(_BY_KEY)
     # UPDATE locks rows in the order of its plan; two writers of the same rows must lock them in the same order.
     await connection.execute(lock, arrays)
     return int((await connection.execute(statement, arrays)).rowcount)
