@@ -2,8 +2,8 @@
 
 Each admits at most N in a window of W seconds of one caller. How many get through in the worst window is counted by the
 clock of this process, from before a call is made: what the callers see. What a call takes is the mean where all are
-admitted (1,000 of one caller, or 250 of each of 16), where the first half is, and where the limit is used up. Bytes are what Redis says of the keys of one
-caller who has used up 1,000 a minute.
+admitted (1,000 of one caller, or 250 of each of 16), where the first half is, and where the limit is used up. Bytes
+are what Redis says of the keys of one caller who has used up 1,000 a minute.
 """
 
 from __future__ import annotations
