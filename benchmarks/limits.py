@@ -168,7 +168,7 @@ async def _cost(report: Report, makers: Mapping[str, Make]) -> None:
                 began = time.perf_counter()
                 passed += await hit(who)
                 took.append(time.perf_counter() - began)
-            _expect(name, passed, share * alone)
+            _expect(name, passed, round(share * alone))
             return statistics.fmean(took) * 1e6
 
         async def at_once(name: str, share: float = share) -> float:
@@ -180,7 +180,7 @@ async def _cost(report: Report, makers: Mapping[str, Make]) -> None:
             began = time.perf_counter()
             passed = sum(await asyncio.gather(*map(task, range(TASKS))))
             took = time.perf_counter() - began
-            _expect(name, passed, share * each * TASKS)
+            _expect(name, passed, round(share * each) * TASKS)
             return each * TASKS / took
 
         await report.measure(f"a call, {how}", "µs", {name: partial(one_after_the_other, name) for name in makers})
@@ -200,9 +200,9 @@ async def _filled(make: Make, share: float, calls: int) -> Hit:
     return hit
 
 
-def _expect(name: str, passed: int, expected: float) -> None:
-    if name in (OURS, COUNTERS, *EXACT) and passed != round(expected):
-        raise RuntimeError(f"{name} let {passed} calls pass, not {expected:g}: the figure would be of something else")
+def _expect(name: str, passed: int, expected: int) -> None:
+    if name in (OURS, COUNTERS, *EXACT) and passed != expected:
+        raise RuntimeError(f"{name} let {passed} calls pass, not {expected}: the figure would be of something else")
 
 
 async def _worst_window(report: Report, makers: Mapping[str, Make]) -> None:
