@@ -1,11 +1,13 @@
 """One row over HTTP, for the holder of an API key, counted against his limits and served from the cache.
 
-Four servers, granian with one worker each, on PostgreSQL without Redis: `holdfast` is what `Expose(cached=True)` makes
+Seven servers, granian with one worker each, on PostgreSQL: `holdfast` is what `Expose(cached=True)` makes
 of a tenanted model, `by hand` a Starlette handler that makes the same look-ups with the library (the key, its user and
 organisation, the limits, the row), writes the same headers and notes the use, for this one address; it has none of
 what stands around ours: bounds, problems, request ids, protecting headers, counters, the log. `row security` is ours
 under `HOLDFAST_ROW_SECURITY`, on a database of its own. `ceiling` sends as many bytes for anything, and looks at
-nothing: what granian and the load leave room for. They are loaded in turn from a process of its own, over 64
+nothing: what granian and the load leave room for. These have no Redis, and limits so high that they are counted by
+sub-windows. `exact` keeps each call by itself, `redis` counts in Redis, which has keys and rows too, and `redis, exact`
+does both. They are loaded in turn from a process of its own, over 64
 connections that each ask again as soon as they are answered.
 """
 
@@ -13,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
 import msgspec
@@ -22,10 +25,10 @@ import psutil  # type: ignore[import-untyped]
 
 from benchmarks.harness import Options, Report, started
 from benchmarks.http_lamps import METADATA, Lamp
-from devservers import start_postgres
+from devservers import start_postgres, start_redis
 from devservers.process import free_port
 from holdfast import ALL, Holdfast
-from holdfast.apps.accounts import Organization, User
+from holdfast.apps.accounts import Organization, OrganizationMember, User
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.migrate import roles
 from holdfast.settings import Settings
@@ -40,6 +43,8 @@ P95 = 50.0  # ms
 OVER_BY_HAND = 1.5  # time a request
 
 OURS, THEIRS, CONFINED, CEILING = "holdfast", "by hand", "row security", "ceiling"
+LOGGED, SHARED, SHARED_LOG = "exact", "redis", "redis, exact"
+HELD = (OURS, SHARED, SHARED_LOG)  # to the targets
 
 
 class Load(msgspec.Struct):
@@ -55,15 +60,22 @@ class Load(msgspec.Struct):
 async def run(options: Options) -> Report:
     """Measure both."""
     report = Report("http", options)
-    with start_postgres() as postgres, postgres.database() as url, contextlib.ExitStack() as stack:
+    with (
+        start_postgres() as postgres,
+        postgres.database() as url,
+        start_redis() as redis,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.enter_context(_environment("HOLDFAST_REDIS_URL", redis.url))
         confined = stack.enter_context(postgres.database())
         await _create_roles(confined)
         filled, confined_filled = await _filled(url), await _filled(confined, row_security=True)
-        asked = {OURS: filled, THEIRS: filled, CONFINED: confined_filled, CEILING: filled}
+        asked = dict.fromkeys((OURS, THEIRS, LOGGED, SHARED, SHARED_LOG, CONFINED, CEILING), filled)
+        asked[CONFINED] = confined_filled
         async with contextlib.AsyncExitStack() as servers:
             serving = {
                 subject: await servers.enter_async_context(
-                    _serving(subject.replace(" ", "-"), confined if subject == CONFINED else url)
+                    _serving(subject.replace(",", "").replace(" ", "-"), confined if subject == CONFINED else url)
                 )
                 for subject in asked
             }
@@ -85,10 +97,24 @@ async def run(options: Options) -> Report:
         report.record("p95", subject, "ms", [load.p95 for load in loads[1:]])
         # What the server itself worked, whatever else the machine did: all of its threads, and what it wrote.
         report.record("processor time a request", subject, "µs", each[subject][1:])
-    report.target("requests a second", report.median("requests", OURS), at_least=AT_LEAST)
-    report.target("ms, p95", report.median("p95", OURS), at_most=P95)
+    for subject in HELD:
+        report.target(f"{subject}: requests a second", report.median("requests", subject), at_least=AT_LEAST)
+        report.target(f"{subject}: ms, p95", report.median("p95", subject), at_most=P95)
     report.target("time over by hand", report.ratio("requests", THEIRS, OURS), at_most=OVER_BY_HAND)
     return report
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """A variable for the servers that are started meanwhile."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 async def _create_roles(url: str) -> None:
@@ -108,6 +134,8 @@ async def _filled(url: str, *, row_security: bool = False) -> tuple[str, list[st
             organization = await unit[Organization].add(
                 Organization(name="Acme", tier="pro", max_requests_per_month=10**9)
             )
+            member = OrganizationMember(org_id=organization.id, user_id=user.id, role="owner")
+            await unit[OrganizationMember].add(member)
             key = await create_api_key(
                 hold, unit, name="benchmark", user_id=user.id, org_id=organization.id, scopes=("lamps:read",)
             )

@@ -1,6 +1,7 @@
 """A server of the benchmark of HTTP, which ends with its input: `… benchmarks.http_server SUBJECT URL PORT`
 
-SUBJECT is `holdfast`, `by-hand`, `row-security` (`holdfast` under `HOLDFAST_ROW_SECURITY`) or `ceiling`.
+SUBJECT is `holdfast`, `by-hand`, `row-security` (`holdfast` under `HOLDFAST_ROW_SECURITY`), `exact` (each call counted
+by itself), `redis` (limits, keys and rows in the Redis of `HOLDFAST_REDIS_URL`), `redis-exact` or `ceiling`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 import sys
 import time
 from typing import Any
@@ -29,6 +31,7 @@ from holdfast.apps.accounts import Organization, User
 from holdfast.apps.accounts.limits import hit
 from holdfast.apps.accounts.usage import log_usage
 from holdfast.guard.limits.headers import headers_of
+from holdfast.guard.limits.window import EXACT
 from holdfast.http import create_app
 from holdfast.settings import Settings
 
@@ -89,7 +92,13 @@ async def ceiling(scope: Scope, receive: Receive, send: Send) -> None:
 async def main(subject: str, url: str, port: int) -> None:
     """Serve until the input ends."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    settings = Settings(database_url=url, limits="pro=10_000_000/min", row_security=subject == "row-security")
+    settings = Settings(
+        database_url=url,
+        redis_url=os.environ["HOLDFAST_REDIS_URL"] if "redis" in subject else None,
+        limits=f"pro={EXACT:_}/s" if "exact" in subject else "pro=10_000_000/min",
+        redis_timeout=5.0,  # a machine that does other things too must not turn a late answer into a refusal
+        row_security=subject == "row-security",
+    )
     async with await Holdfast.open(settings=settings, metadata=METADATA, migrate=False) as hold:
         app: ASGIApp = ceiling
         if subject != "ceiling":

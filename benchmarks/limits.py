@@ -1,20 +1,23 @@
 """Limits beside limits, throttled-py, pyrate-limiter, and what is written by hand, on one Redis, all through redis-py.
 
 Each admits at most N in a window of W seconds of one caller. How many get through in the worst window is counted by the
-clock of this process, from before a call is made: what the callers see. Bytes are what Redis says of the keys of one
-caller who has used up 1,000 a minute.
+clock of this process, from before a call is made: what the callers see. What a call takes is the mean where all are
+admitted (1,000 of one caller, or 250 of each of 16), where the first half is, and where the limit is used up. Bytes
+are what Redis says of the keys of one caller who has used up 1,000 a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import statistics
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
-from benchmarks.harness import Options, Report, quantile
+from benchmarks.harness import Options, Report
 from devservers import start_redis
 from holdfast.guard.limits import Limit, Limiter
 from holdfast.store.redis import Redis
@@ -28,6 +31,8 @@ TASKS = 16
 MOST, WINDOW = 100, 2  # seconds
 SECONDS = 8.0  # of calls at three times the limit
 KEPT = 1_000
+FULL = 100  # in a minute, of a limit that is used up
+USERS = [f"user{number}" for number in range(TASKS)]
 
 OURS = "holdfast"
 COUNTERS = "holdfast, above 10,000"
@@ -153,35 +158,51 @@ def _new() -> str:
 
 
 async def _cost(report: Report, makers: Mapping[str, Make]) -> None:
-    calls = report.options.scaled(CALLS)
-    hits = {name: await make(KEPT, 60) for name, make in makers.items()}
+    """What a call takes where all are admitted, where half are, and where none is any more."""
+    alone, each = report.options.scaled(CALLS) // 4, report.options.scaled(CALLS) // TASKS
+    for share, how in ((1.0, "admitted"), (0.5, "half admitted"), (0.0, "denied")):
 
-    async def one_after_the_other(hit: Hit) -> float:
-        took = []
-        for _ in range(calls // 4):
+        async def one_after_the_other(name: str, share: float = share) -> float:
+            hit, who, took, passed = await _filled(makers[name], share, alone), "user", [], 0
+            for _ in range(alone):
+                began = time.perf_counter()
+                passed += await hit(who)
+                took.append(time.perf_counter() - began)
+            _expect(name, passed, round(share * alone))
+            return statistics.fmean(took) * 1e6
+
+        async def at_once(name: str, share: float = share) -> float:
+            hit = await _filled(makers[name], share, each)
+
+            async def task(number: int) -> int:
+                return sum([await hit(USERS[number]) for _ in range(each)])
+
             began = time.perf_counter()
-            await hit("one")
-            took.append(time.perf_counter() - began)
-        return quantile(took, 0.5) * 1e6
+            passed = sum(await asyncio.gather(*map(task, range(TASKS))))
+            took = time.perf_counter() - began
+            _expect(name, passed, round(share * each) * TASKS)
+            return each * TASKS / took
 
-    async def at_once(hit: Hit) -> float:
-        async def task(number: int) -> None:
-            for _ in range(calls // TASKS):
-                await hit(f"user{number}")
+        await report.measure(f"a call, {how}", "µs", {name: partial(one_after_the_other, name) for name in makers})
+        case = f"{TASKS} tasks, {how}"
+        await report.measure(case, "calls/s", {name: partial(at_once, name) for name in makers})
+        for name in (OURS, COUNTERS):
+            ratio = report.ratio(case, name, MOVING)
+            report.target(f"{name}: throughput over {MOVING}, {how}", ratio, at_least=THROUGHPUT)
 
-        began = time.perf_counter()
-        await asyncio.gather(*(task(number) for number in range(TASKS)))
-        return calls / (time.perf_counter() - began)
 
-    await report.measure(
-        "a call",
-        "µs",
-        {name: lambda hit=hit: one_after_the_other(hit) for name, hit in hits.items()},  # type: ignore[misc]
-    )
-    case = f"{TASKS} tasks"
-    await report.measure(case, "calls/s", {name: lambda hit=hit: at_once(hit) for name, hit in hits.items()})  # type: ignore[misc]
-    for name in (OURS, COUNTERS):
-        report.target(f"{name}: throughput over {MOVING}", report.ratio(case, name, MOVING), at_least=THROUGHPUT)
+async def _filled(make: Make, share: float, calls: int) -> Hit:
+    """A new limiter that lets this share of so many calls of each user through."""
+    hit = await make(round(share * calls) or FULL, 60)
+    if not share:
+        for who in ("user", *USERS):
+            await asyncio.gather(*(hit(who) for _ in range(FULL)))
+    return hit
+
+
+def _expect(name: str, passed: int, expected: int) -> None:
+    if name in (OURS, COUNTERS, *EXACT) and passed != expected:
+        raise RuntimeError(f"{name} let {passed} calls pass, not {expected}: the figure would be of something else")
 
 
 async def _worst_window(report: Report, makers: Mapping[str, Make]) -> None:

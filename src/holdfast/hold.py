@@ -88,7 +88,7 @@ class Holdfast:
         metadatas = (metadata,) if isinstance(metadata, MetaData) else tuple(metadata)
         self.models = [model for one in metadatas for model in models_of(one)]
         check_foreign_keys(self.models)
-        self.store = Store(settings)
+        self.store = Store(settings, models=self.models)
         self.journal = Journal(self.store)
         self.rollups = Rollups(self.store, self.journal, self.models)
         self.handlers = Handlers(self.journal, self.models, {"Holdfast": self})

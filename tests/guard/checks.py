@@ -38,7 +38,8 @@ BY_SORTED_SET = """
 local clock = redis.call('TIME')
 local now, answers = clock[1] * 1000000 + clock[2], {}
 for i, key in ipairs(KEYS) do
-  local most, window = tonumber(ARGV[6 * i - 2]), tonumber(ARGV[6 * i - 1])
+  local most, window = string.match(ARGV[i], '^1 %d+ 1 (%d+) (%d+) %d+$')
+  most, window = tonumber(most), tonumber(window)
   local stamp = math.floor(now / 1000)
   redis.call('ZREMRANGEBYSCORE', key, 0, stamp - window / 1000)
   redis.call('ZADD', key, stamp, stamp)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -134,6 +134,40 @@ async def test_calls_of_many_at_once_are_each_decided_by_themselves(redis: Redis
     answers = await asyncio.gather(*(limits.ask([one], 1, charge=True) for _ in range(25) for one in demands))
     passed = [sum(answer.passes for answer in answers[number :: len(demands)]) for number in range(20)]
     assert passed == list(range(20))
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_those_who_ask_while_a_message_is_under_way_go_together(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, is_slow: bool
+) -> None:
+    limits, answered, sent = RedisLimits(redis), asyncio.Event(), []
+    ask, ask_each = redis.ask, redis.ask_each
+
+    async def held(question: Any, at: str) -> Any:
+        sent.append(1)
+        await answered.wait()
+        return await ask(question, at)
+
+    async def counted(names: Any, question: Any) -> Any:
+        sent.append(len(names))
+        return await ask_each(names, question)
+
+    monkeypatch.setattr(redis, "ask", held)
+    monkeypatch.setattr(redis, "ask_each", counted)
+    monkeypatch.setattr("holdfast.guard.limits.redis._COMPANY", 0.001 if is_slow else 60.0)
+    callers = []
+    for _ in range(40):  # in as many turns of the event loop
+        callers.append(asyncio.create_task(limits.ask([Demand("{held}:k", MOST, 60 * SECOND)], 1, charge=True)))
+        await asyncio.sleep(0)
+    if is_slow:  # nobody waits for an answer of others that does not come
+        await asyncio.wait(callers[1:])
+        assert not callers[0].done()
+    else:
+        assert sent == [1]
+    answered.set()
+    answers = await asyncio.gather(*callers)
+    assert sorted(answer.said[0].used for answer in answers) == list(range(1, 41))
+    assert is_slow or sent == [1, 1]
 
 
 async def test_where_the_server_goes_away_all_who_wait_are_told(connect: Connect) -> None:

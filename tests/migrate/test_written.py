@@ -32,7 +32,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from holdfast import KeyedModel, Model, Monthly, Policy, uuid7
 from holdfast.errors import MigrationError
 from holdfast.migrate import Limits, Migrations, execution, inspection, writer
-from holdfast.model import NAMING, Amount, UtcTime
+from holdfast.model import NAMING, Amount, Text, UtcTime
 from holdfast.rollup import Count, Rollup, Sum
 from holdfast.store import Store
 from tests.migrate.versions import fill, migrations, write
@@ -100,6 +100,13 @@ async def test_what_the_old_program_leaves_empty_is_filled_and_not_null_after_th
     ]
     with pytest.raises(Exception, match=r"(?i)null"):
         await run(store, "INSERT INTO customers (name, nick) VALUES ('old', 'o')")
+
+
+async def test_the_length_of_a_text_is_written(store: Store, folder: Path) -> None:
+    short = version(labels={"name": Mapped[str], "code": mapped_column(Text(8), default="x")})
+    written = await writer.write_new(migrations(store, folder, short), "Begin")
+    assert written.left == ()
+    assert "Text(8)" in written.paths[0].read_text()
 
 
 async def test_what_cannot_run_is_told_and_no_file_is_left(

@@ -9,8 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import (
+    Column,
     ForeignKey,
     MetaData,
+    String,
+    Table,
+    Uuid,
+    column,
     delete,
     exists,
     func,
@@ -19,6 +24,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    table,
     text,
     true,
     union,
@@ -41,6 +47,7 @@ from sqlalchemy.orm import (
 from holdfast.errors import HoldfastError, InvalidValue, ModelError, NotFound, WrongTenant
 from holdfast.model import Model, Policy, uuid7
 from holdfast.store import ALL, Query, Store, Unit
+from holdfast.store.namesakes import confined_by_name, namesakes
 from tests.store.conftest import statements
 from tests.store.office import Base, Country, Folder, Membership, Report, Sheet
 from tests.store.opening import opened
@@ -176,6 +183,10 @@ async def _core_option(unit: Unit, keys: Keys, org: str) -> Any:
     return row.asked
 
 
+# The same table, made up anew: nothing but its name tells whose it is.
+LIGHT = table("folders", column("id"), column("org"), column("title"), column("country_id"))
+COPY = Table("FOLDERS", MetaData(), Column("id", Uuid), Column("org", String), Column("title", String))
+OUT = "1 = 1) OR (folders.title <> ''"
 _CORE_JOIN = join(Country, TABLE, TABLE.c.country_id == Country.id)
 
 
@@ -347,6 +358,35 @@ READS: dict[str, Operation] = {
     "text with OR in a join": _run(
         lambda k, o: select(Country.name, Folder.title).outerjoin(Folder, text(EITHER).bindparams(org=o))
     ),
+    "a light table": _run(lambda k, o: select(LIGHT)),
+    "a light table beside a model": _run(lambda k, o: select(Country.name, LIGHT.c.title)),
+    "a light table in a condition": _run(
+        lambda k, o: select(Country.name).where(Country.id.in_(select(LIGHT.c.country_id).where(LIGHT.c.org == o)))
+    ),
+    "a light table joined": _run(lambda k, o: select(Country.name, LIGHT.c.title).join(LIGHT, true())),
+    "an alias of a light table": _run(lambda k, o: select(LIGHT.alias("x").c.title)),
+    "a cte of a light table": _run(lambda k, o: select(select(LIGHT.c.title).cte())),
+    "a light table in an option": _run(
+        lambda k, o: select(Report).options(with_expression(Report.asked, select(LIGHT.c.title).scalar_subquery()))
+    ),
+    "a copied table": _run(lambda k, o: select(TABLE.to_metadata(MetaData()))),
+    "a table of ones own": _run(lambda k, o: select(COPY.c.title)),
+    "a table of ones own in a schema": _run(lambda k, o: select(COPY.to_metadata(MetaData(), schema="main"))),
+    "text out of its parentheses": lambda u, k, o: u[Folder].list(FOLDERS.where(text(OUT))),
+    "written out of its parentheses": _run(lambda k, o: select(Folder).where(literal_column(OUT))),
+    "text out of its parentheses in a join": _run(
+        lambda k, o: select(Country.name, Folder.title).outerjoin(Folder, text(OUT))
+    ),
+    "an operator out of its parentheses": _run(
+        lambda k, o: select(Folder).where(Folder.title.op("<> '') OR ('' <>")(Folder.title))
+    ),
+    "a comment": _run(lambda k, o: select(Folder).where(Folder.title != "", text("1 = 1) --"))),
+    "a prefix": _run(lambda k, o: select(Folder.title).prefix_with("title FROM folders UNION ALL SELECT")),
+    "a prefix with a SELECT": _run(
+        lambda k, o: select(Folder.title).prefix_with(select(func.group_concat(TABLE.c.title)).scalar_subquery())
+    ),
+    "a suffix": _run(lambda k, o: select(Folder.title).where(Folder.title != "").suffix_with("OR 1 = 1")),
+    "a hint": _run(lambda k, o: select(Folder.title).where(Folder.title != "").with_statement_hint("OR 1 = 1")),
     "upsert that only looks": lambda u, k, o: u[Folder].upsert_many(
         [{"id": k[f"kept {o}"], "title": "x"}], update_columns=()
     ),
@@ -399,6 +439,16 @@ WRITES: dict[str, Operation] = {
     ),
     "update where text": _run(lambda k, o: update(Folder).where(text(EITHER).bindparams(org=o)).values(pages=7)),
     "delete where text": _run(lambda k, o: delete(Sheet).where(text("text = :org OR 1 = 1").bindparams(org=o))),
+    "light update": _run(lambda k, o: LIGHT.update().values(title="x")),
+    "light delete": _run(lambda k, o: COPY.delete()),
+    "light insert": _run(lambda k, o: LIGHT.insert().values(id=str(uuid7()), org=o, title="new")),
+    "insert from a light table": _copying(
+        lambda _: insert(Country).from_select(["id", "name"], select(LIGHT.c.id, LIGHT.c.title))
+    ),
+    "update to a light table": _copying(lambda _: update(Country).values(name=LIGHT.c.title)),
+    "given a subquery on a light table": _given(lambda: func.lower(select(LIGHT.c.title).limit(1).scalar_subquery())),
+    "update out of its parentheses": _run(lambda k, o: update(Folder).where(text(OUT)).values(pages=7)),
+    "delete with a prefix": _run(lambda k, o: delete(Sheet).prefix_with("FROM sheets --")),
     "made up, changed": _made_up_change,
     "made up, related": _made_up_relation,
     "made up, deleted": _made_up_removal,
@@ -553,14 +603,14 @@ async def test_what_can_be_no_tenant_is_refused(store: Store, tenant: Any) -> No
 
 async def test_what_is_on_no_model_reads_no_tenanted_one(store: Store, keys: Keys) -> None:
     """Criteria do not reach into it."""
-    table: Any = Country.__table__
+    countries: Any = Country.__table__
     found = select(func.min(Folder.title)).scalar_subquery()
     rows = select(Folder.id, Folder.title)
     for statement in (
-        table.update().values(name=found),
-        table.insert().values(id=uuid7(), name=found),
-        table.insert().from_select(["id", "name"], rows).returning(table.c.name),
-        select(table.c.name, text("q.title")).select_from(table.join(rows.subquery("q"), text("1 = 1"))),
+        countries.update().values(name=found),
+        countries.insert().values(id=uuid7(), name=found),
+        countries.insert().from_select(["id", "name"], rows).returning(countries.c.name),
+        select(countries.c.name, text("q.title")).select_from(countries.join(rows.subquery("q"), text("1 = 1"))),
         select(text("title FROM q")).add_cte(rows.cte("q")),
     ):
         for tenant in (OWN, None):
@@ -568,7 +618,77 @@ async def test_what_is_on_no_model_reads_no_tenanted_one(store: Store, keys: Key
                 async with store.unit(tenant=tenant) as unit:
                     await unit.execute(statement)
     async with store.unit(tenant=ALL) as unit:
-        await unit.execute(table.update().values(name=found))
+        await unit.execute(countries.update().values(name=found))
+
+
+async def test_a_table_of_ones_own_is_refused_by_its_name_and_schema(store: Store, keys: Keys) -> None:
+    told = r"on a table 'folders' of its own making, which is that of Folder.*write it on Folder, or.*tenant=ALL"
+    async with store.read(tenant=OWN) as unit:
+        with pytest.raises(WrongTenant, match=told):
+            await unit.execute(select(LIGHT.c.title))
+    async with store.read() as unit:
+        with pytest.raises(WrongTenant, match="Folder is tenanted, and this unit names no tenant"):
+            await unit.execute(select(LIGHT.c.title))
+        everybodys = table("countries", column("name"))
+        assert (await unit.execute(select(everybodys.c.name))).scalars().all() == ["shared"]
+    async with store.read(tenant=ALL) as unit:
+        assert len((await unit.execute(select(LIGHT.c.title))).all()) == 4
+
+    class Apart(Model):
+        __abstract__ = True
+        metadata = MetaData(schema="apart")
+
+    class Parcel(Apart):
+        __tablename__ = "parcels"
+        __policy__ = Policy(tenant="org")
+        org: Mapped[str]
+
+    names = confined_by_name([Parcel])
+    for schema, found in ((None, [Parcel]), ("Apart", [Parcel]), ("elsewhere", [])):
+        assert namesakes(table("Parcels", schema=schema), names) == found
+
+
+async def test_a_mapped_column_or_a_link_on_a_table_of_ones_own_is_refused(sqlite_url: str) -> None:
+    class Place(Model):
+        __abstract__ = True
+        metadata = MetaData()
+
+    class Barn(Place):
+        __tablename__ = "barns"
+        __policy__ = Policy(tenant="org")
+        org: Mapped[str]
+
+    class Lane(Place):
+        __tablename__ = "lanes"
+        barns: Mapped[int] = column_property(select(func.count()).select_from(table("barns")).scalar_subquery())
+
+    class Village(Place):
+        __tablename__ = "villages"
+        lane_id: Mapped[UUID | None] = mapped_column(ForeignKey("lanes.id"))
+        lane: Mapped[Lane | None] = relationship(lazy="joined")
+
+    async with opened(sqlite_url, Place.metadata) as store:
+        for model in (Lane, Village):
+            async with store.read(tenant=OWN) as unit:
+                with pytest.raises(WrongTenant, match="on a table 'barns' of its own making"):
+                    await unit.execute(select(model))
+
+
+async def test_text_that_keeps_to_its_place_is_let_through(store: Store, keys: Keys) -> None:
+    closed = text("title LIKE 'kept%)' ESCAPE '\\' OR (title = 'a--(' OR \"folders\".title LIKE 'kept%')")
+    async with store.read(tenant=OWN) as unit:
+        assert [row.title for row in await unit[Folder].list(FOLDERS.where(closed))] == [f"kept {OWN}"]
+        hinted = select(Folder.title).prefix_with("/*+ SeqScan(folders) */", "ALL").with_statement_hint("/*+ Rows */")
+        assert (await unit.execute(hinted)).scalars().all() == [f"kept {OWN}"]
+        joined = Folder.title.op("||")("!").label("loud")
+        assert (await unit.execute(select(joined))).scalars().all() == [f"kept {OWN}!"]
+        with pytest.raises(WrongTenant, match="written out as text, is not closed in itself; balance its parentheses"):
+            await unit.execute(select(Folder).where(text(OUT)))
+        with pytest.raises(WrongTenant, match="'OR 1 = 1' is put before or behind a statement"):
+            await unit.execute(select(Folder).suffix_with("OR 1 = 1"))
+        await unit.execute(select(Country).where(text("1 = 1 -- what is everybody's may be asked for anyhow")))
+    async with store.read(tenant=ALL) as unit:
+        assert len(await unit[Folder].list(FOLDERS.where(text("1 = 1 /* all */")))) == 2
 
 
 def test_a_default_that_is_a_select_is_refused_while_the_class_is_made() -> None:

@@ -271,7 +271,10 @@ def _rendered(kind: str, item: Any, used: set[str], connection: Connection) -> A
 
 def _type(item: Any, used: set[str]) -> str:
     used.add(type(item).__name__)
-    return f"Amount({item.digits})" if isinstance(item, Amount) else f"{type(item).__name__}()"
+    if isinstance(item, Amount):
+        return f"Amount({item.digits})"
+    length = getattr(item, "length", None)  # of a Text
+    return f"{type(item).__name__}({'' if length is None else length})"
 
 
 def _server_default(item: Any, used: set[str]) -> Any:

@@ -6,19 +6,30 @@ passes too, and what is read again of a row. Raw SQL does not, nor what is run o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Table, event, select
 from sqlalchemy.orm import LoaderCriteriaOption, ORMExecuteState
 from sqlalchemy.sql.dml import Insert, Update
+from sqlalchemy.sql.selectable import TableClause
 
 from holdfast.errors import InvalidValue, WrongTenant
 from holdfast.model import model_of
 from holdfast.model.encrypted import blind_columns
 from holdfast.store.grouping import grouped
-from holdfast.store.reach import behind_columns, led_to
-from holdfast.store.scope import DELETED, Criterion, ScopedSession, is_scoped, scope_of, tenant_attribute, tenant_column
+from holdfast.store.raw_text import is_text, objection
+from holdfast.store.reach import behind_columns, led_to, strangers
+from holdfast.store.scope import (
+    DELETED,
+    Criterion,
+    Scope,
+    ScopedSession,
+    is_scoped,
+    scope_of,
+    tenant_attribute,
+    tenant_column,
+)
 from holdfast.store.sources import spoken_of, unreached
 
 
@@ -34,10 +45,16 @@ def confine(state: ORMExecuteState) -> None:
     parts = (statement, *_in_options(options)) if options else (statement,)
     spoken = {element for part in parts for element in spoken_of(part)}
     mentioned = {model for element in spoken if isinstance(element, Table) and (model := model_of(element)) is not None}
+    if len(spoken) > len(mentioned):
+        _refuse_namesakes(scope, spoken)
     named = mentioned | behind_columns(mentioned, deferred=state.is_column_load or _undefers(options))
+    for table in strangers(mentioned):
+        scope.refuse_namesake(table)
     tenanted = [model for model in named if not model.__policy__.is_shared and scope.tenant_of(model) is not None]
     if tenanted:
         _refuse_what_cannot_be_confined(state, statement, parts, tenanted)
+        if len(spoken) > len(mentioned):
+            _refuse_open_text(spoken, tenanted)
         if not state.is_orm_statement:  # criteria reach a SELECT on a model only where it stands in one of the ORM's
             names = ", ".join(sorted(model.__name__ for model in tenanted))
             raise WrongTenant(
@@ -53,13 +70,26 @@ def confine(state: ORMExecuteState) -> None:
     present = {id(option) for option in options}
     wanted = (scope.criterion(model, deleted=deleted) for model in sorted(models, key=lambda model: model.__name__))
     missing = [option for option in wanted if option is not None and id(option) not in present]
-    if len(spoken) > len(mentioned) and not all(isinstance(element, Table) for element in spoken):
+    if len(spoken) > len(mentioned) and any(map(is_text, spoken)):
         statement = state.statement = grouped(statement)
     if missing:
         statement = state.statement = statement.options(*missing)
     # To a row that it reads again by its key SQLAlchemy adds no criteria, and the key may have been made up.
     if held is not None and (tenant := scope.tenant_of(held)) is not None:
         state.statement = statement.where(tenant_column(held) == tenant)
+
+
+def _refuse_namesakes(scope: Scope, spoken: Iterable[Any]) -> None:
+    for element in spoken:
+        if isinstance(element, TableClause) and not (isinstance(element, Table) and model_of(element)):
+            scope.refuse_namesake(element)
+
+
+def _refuse_open_text(spoken: Iterable[Any], tenanted: list[type[Any]]) -> None:
+    for element in spoken:
+        if not isinstance(element, TableClause) and (problem := objection(element)) is not None:
+            names = ", ".join(sorted(model.__name__ for model in tenanted))
+            raise WrongTenant(f"{problem}, or open the unit with tenant=ALL: it would get around that of {names}")
 
 
 def _in_options(options: Sequence[Any]) -> Iterator[Any]:

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import datetime as dt
-import threading
 from collections.abc import Sequence
 from functools import lru_cache
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import ARRAY, Integer, Table, Update, and_, bindparam, func, inspect, select, text, update
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from holdfast.errors import ConfigurationError, Conflict, HoldfastError, InvalidValue
-from holdfast.logs import get_logger
+from holdfast.errors import ConfigurationError, InvalidValue
 from holdfast.model import Model, UtcTime
-from holdfast.store.cancellation import to_the_end
-from holdfast.store.failures import is_connection_loss
 from holdfast.store.keys import key_of
-from holdfast.store.scope import ALL
 from holdfast.store.store import Store
-
-log = get_logger("holdfast.counters")
+from holdfast.store.unit import Unit
+from holdfast.store.write_behind import WriteBehind
 
 Change = int | dt.datetime
 Row = dict[str, Change]  # what happened to the columns of one row
-
-_BATCH = 5_000  # rows a transaction
-_ACTOR = "counters"
+Use = tuple[Any, Row]  # with its key
 
 
-class Counters:
+class Counters(WriteBehind[Use]):
     """Adds to columns of rows, and moves times forward, in memory first; one statement a table writes what came.
 
     What was added is written every `interval` seconds, when `size` rows wait, and by `close`. A process that is killed
@@ -49,7 +39,6 @@ class Counters:
     alone: a row that is used is not edited. A key is enough: they do not ask whose the row is.
 
     Attributes:
-        waiting: rows that wait to be written.
         dropped: uses that were given up, for the log's reasons.
 
     Example::
@@ -59,21 +48,13 @@ class Counters:
             counters.touch(ApiKey, key.id)        # last_used_at = now
     """
 
+    _name = "counters"
+    _counted = "uses"
+    _may_write_twice = False  # nothing tells that it counted already
+
     def __init__(self, store: Store, *, interval: float = 1.0, size: int = 5_000, capacity: int = 100_000) -> None:
-        if not interval > 0 or not 0 < size <= capacity:
-            raise ConfigurationError(
-                f"counters are written every interval={interval!r} > 0 seconds and at size={size!r} rows, from 1 to"
-                f" capacity={capacity!r}"
-            )
-        self._store, self._interval, self._size, self._capacity = store, interval, size, capacity
+        super().__init__(store, interval=interval, size=size, capacity=capacity)
         self._rows: dict[tuple[type[Model], Any], Row] = {}
-        self._lock = threading.Lock()  # uses are counted from any thread
-        self._writing = asyncio.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._some, self._many = asyncio.Event(), asyncio.Event()
-        self._regularly: asyncio.Task[None] | None = None
-        self._closed = False
-        self.dropped = 0
 
     @property
     def waiting(self) -> int:
@@ -109,46 +90,6 @@ class Counters:
         moment = dt.datetime.now(dt.UTC) if at is None else at.astimezone(dt.UTC)
         self._keep(model, key, {_column(model, column, counts=False): moment})
 
-    def start(self) -> None:
-        """Begin to write regularly, in this event loop."""
-        if self._regularly is None:
-            self._loop = asyncio.get_running_loop()
-            self._regularly = self._loop.create_task(self._forever(), name="counters")
-            if self._rows:
-                self._some.set()
-
-    async def flush(self) -> None:
-        """Write what waits now.
-
-        Raises:
-            HoldfastError: it could not be written; it waits for the next time.
-        """
-        await to_the_end(self._flush())
-
-    async def close(self) -> None:
-        """Write what waits and end; what cannot be written is lost, and the log says how much."""
-        self._closed = True
-        regularly, self._regularly = self._regularly, None
-        if regularly is not None:
-            async with self._writing:  # not in the middle of a write
-                regularly.cancel()
-            await asyncio.gather(regularly, return_exceptions=True)
-        try:
-            await self.flush()
-        except HoldfastError as error:
-            with self._lock:
-                lost, self._rows = len(self._rows), {}
-            log.warning("counters_lost", rows=lost, reason=str(error))
-
-    async def __aenter__(self) -> Self:
-        self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     def _keep(self, model: type[Model], key: Any, changes: Row) -> None:
         if self._closed:
             raise ConfigurationError("these counters are closed; what is counted now would never be written")
@@ -164,90 +105,30 @@ class Counters:
             for column, change in changes.items():
                 row[column] = merged(row.get(column), change)
             waiting = len(self._rows)
-        if is_new and (waiting == 1 or waiting == self._size):  # to wake costs a system call
-            self._wake(waiting >= self._size)
+        if is_new:
+            self._came(waiting)
 
-    def _drop(self, uses: int, reason: str) -> None:
-        if not self.dropped or self.dropped // 10_000 != (self.dropped + uses) // 10_000:
-            log.warning("counters_dropped", uses=self.dropped + uses, reason=reason)
-        self.dropped += uses
+    def _take(self) -> dict[type[Model], list[Use]]:
+        taken, self._rows = self._rows, {}
+        by_table: dict[type[Model], list[Use]] = {}
+        for (model, key), row in taken.items():
+            by_table.setdefault(model, []).append((key, row))
+        for rows in by_table.values():
+            rows.sort(key=lambda item: item[0])
+        return by_table
 
-    def _wake(self, many: bool) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # it is closed by now, and `close` has written
-                self._loop.call_soon_threadsafe(self._many.set if many else self._some.set)
+    def _put_back(self, model: type[Model], rows: list[Use]) -> None:
+        for key, row in rows:
+            newer = self._rows.setdefault((model, key), {})
+            for column, change in row.items():
+                newer[column] = merged(newer.get(column), change)
 
-    async def _forever(self) -> None:
-        while True:
-            await self._some.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await self._many.wait()
-            self._some.clear()
-            self._many.clear()
-            try:
-                await self._flush()
-            except Exception as error:  # noqa: BLE001  whatever it is, it is tried again
-                log.warning("counters_wait", rows=len(self._rows), reason=str(error))
-                await asyncio.sleep(self._interval)
-            if self._rows:
-                self._some.set()
+    async def _send(self, unit: Unit, model: type[Model], rows: list[Use]) -> int:
+        with unit.translated():
+            return await _send(await unit.connection(), model, rows)
 
-    async def _flush(self) -> None:
-        async with self._writing:
-            with self._lock:
-                taken, self._rows = self._rows, {}
-            by_table: dict[type[Model], list[tuple[Any, Row]]] = {}
-            for (model, key), row in taken.items():
-                by_table.setdefault(model, []).append((key, row))
-            problem: Exception | None = None
-            for model, rows in by_table.items():
-                rows.sort(key=lambda item: item[0])
-                for start in range(0, len(rows), _BATCH):
-                    part = rows[start : start + _BATCH]
-                    try:
-                        await self._write(model, part)
-                    except Exception as error:  # noqa: BLE001  the other tables have nothing to do with it
-                        self._put_back(model, part)
-                        problem = error
-            if problem is not None:
-                raise problem
-
-    async def _write(self, model: type[Model], rows: list[tuple[Any, Row]]) -> None:
-        """Write `rows` in one unit. What is raised says that none of them was written."""
-        complete = False
-        try:
-            async with self._store.unit(actor=_ACTOR, tenant=ALL) as unit:
-                with unit.translated():
-                    written = await _send(await unit.connection(), model, rows)
-                complete = True
-        except (InvalidValue, Conflict) as error:
-            if len(rows) == 1:
-                self._drop(1, f"{model.__name__}: {error}")
-                return
-            half = len(rows) // 2
-            for part in (rows[:half], rows[half:]):
-                try:
-                    await self._write(model, part)
-                except Exception as again:  # noqa: BLE001
-                    # The other half may be written: only this one is put back.
-                    self._put_back(model, part)
-                    log.warning("counters_wait", rows=len(part), reason=str(again))
-            return
-        except Exception as error:
-            if complete and is_connection_loss(error):
-                self._drop(len(rows), "the connection was lost during COMMIT")
-                return
-            raise
-        if written < len(rows):
-            log.info("counted_rows_are_gone", model=model.__name__, rows=len(rows) - written)
-
-    def _put_back(self, model: type[Model], rows: list[tuple[Any, Row]]) -> None:
-        with self._lock:
-            for key, row in rows:
-                newer = self._rows.setdefault((model, key), {})
-                for column, change in row.items():
-                    newer[column] = merged(newer.get(column), change)
+    def _missed(self, model: type[Model], rows: int) -> None:
+        self._log.info("counted_rows_are_gone", model=model.__name__, rows=rows)
 
 
 def merged(one: Change | None, other: Change) -> Change:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, event, inspect, select
+from sqlalchemy import Connection, Table, event, inspect, select
 from sqlalchemy.orm import InstanceState, Mapper, Session, object_session
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.selectable import SelectBase
@@ -89,7 +89,9 @@ def _refuse_expression(scope: Scope, model: type[Any], name: str, expression: Cl
     inner = (element for element in visitors.iterate(expression) if isinstance(element, SelectBase))
     read.update(table for statement in inner for table in tables_of(statement))
     for table in read:
-        other = model_of(table)
+        other = model_of(table) if isinstance(table, Table) else None
+        if other is None:
+            scope.refuse_namesake(table)
         if other is not None and scope.criterion(other, deleted=False) is not None:
             told = (
                 f"{model.__name__}.{name} is given an expression on {other.__name__}, whose rows a flush would not"

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import Grouping
 
-from holdfast.store.sources import is_text
+from holdfast.store.raw_text import is_text
 
 
 def grouped(statement: Any) -> Any:

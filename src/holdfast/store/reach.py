@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Table, event, inspect
 from sqlalchemy.orm import ColumnProperty, Mapper
+from sqlalchemy.sql.selectable import TableClause
 
 from holdfast.errors import ModelError
 from holdfast.model import Model, model_of
@@ -27,6 +28,7 @@ class _Reach:
     all_columns: Models  # the deferred ones too
     joined: Models  # by relationships that are always joined
     related: Models  # by any
+    strangers: frozenset[TableClause]  # that no model declares, behind its columns and relationships
 
 
 _known: WeakKeyDictionary[type[Any], _Reach] = WeakKeyDictionary()
@@ -48,6 +50,12 @@ def behind_columns(models: Iterable[type[Any]], *, deferred: bool) -> set[type[A
     return found
 
 
+def strangers(models: Iterable[type[Any]]) -> Iterator[TableClause]:
+    """The tables that no model declares which columns and relationships of `models` read."""
+    for model in models:
+        yield from (_known.get(model) or _reach(model)).strangers
+
+
 def led_to(models: Iterable[type[Any]], *, every: bool) -> set[type[Any]]:
     """The scoped models that rows of `models` lead to: by relationships that are always joined, or by `every` one."""
     found: set[type[Any]] = set()
@@ -59,12 +67,15 @@ def led_to(models: Iterable[type[Any]], *, every: bool) -> set[type[Any]]:
 
 def _reach(model: type[Any]) -> _Reach:
     mapper = inspect(model)
-    _refuse_secondary(mapper)
+    every = _linked(mapper, every=True)
+    for one in (mapper, *every):
+        _refuse_secondary(one)
     reach = _Reach(
         columns=_in_columns(mapper, deferred=False),
         all_columns=_in_columns(mapper, deferred=True),
-        joined=_related(mapper, every=False),
-        related=_related(mapper, every=True),
+        joined=_related(mapper, _linked(mapper, every=False), deferred=False),
+        related=_related(mapper, every, deferred=True),
+        strangers=frozenset(table for one in (mapper, *every) for table in _read_by(one) if not _model_of(table)),
     )
     _known[model] = reach
     return reach
@@ -76,9 +87,23 @@ def _in_columns(mapper: Mapper[Any], *, deferred: bool) -> Models:
         for attribute in one.column_attrs:
             for expression in attribute.columns if deferred or not attribute.deferred else ():
                 if not isinstance(expression, Column):
-                    found |= {m for t in tables_of(expression) if (m := model_of(t)) is not None and is_scoped(m)}
+                    found |= {m for t in tables_of(expression) if (m := _model_of(t)) is not None and is_scoped(m)}
                     _refuse_tables(one, attribute, expression)
     return frozenset(found)
+
+
+def _read_by(mapper: Mapper[Any]) -> Iterator[TableClause]:
+    for one in mapper.self_and_descendants:
+        for attribute in one.column_attrs:
+            for expression in attribute.columns:
+                yield from () if isinstance(expression, Column) else tables_of(expression)
+        for link in one.relationships:
+            for part in (link.secondary, link.primaryjoin, link.secondaryjoin):
+                yield from () if part is None else tables_of(part)
+
+
+def _model_of(table: TableClause) -> type[Any] | None:
+    return model_of(table) if isinstance(table, Table) else None
 
 
 def _refuse_tables(mapper: Mapper[Any], attribute: ColumnProperty[Any], expression: Any) -> None:
@@ -108,7 +133,7 @@ def _refuse_secondary(mapper: Mapper[Any]) -> None:
             )
 
 
-def _related(mapper: Mapper[Any], *, every: bool) -> Models:
+def _linked(mapper: Mapper[Any], *, every: bool) -> set[Mapper[Any]]:
     seen: set[Mapper[Any]] = set()
     pending = [link.mapper for link in mapper.relationships if every or is_joined(link)]
     while pending:
@@ -116,8 +141,12 @@ def _related(mapper: Mapper[Any], *, every: bool) -> Models:
         if one not in seen:
             seen.add(one)
             pending += [link.mapper for link in one.relationships if every or is_joined(link)]
-    found = {one.class_ for one in seen if is_scoped(one.class_)}
-    found.update(*(_in_columns(one, deferred=every) for one in (mapper, *seen)))
+    return seen
+
+
+def _related(mapper: Mapper[Any], linked: set[Mapper[Any]], *, deferred: bool) -> Models:
+    found = {one.class_ for one in linked if is_scoped(one.class_)}
+    found.update(*(_in_columns(one, deferred=deferred) for one in (mapper, *linked)))
     return frozenset(found)
 
 

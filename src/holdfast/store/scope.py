@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from sqlalchemy import Integer, Uuid, event, false, inspect
 from sqlalchemy.orm import LoaderCriteriaOption, Mapper, ORMExecuteState, Session
+from sqlalchemy.sql.selectable import TableClause
 
 from holdfast.errors import InvalidValue, WrongTenant
 from holdfast.model import SoftDeleted
+from holdfast.store.namesakes import Names, namesakes
 
 if TYPE_CHECKING:
     from holdfast.store.written import Written
@@ -67,13 +70,17 @@ class Scope:
     Attributes:
         tenant: whose rows; None where the unit names nobody, and then tenanted models are refused.
         actor: who acts.
+        names: gives the models that are not everybody's, by the names of their tables.
     """
 
-    __slots__ = ("_criteria", "_values", "actor", "tenant")
+    __slots__ = ("_criteria", "_values", "actor", "names", "tenant")
 
-    def __init__(self, tenant: str | AllTenants | None, actor: str | None) -> None:
+    def __init__(
+        self, tenant: str | AllTenants | None, actor: str | None, names: Callable[[], Names] = dict[str, Any]
+    ) -> None:
         self.tenant = tenant
         self.actor = actor
+        self.names = names
         self._values: dict[type[Any], Any] = {}
         self._criteria: dict[tuple[type[Any], bool], Criterion | None] = {}
 
@@ -110,6 +117,19 @@ class Scope:
         except ValueError:
             problem = f"{self.tenant!r} is no tenant of {model.__name__}, whose tenants are of type {kind!r}"
         raise WrongTenant(problem)
+
+    def refuse_namesake(self, table: TableClause) -> None:
+        """Refuse a table that no model declares where it has the name of one that is not everybody's.
+
+        Raises:
+            WrongTenant: it has, and this unit is not for all tenants.
+        """
+        for model in () if self.tenant is ALL else namesakes(table, self.names()):
+            self.tenant_of(model)
+            raise WrongTenant(
+                f"a statement is on a table {table.name!r} of its own making, which is that of {model.__name__}, around"
+                f" the tenant of this unit; write it on {model.__name__}, or open the unit with tenant=ALL"
+            )
 
     def criterion(self, model: type[Any], *, deleted: bool) -> Criterion | None:
         """What confines `model` in a statement; one object a unit, by which it is known again."""

@@ -9,48 +9,69 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import CTE, Column, Join, Select, Subquery, Table, inspect
+from sqlalchemy import CTE, Join, Select, Subquery, Table, inspect
 from sqlalchemy.orm import QueryableAttribute
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
-from sqlalchemy.sql.elements import ColumnClause, TextClause
+from sqlalchemy.sql.elements import ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import AliasedReturnsRows, FromClause, Lateral, SelectBase, TableValuedAlias
+from sqlalchemy.sql.selectable import (
+    AliasedReturnsRows,
+    FromClause,
+    Lateral,
+    SelectBase,
+    TableClause,
+    TableValuedAlias,
+)
+
+from holdfast.store.raw_text import has_text_beside, is_operator, is_text
 
 Froms = frozenset[Any]
 _NONE: Froms = frozenset()
+# By what SQLAlchemy's compiler calls them; asked for first, since most of what a walk meets is neither.
+_OPERATIONS = frozenset(("binary", "unary"))
+_SPEAKING = (
+    frozenset(("table", "column", "textclause", "tstring", "select", "insert", "update", "delete", "cte")) | _OPERATIONS
+)
 
 
-def tables_of(statement: Any) -> Iterator[Table]:
-    """Every table that `statement` speaks of, each as often as it does."""
-    return (element for element in spoken_of(statement) if isinstance(element, Table))
+def tables_of(statement: Any) -> Iterator[TableClause]:
+    """Every table that `statement` speaks of, each as often as it does, also those that no model declares."""
+    return (element for element in spoken_of(statement) if isinstance(element, TableClause))
 
 
 def spoken_of(statement: Any) -> Iterator[Any]:
-    """Every table and every piece of text in `statement`, each as often as it is there."""
-    for element in visitors.iterate(statement):
-        if isinstance(element, Table) or is_text(element):
+    """Every table in `statement` and whatever has text in it that somebody wrote out, each as often as it is there."""
+    found: Iterator[Any] = visitors.iterate(statement)
+    for element in found:
+        kind = element.__visit_name__
+        if kind not in _SPEAKING:
+            continue
+        if kind == "column":
+            if element.is_literal:
+                yield element
+            elif isinstance(element.table, TableClause):
+                yield element.table  # an UPDATE or a DELETE does not show what it reads beside its own
+        elif kind in _OPERATIONS:
+            if is_operator(element):
+                yield element
+        elif isinstance(element, TableClause) or is_text(element):
             yield element
-        elif isinstance(element, Column):
-            if isinstance(element.table, Table):  # an UPDATE or a DELETE does not show what it reads beside its own
-                yield element.table
-        # SQLAlchemy's own walk passes over what follows.
-        elif isinstance(element, UpdateBase):
-            for value in _overlooked(element):
-                yield from spoken_of(value)
-        elif isinstance(element, Select):
-            for target, link, *_ in element._setup_joins:
-                if isinstance(link, QueryableAttribute):
-                    yield from spoken_of(inspect(link).entity.selectable)
-                if isinstance(target, QueryableAttribute):
-                    yield from spoken_of(inspect(target).entity.selectable)
-                elif isinstance(target, visitors.Visitable):
-                    yield from spoken_of(target)
-
-
-def is_text(element: Any) -> bool:
-    """Whether `element` is SQL that somebody wrote out."""
-    return isinstance(element, TextClause) or (isinstance(element, ColumnClause) and element.is_literal)
+        else:
+            if has_text_beside(element):
+                yield element
+            # SQLAlchemy's own walk passes over what follows.
+            if isinstance(element, UpdateBase):
+                for value in _overlooked(element):
+                    yield from spoken_of(value)
+            elif isinstance(element, Select):
+                for target, link, *_ in element._setup_joins:
+                    if isinstance(link, QueryableAttribute):
+                        yield from spoken_of(inspect(link).entity.selectable)
+                    if isinstance(target, QueryableAttribute):
+                        yield from spoken_of(inspect(target).entity.selectable)
+                    elif isinstance(target, visitors.Visitable):
+                        yield from spoken_of(target)
 
 
 def unreached(statement: Any, *, around: Froms = frozenset()) -> Iterator[Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,6 +24,7 @@ from holdfast.store import current, libsql, postgres, row_security, slow_queries
 from holdfast.store.cancellation import to_the_end
 from holdfast.store.failures import Translated, is_connection_loss, is_of_the_driver, is_retryable
 from holdfast.store.hooks import Hooks
+from holdfast.store.namesakes import Names, confined_by_name, declared
 from holdfast.store.open_units import OpenUnits
 from holdfast.store.read_replicas import POSITION, ReadReplicas, position_number
 from holdfast.store.replica import Replica
@@ -42,6 +43,9 @@ log = get_logger("holdfast.store")
 class Store:
     """The engines of one database; connections are made when first needed.
 
+    Args:
+        models: whose tables it keeps; unless given, those of every model that was declared.
+
     Attributes:
         url: the engine's URL (may hold a password: log `place` instead).
         place: the URL fit for people, without password.
@@ -57,8 +61,9 @@ class Store:
         hooks: where higher floors join every writing unit.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, models: Iterable[type[Any]] | None = None) -> None:
         self.settings = settings
+        self._names = None if models is None else confined_by_name(models)
         if settings.require_tls:
             require_tls(settings)
         self.url = parse_url(settings.database_url)
@@ -88,6 +93,10 @@ class Store:
         self._translated = Translated(self.place)
         self._leaving: asyncio.Task[None] | None = None
         self._units = OpenUnits(self.place)
+
+    def confined_names(self) -> Names:
+        """The models that are not everybody's, by the names of their tables."""
+        return confined_by_name(declared()) if self._names is None else self._names
 
     def _row_security(self) -> bool:
         if self.settings.row_security and self.dialect != "postgresql":

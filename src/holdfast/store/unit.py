@@ -65,7 +65,7 @@ class Unit:
         self.session = session
         self.actor = actor
         self.tenant = None if isinstance(tenant, AllTenants) else tenant
-        self.scope = Scope(tenant, actor)
+        self.scope = Scope(tenant, actor, store.confined_names)
         cast(ScopedSession, session.sync_session).set_scope(self.scope)
         self.request_id = request_id
         self.read_only = read_only

@@ -12,13 +12,14 @@ from holdfast.guard.limits.window import Answer, Demand, Said
 from holdfast.store.redis import Away, Redis
 
 _TOGETHER = 100  # calls that go in one message
+_COMPANY = 0.001  # seconds that a call waits for others at the most
 
 
 class Call(NamedTuple):
     """What one call asks the script: keys, and what it is given for them."""
 
     names: list[str]
-    asked: list[int]
+    asked: str
 
 
 Waiting = tuple[Call, asyncio.Future[list[int]]]
@@ -27,7 +28,8 @@ Waiting = tuple[Call, asyncio.Future[list[int]]]
 class RedisLimits:
     """What all processes have admitted that share a Redis.
 
-    While a call is under way, those of one turn of the event loop go together; each is still decided by itself.
+    Who asks alone is sent at once. Those who ask while a message is under way go together, when its answer is there or
+    a millisecond later; each is still decided by itself.
 
     Args:
         redis: one server or several; the names of one call's demands must have one hash tag.
@@ -41,7 +43,8 @@ class RedisLimits:
         self._script = script
         self._digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
         self._is_unknown, self._elsewhere = NoScriptError, (AskError, MovedError)
-        self._gathering: list[Waiting] | None = None
+        self._gathering: list[Waiting] = []
+        self._leaving: asyncio.TimerHandle | None = None  # where some are gathering: when they go at the latest
         self._sending: set[asyncio.Task[None]] = set()
         self._under_way = 0  # messages that are not answered yet; with none of them nobody waits for company
 
@@ -51,9 +54,9 @@ class RedisLimits:
         Raises:
             Away: Redis does not answer in time, or refuses.
         """
-        asked = [len(demands), cost, 1 if charge else 0]
+        asked = f"{len(demands)} {cost} {1 if charge else 0}"
         for demand in demands:
-            asked += (demand.most, demand.window, demand.width)
+            asked += f" {demand.most} {demand.window} {demand.width}"
         now, passes, *figures = await self._asked(Call([demand.name for demand in demands], asked))
         said = tuple(Said(*figures[start : start + 3]) for start in range(0, len(figures), 3))
         return Answer(now / 1e6, bool(passes), said)
@@ -68,37 +71,45 @@ class RedisLimits:
         await self._redis.ask(lambda client: client.delete(*names), names[0])
 
     async def _asked(self, call: Call) -> list[int]:
-        gathering = self._gathering
-        if gathering is not None:
-            future = _joined(gathering, call)
-            return await future
         if self._under_way:
-            gathering = self._gathering = []
-            future = _joined(gathering, call)
-            try:
-                await asyncio.sleep(0)  # those who ask in this turn of the loop come along
-            finally:
-                self._send(gathering)
-            return await future
+            return await self._gathered(call)
         self._under_way += 1
         try:
             arguments = _arguments([call])
             [answer] = await self._redis.ask(lambda client: self._run_one(client, arguments), call.names[0])
         finally:
-            self._under_way -= 1
+            self._arrived()
         return answer
 
-    def _send(self, gathered: list[Waiting]) -> None:
+    def _gathered(self, call: Call) -> asyncio.Future[list[int]]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[int]] = loop.create_future()
+        self._gathering.append((call, future))
+        if len(self._gathering) >= _TOGETHER:
+            self._send()
+        elif self._leaving is None:
+            self._leaving = loop.call_later(_COMPANY, self._send)
+        return future
+
+    def _arrived(self) -> None:
+        """A message is answered: those who have gathered meanwhile go."""
+        self._under_way -= 1
+        if self._gathering:
+            self._send()
+
+    def _send(self) -> None:
         """Send what was gathered, in a task of its own: none of those who wait may end it for the others."""
-        self._gathering = None
-        for start in range(0, len(gathered), _TOGETHER):
-            task = asyncio.create_task(self._tell(gathered[start : start + _TOGETHER]), name="limits")
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        gathered, self._gathering = self._gathering, []
+        self._under_way += 1
+        task = asyncio.create_task(self._tell(gathered), name="limits")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
     async def _tell(self, gathered: Sequence[Waiting]) -> None:
         """Ask for all, and tell each."""
-        self._under_way += 1
         groups: dict[str, list[Waiting]] = {}
         for one in gathered:
             # In a cluster a script can look at the keys of one slot only.
@@ -114,10 +125,10 @@ class RedisLimits:
                     if not future.done():  # as that of a caller who was cancelled is
                         future.set_result(answer)
         finally:
-            self._under_way -= 1
             for _, future in gathered:
                 if not future.done():
                     future.set_exception(Away())
+            self._arrived()
 
     async def _run(self, client: Any, groups: Sequence[Sequence[Call]]) -> list[Any]:
         """The answers of each group, or its error, in their order."""
@@ -148,13 +159,7 @@ class RedisLimits:
         return answers
 
 
-def _joined(gathering: list[Waiting], call: Call) -> asyncio.Future[list[int]]:
-    future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-    gathering.append((call, future))
-    return future
-
-
 def _arguments(calls: Sequence[Call]) -> list[Any]:
     """What the script is given for several calls: how many keys, the keys, the rest."""
     names = [name for call in calls for name in call.names]
-    return [len(names), *names, *(one for call in calls for one in call.asked)]
+    return [len(names), *names, *(call.asked for call in calls)]

@@ -60,11 +60,11 @@ local function counters(key, cost, most, width)
   return total, passes, time, math.max(now, (newest + {PARTS} + 1) * width), left
 end
 
-local function decide(keys, cost, charge, asked)
+local function decide(keys, given)
+  local cost, charge = given[2], given[3] == 1
   local answer, times, gone, all = {{now, 1}}, {{}}, {{}}, true
   for i, key in ipairs(keys) do
-    local most, window = tonumber(ARGV[asked + 3 * i]), tonumber(ARGV[asked + 3 * i + 1])
-    local width = tonumber(ARGV[asked + 3 * i + 2])
+    local most, window, width = given[3 * i + 1], given[3 * i + 2], given[3 * i + 3]
     local used, passes, time, whole, left
     if width == 0 then used, passes, time, whole, left = log(key, cost, most, window)
     else used, passes, time, whole, left = counters(key, cost, most, width) end
@@ -76,7 +76,7 @@ local function decide(keys, cost, charge, asked)
   if not (all and charge) then return answer end
 
   for i, key in ipairs(keys) do
-    local window, width = tonumber(ARGV[asked + 3 * i + 1]), tonumber(ARGV[asked + 3 * i + 2])
+    local window, width = given[3 * i + 2], given[3 * i + 3]
     local time, left, used, whole = times[i], gone[i], answer[3 * i] + cost
     if width == 0 then
       if left > 0 then redis.call('LTRIM', key, 0, -(left + 1)) end
@@ -106,17 +106,22 @@ local function decide(keys, cost, charge, asked)
   return answer
 end
 
-local answers, key, asked = {{}}, 0, 1
-while ARGV[asked] do
-  local keys, cost = {{}}, tonumber(ARGV[asked + 1])
-  for i = 1, ARGV[asked] do keys[i] = KEYS[key + i] end
-  answers[#answers + 1] = decide(keys, cost, ARGV[asked + 2] == '1', asked)
-  key, asked = key + #keys, asked + 3 + 3 * #keys
+local answers, key = {{}}, 0
+for call, text in ipairs(ARGV) do
+  local keys, given, n = {{}}, {{}}, 0
+  for number in string.gmatch(text, '%d+') do
+    n = n + 1
+    given[n] = tonumber(number)
+  end
+  for i = 1, given[1] do keys[i] = KEYS[key + i] end
+  answers[call] = decide(keys, given)
+  key = key + given[1]
 end
 return answers
 """
-"""KEYS: what is counted under, all of one slot. ARGV: for each call how many of the keys are its, its cost and 1 if it
-is to be counted; then for each of its keys most, window and width in µs.
+"""KEYS: what is counted under, all of one slot. ARGV: for each call a text of numbers, which costs a client less than
+as many arguments: how many of the keys are its, its cost and 1 if it is to be counted; then for each of its keys most,
+window and width in µs.
 
 Returns for each call the time in µs and whether all let it pass; then for each of its keys what counts, the wait
 (-1: never) and the µs until nothing counts.
