@@ -58,9 +58,9 @@ def test_an_export_is_written_once_and_verified(run: Run, tmp_path: Path, ada: s
     again = run("privacy", "export", ada, "ada.zip", **HERE)
     assert (again.code, "ada.zip cannot be written: File exists" in again.err) == (1, True)
     whole = run("privacy", "verify", "ada.zip", "--sha256", made.json["sha256"])
-    assert (whole.code, "users.json  1 rows" in whole.out) == (0, True)
+    assert (whole.code, "rows/users.json  1 rows" in whole.out) == (0, True)
     for name, change, told in (
-        ("edited", {"users.json": b"[]"}, "users.json was changed"),
+        ("edited", {"rows/users.json": b"[]"}, "rows/users.json was changed"),
         ("added", {"more.json": b"[]"}, "not those of its manifest: more.json"),
         ("emptied", {"manifest.json": b"{}"}, "its manifest.json is none"),
     ):

@@ -52,9 +52,9 @@ async def test_what_is_kept_of_me_I_take_along(world: World, monkeypatch: pytest
     assert got.headers["content-disposition"].startswith('attachment; filename="personal-data-20')
     with zipfile.ZipFile(io.BytesIO(got.content)) as packed:
         assert hashlib.sha256(packed.read("manifest.json")).hexdigest() == got.headers["x-manifest-sha256"]
-        [contact] = json.loads(packed.read("contacts.json"))
+        [contact] = json.loads(packed.read("rows/contacts.json"))
         assert contact["name"] == "ada's friend"
-        assert [user["id"] for user in json.loads(packed.read("users.json"))] == [str(world.ids["ada"])]
+        assert [user["id"] for user in json.loads(packed.read("rows/users.json"))] == [str(world.ids["ada"])]
     assert not [name for name in os.listdir(tmp_path) if name.startswith("holdfast-export")]
 
 

@@ -141,6 +141,8 @@ def erase(
         typer.confirm(f"Erase {visible(person)} for good?", abort=True, err=True)
     erasure = asyncio.run(_erase(database, person, by, reason))
     _show([erasure], as_json, one=True)
+    if erasure.failure:
+        raise typer.Exit(FAILED)
 
 
 def erasures(
@@ -189,7 +191,10 @@ def replay(
 
     holdfast privacy replay /mnt/elsewhere/erasures.jsonl
     """
-    _show(asyncio.run(_replay(database, file, by)), as_json)
+    found = asyncio.run(_replay(database, file, by))
+    _show(found, as_json)
+    if any(one.failure for one in found):
+        raise typer.Exit(FAILED)
 
 
 def consent_list(person: Person, database: Database = None, as_json: Json = False) -> None:

@@ -51,19 +51,23 @@ ROW_SQLITE = "SELECT seq, shape, op, at, actor, request, body FROM holdfast_jour
 
 
 EDGE = {
-    # A transaction that is under way now may still write rows; those of every one to come have higher numbers.
-    "postgresql": "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
+    # A number of its own: of every other transaction that is under way it is a higher one. A snapshot's end is not.
+    "postgresql": "SELECT pg_current_xact_id()::text::bigint",
     "sqlite": "SELECT max(e.edge, coalesce((SELECT max(seq) FROM holdfast_journal), 0)) + 1 FROM holdfast_epoch e",
 }
 BEFORE = {
-    "postgresql": "SELECT EXISTS (SELECT FROM holdfast_journal WHERE xid < :edge)",
+    # One that was under way then may not have committed yet.
+    "postgresql": """
+        SELECT EXISTS (SELECT FROM holdfast_journal WHERE xid < :edge)
+            OR pg_snapshot_xmin(pg_current_snapshot())::text::bigint < :edge
+    """,
     "sqlite": "SELECT EXISTS (SELECT 1 FROM holdfast_journal WHERE seq < :edge)",
 }
 
 
 async def edge(store: Store) -> int:
     """A number behind which everything lies that is in the journal now; `is_behind` knows what became of that."""
-    async with store.connect() as connection:
+    async with store.connect(write=True) as connection:
         return int((await connection.execute(text(EDGE[store.dialect]))).scalar_one())
 
 

@@ -6,7 +6,7 @@ from holdfast.operate.privacy.erasures import metadata as erasure_metadata
 from holdfast.operate.privacy.export import Exported, Manifest, Packed, verify_export
 from holdfast.operate.privacy.marks import Marks
 from holdfast.operate.privacy.personal import Mentions, Personal
-from holdfast.operate.privacy.places import Eraser, Forgotten
+from holdfast.operate.privacy.places import Eraser, Forgotten, erases
 from holdfast.operate.privacy.privacy import PersonErased, Privacy, resume_erasures
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Personal",
     "Privacy",
     "Sort",
+    "erases",
     "erasure_metadata",
     "examine_privacy",
     "resume_erasures",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+from sqlalchemy import ForeignKeyConstraint
+
+from holdfast.guard.audit import Audited
 from holdfast.model import BlindIndex, Encrypted, Model
 from holdfast.model.policy import PLAIN
 from holdfast.operate.findings import Finding
@@ -12,8 +15,6 @@ from holdfast.operate.privacy.personal import Mentions, Personal, table_of
 from holdfast.store import AppendOnly
 
 Sort = Literal["secret", "private", "key", "plain"]
-
-_SETS_FREE = ("CASCADE", "SET NULL", "SET DEFAULT")
 
 
 def sorts_of(model: type[Model]) -> dict[str, Sort | None]:
@@ -48,7 +49,7 @@ def _sort(model: type[Model], name: str) -> Sort | None:
 
 def examine_privacy(models: Sequence[type[Model]]) -> list[Finding]:
     """Findings for what is not said: columns of no sort, private ones of nobody, rows that would hold an erasure up."""
-    found = [*_unsorted(models), *_of_nobody(models), *_only_added(models), *_holding_up(models)]
+    found = [*_unsorted(models), *_of_nobody(models), *_only_added(models), *_holding_up(models), *_unsealed(models)]
     if not found:
         columns = sum(len(table_of(model).columns) for model in models)
         found.append(Finding.ok("classification", f"each of {columns} columns of {len(models)} models has its sort"))
@@ -94,21 +95,56 @@ def _only_added(models: Iterable[type[Model]]) -> Iterator[Finding]:
 
 
 def _holding_up(models: Sequence[type[Model]]) -> Iterator[Finding]:
-    """Rows that refer to rows that are deleted with a person, and neither go with them nor let them go."""
+    """Rows that refer to rows that are deleted with a person, and neither go with them, nor let them go, nor may go."""
     deleted = {
         str(model.__tablename__)
         for model in models
         if (personal := model.__policy__.aspect(Personal)) is not None and personal.erase == "delete"
     }
     for model in models:
-        if str(model.__tablename__) in deleted:
-            continue
+        personal = model.__policy__.aspect(Personal)
         for constraint in table_of(model).foreign_key_constraints:
             target = constraint.elements[0].target_fullname.rsplit(".", 1)[0]
-            if target in deleted and (constraint.ondelete or "").upper() not in _SETS_FREE:
-                columns = ", ".join(constraint.column_keys)
-                yield Finding.wrong(
-                    "erasure",
-                    f"{model.__tablename__} ({columns}) refers to {target}, whose rows are deleted with a person",
-                    f'say ondelete="CASCADE" or "SET NULL" there, or make {model.__name__} Personal too',
-                )
+            if target not in deleted:
+                continue
+            problem = _of_reference(model, personal, constraint)
+            if problem is not None:
+                told = f"{model.__tablename__} ({', '.join(constraint.column_keys)}) refers to {target}, whose rows are"
+                yield Finding.wrong("erasure", f"{told} deleted with a person: {problem[0]}", problem[1])
+
+
+def _of_reference(
+    model: type[Model], personal: Personal | None, constraint: ForeignKeyConstraint
+) -> tuple[str, str] | None:
+    """What is wrong with a reference to rows that are deleted, and what to do; None where nothing is."""
+    action = (constraint.ondelete or "").upper()
+    is_of_the_person = personal is not None and personal.subject in constraint.column_keys
+    name = model.__name__
+    if action == "CASCADE":
+        if personal is not None and personal.erase != "delete":
+            return "it would go with them, and is to stay", f'say ondelete="SET NULL" there, or let {name} go too'
+        return None
+    if action == "SET NULL":
+        fixed = [one.name for one in constraint.columns if not one.nullable]
+        if fixed:
+            return f"{fixed[0]} may not be NULL", 'let it be NULL, or say ondelete="CASCADE"'
+        if model.__policy__.aspect(AppendOnly) is not None:
+            return "it is AppendOnly, so nothing in it can be set to NULL", "leave the reference or AppendOnly out"
+        return None
+    # Rows of the same person are gone by then: they go first. Those of another, or of the same table, are not.
+    if is_of_the_person and personal is not None and personal.erase == "delete":
+        return None
+    return "it holds on to them", 'say ondelete="CASCADE" or "SET NULL" there'
+
+
+def _unsealed(models: Iterable[type[Model]]) -> Iterator[Finding]:
+    """What the audit trail would keep readable."""
+    for model in models:
+        policy = model.__policy__
+        personal, audited = policy.aspect(Personal), policy.aspect(Audited)
+        if personal is not None and audited is not None and policy.private and audited.subject != personal.subject:
+            yield Finding.wrong(
+                "erasure",
+                f"{model.__tablename__} is Audited, and its private values are not sealed under the key of the person",
+                f'say Audited(subject="{personal.subject}") in the policy of {model.__name__}',
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import hashlib
+import os
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import or_, select
 
-from holdfast.errors import InvalidValue, NotFound
+from holdfast.errors import InvalidValue, NotFound, Unavailable
 from holdfast.guard.audit import Trail
 from holdfast.guard.audit.export import in_parts, line_of
 from holdfast.guard.audit.private import Private
@@ -33,6 +34,7 @@ TRAIL = "audit_trail.json"
 
 _LARGEST_MANIFEST = 4 * 2**20  # bytes
 _CHUNK = 2**20
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _encode = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical").encode
 
 
@@ -97,15 +99,18 @@ class Exporting:
             NotFound: nothing is kept of the person. InvalidValue: the file is there, or cannot be made.
         """
         try:
-            handle = file.open("xb")
+            # For nobody else to read; what was made is never opened for another.
+            handle = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         except OSError as error:
             raise InvalidValue(f"{file} cannot be written: {error.strerror}") from None
         try:
             with handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as packed:
                 async with self._snapshot() as unit:
                     return await self._write(unit, subject, packed, file)
-        except BaseException:
+        except BaseException as error:
             file.unlink(missing_ok=True)  # noqa: ASYNC240  of its own file, once
+            if isinstance(error, OSError):
+                raise Unavailable(f"{file} could not be written: {error.strerror}") from None
             raise
 
     def _snapshot(self) -> AbstractAsyncContextManager[Unit]:
@@ -118,8 +123,9 @@ class Exporting:
         for model, personal in personal_models(self._models):
             sorts = sorts_of(model)
             shown = {name: sort for name, sort in sorts.items() if sort != "secret"}
-            found = await _array(packed, f"{model.__tablename__}.json", _rows(unit, model, personal, subject, shown))
-            files[f"{model.__tablename__}.json"] = msgspec.structs.replace(
+            name = f"rows/{model.__tablename__}.json"
+            found = await _array(packed, name, _rows(unit, model, personal, subject, shown))
+            files[name] = msgspec.structs.replace(
                 found, columns=shown, left_out=[name for name in sorts if name not in shown], kept=personal.because
             )
         if not sum(one.rows for one in files.values()):
@@ -180,6 +186,8 @@ def verify_export(file: Path, *, sha256: str | None = None) -> Manifest:
 
 
 def _verified(packed: zipfile.ZipFile, sha256: str | None) -> Manifest:
+    if any(info.compress_type not in _PACKED for info in packed.infolist()):
+        raise InvalidValue("it is packed in a way that no export is")  # and may take what memory there is
     there = [info.filename for info in packed.infolist()]
     if MANIFEST not in there or packed.getinfo(MANIFEST).file_size > _LARGEST_MANIFEST:
         raise InvalidValue(f"it has no {MANIFEST}, so it is no export of personal data")

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-_SHORTEST = 3  # characters: less tells nobody from others
+_SHORTEST = 6  # characters: less tells nobody from others
 _LONGEST = 1_000
 _DEEPEST = 64  # levels of a document that are looked at
+_OF_AN_ID = re.compile(r"[0-9@]|[a-z][A-Z]")
 _HEX = re.compile(r"[0-9a-fA-F]{32}")
 
 
@@ -31,10 +32,9 @@ class Marks:
         return sorted(self._hashes)
 
     def add(self, value: object) -> None:
-        """Know one more mark. A text that is too short to tell anybody from others is none."""
-        text = _same(str(value))
-        if value is not None and _SHORTEST <= len(text) <= _LONGEST:
-            self._hashes.add(self._hash(text))
+        """Know one more mark. A text that would tell nobody from others is none: short ones, and mere words."""
+        if value is not None and is_mark(str(value)):
+            self._hashes.add(self._hash(_same(str(value))))
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, str) or not _SHORTEST <= len(value) <= _LONGEST:
@@ -42,7 +42,7 @@ class Marks:
         return self._hash(_same(value)) in self._hashes
 
     def among(self, document: Any) -> bool:
-        """Whether a text anywhere in a document, a key of an object or a value, is a mark."""
+        """Whether a text anywhere in a document is a mark. Names of members are none: they are the same for all."""
         return any(text in self for text in _texts(document))
 
     def without(self, document: Any, put: str, depth: int = 0) -> Any:
@@ -52,7 +52,7 @@ class Marks:
         if depth >= _DEEPEST:
             return document
         if isinstance(document, dict):
-            return {self.without(k, put): self.without(v, put, depth + 1) for k, v in document.items()}
+            return {key: self.without(value, put, depth + 1) for key, value in document.items()}
         if isinstance(document, list | tuple):
             return [self.without(one, put, depth + 1) for one in document]
         return document
@@ -61,12 +61,20 @@ class Marks:
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._salt[:64], digest_size=16).hexdigest()
 
 
+def is_mark(text: str) -> bool:
+    """Whether a text may tell somebody from others: an address, an id. What is only a word stands everywhere.
+
+    An id has a digit, or large letters among small ones.
+    """
+    text = text.strip()
+    return _SHORTEST <= len(text) <= _LONGEST and _OF_AN_ID.search(text) is not None
+
+
 def _texts(document: Any, depth: int = 0) -> Iterator[str]:
     if isinstance(document, str):
         yield document
     elif depth < _DEEPEST and isinstance(document, dict):
-        for key, value in document.items():
-            yield str(key)
+        for value in document.values():
             yield from _texts(value, depth + 1)
     elif depth < _DEEPEST and isinstance(document, list | tuple):
         for one in document:

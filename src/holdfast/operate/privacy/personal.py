@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, cast, get_args
 from uuid import UUID
 
-from sqlalchemy import JSON, String, Table
+from sqlalchemy import JSON, String, Table, UniqueConstraint
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from holdfast.errors import ModelError
@@ -21,7 +21,8 @@ class Personal(Aspect):
 
     Args:
         subject: the column with the key of the person; of the table of people itself its own key.
-        erase: `delete` the row; `blank` what is private in it, and the subject where it may be NULL; or `keep` it.
+        erase: `delete` the row; `blank` what is private or secret in it, and the subject where it may be NULL; or
+            `keep` it.
         because: why a row is kept: the law that says so, or the interest. Asked for with `keep` and `blank`.
         marks: columns whose values tell the person from others elsewhere, as in `Mentions`: an address, an id that a
             provider gave him.
@@ -57,8 +58,13 @@ class Personal(Aspect):
         if len(model.__policy__.all(Personal)) > 1:
             raise ModelError(f"{model.__name__} is Personal twice; leave one")
         if self.erase == "blank":
-            for name in model.__policy__.private:
+            for name in blanked(model):
                 blank_of(model, name)
+
+    def needs(self, model: type[Model]) -> tuple[str, ...]:
+        """The person, so that whoever has a change of the journal knows whose it is."""
+        is_key = self.subject in table_of(model).primary_key.columns
+        return () if is_key or not model.__policy__.capture else (self.subject,)
 
 
 class Mentions(Aspect):
@@ -115,7 +121,7 @@ def blank_of(model: type[Model], name: str) -> Any:
     column = table_of(model).columns[name]
     if column.nullable:
         return None
-    if column.unique or column.primary_key or column.foreign_keys:
+    if column.unique or column.primary_key or column.foreign_keys or _in_unique(model, name):
         told = "it must be unique, so it cannot be blank in several rows"
     elif isinstance(kind := _plain(column.type), JSON):
         return {}
@@ -124,6 +130,18 @@ def blank_of(model: type[Model], name: str) -> Any:
     else:
         told = "it may not be NULL, and nothing of its type is empty"
     raise ModelError(f"{model.__name__}.{name} is to be blanked, but {told}; let it be NULL, or delete the row")
+
+
+def blanked(model: type[Model]) -> tuple[str, ...]:
+    """The columns that are blanked with a person: the private and the secret ones."""
+    return tuple(dict.fromkeys((*model.__policy__.private, *model.__policy__.secret)))
+
+
+def _in_unique(model: type[Model], name: str) -> bool:
+    table = table_of(model)
+    constraints = (one.columns for one in table.constraints if isinstance(one, UniqueConstraint))
+    indexes = (index.columns for index in table.indexes if index.unique)
+    return any(name in columns for columns in (*constraints, *indexes))
 
 
 def _plain(kind: TypeEngine[Any]) -> TypeEngine[Any]:

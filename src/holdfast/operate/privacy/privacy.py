@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from holdfast.cache import Cache
-from holdfast.errors import HoldfastError, InvalidValue, NotFound
+from holdfast.errors import ConfigurationError, HoldfastError, InvalidValue, NotFound
 from holdfast.guard.audit import Trail
 from holdfast.guard.subject_keys import SubjectKeys
 from holdfast.journal import Event, Journal
@@ -23,8 +25,8 @@ from holdfast.operate.privacy.classified import examine_privacy
 from holdfast.operate.privacy.erasures import Erasure
 from holdfast.operate.privacy.export import Exported, Exporting
 from holdfast.operate.privacy.marks import Marks
-from holdfast.operate.privacy.places import Eraser, Forgotten, InAnswers, InCaches, InLetters, InRows, InTrail
-from holdfast.operate.privacy.rows import checked_subject, find_marks, personal_models
+from holdfast.operate.privacy.places import Eraser, Forgotten, InAnswers, InCaches, InLetters, InRows, InTrail, declared
+from holdfast.operate.privacy.rows import canonical_subject, find_marks, personal_models
 from holdfast.operate.schedule_runs import Run
 from holdfast.store import ALL, Store, Unit
 
@@ -33,6 +35,12 @@ log = get_logger("holdfast.privacy")
 ACTION_ASKED, ACTION_DONE, ACTION_EXPORTED = "privacy.erase", "privacy.erased", "privacy.export"
 _PERSON = "person"  # what records of the audit trail call whom these are done to
 _REASON = 500  # characters
+_FAILURE = 2_000
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether what went wrong is said by the error itself; else the log has where it came from."""
+    return isinstance(error, HoldfastError | OSError)
 
 
 class PersonErased(Event, topic="person_erased"):
@@ -57,12 +65,26 @@ class Privacy:
         self._journal = journal
         self._trail = trail
         self._models = models
-        self._erasers: list[Eraser] = [InTrail(), InRows(models), InAnswers(), InLetters(models), InCaches(cache)]
+        self._rows = InRows(models)
+        self._house: dict[str, Eraser] = {
+            "audit trail": InTrail(),
+            "rows": self._rows,
+            "answers": InAnswers(),
+            "dead letters": InLetters(models),
+            "caches": InCaches(cache),
+        }
+        self._own: dict[str, Eraser] = {}
         self.is_on = bool(personal_models(models))
 
-    def register(self, eraser: Eraser) -> None:
-        """Have one more place asked to forget people; see `Eraser`."""
-        self._erasers.append(eraser)
+    def register(self, name: str, eraser: Eraser) -> None:
+        """Have one more place asked to forget people, by this data layer; `erases` has it asked by every one.
+
+        Raises:
+            ConfigurationError: the name is another's.
+        """
+        if name in self._house or name in declared or name in self._own:
+            raise ConfigurationError(f"there is an eraser {name!r} already")
+        self._own[name] = eraser
 
     def check(self) -> Report:
         """Whether every column is classified, and everybody whose data is kept could be found and erased."""
@@ -76,22 +98,22 @@ class Privacy:
         """Forget a person: his rows now, what the journal remembers of them when it is pruned.
 
         It is kept in the log first, so it goes on after a crash, by `resume` or the schedule `privacy.erasures`. Where
-        one is under way for him, that one goes on.
+        one is under way for him, everything is gone through again by that one.
 
-        Returns how far it got: `erased`, where everything but the journal has forgotten him; `done` when that has too.
+        Returns how far it got: `erased`, where everything but the journal has forgotten him; `asked`, with a `failure`,
+        where a place did not, and is asked again; `done` when the journal has forgotten too.
 
         Raises:
             NotFound: nothing is kept of him. InvalidValue: the key or the reason cannot be kept.
-            StoreError: a row could not be deleted; what was, is, and the rest is tried again.
         """
-        subject = checked_subject(subject)
+        subject = canonical_subject(self._models, subject)
         if reason is not None and not 0 < len(reason) <= _REASON:
             raise InvalidValue(f"a reason has 1 to {_REASON} characters, not {len(reason):,}")
         async with self._store.unit(actor=actor, tenant=ALL, request_id=request_id) as unit:
             erasure, began = await log_of.begin(unit, subject, by=actor, reason=reason)
             if began:
                 await self._begin(unit, erasure)
-        return await self._go_on(erasure)
+        return await self._go_through(erasure, is_last=False)
 
     async def resume(self) -> list[Erasure]:
         """Go on with everything that is not done: what was interrupted, and what waited for the journal.
@@ -100,11 +122,10 @@ class Privacy:
         """
         found = []
         for erasure in await log_of.erasures(self._store, is_open=True):
-            try:
-                found.append(await self._go_on(erasure))
-            except (HoldfastError, OSError) as error:
-                log.warning("erasure_failed", erasure=erasure.id, reason=str(error))
-                found.append(await self._note(erasure, failure=str(error)[:2_000]))
+            # What is erased once the journal has forgotten is erased for good: nothing can come from there any more.
+            is_last = erasure.edge is not None and await self._journal.is_behind(erasure.edge)
+            waits = erasure.erased_at is not None and not is_last
+            found.append(erasure if waits else await self._go_through(erasure, is_last=is_last))
         return found
 
     async def replay(self, log: Iterable[Erasure], *, actor: str | None = None) -> list[Erasure]:
@@ -126,7 +147,8 @@ class Privacy:
 
     async def erasures(self, *, subject: object = None, is_open: bool = False) -> list[Erasure]:
         """The log of erasures, the oldest first: of one person, or what is not done yet."""
-        return await log_of.erasures(self._store, subject=None if subject is None else str(subject), is_open=is_open)
+        whose = None if subject is None else canonical_subject(self._models, subject)
+        return await log_of.erasures(self._store, subject=whose, is_open=is_open)
 
     async def _begin(self, unit: Unit, erasure: Erasure) -> None:
         marks = Marks(erasure.id)
@@ -135,26 +157,37 @@ class Privacy:
         await log_of.keep_marks(unit, erasure, marks)
         await self._tell(unit, ACTION_ASKED, erasure.subject, erasure=erasure.id, reason=erasure.reason)
 
-    async def _go_on(self, erasure: Erasure) -> Erasure:
-        # What is erased once the journal has forgotten is erased for good: nothing can come from there any more.
-        is_last = erasure.edge is not None and await self._journal.is_behind(erasure.edge)
-        if erasure.erased_at is not None and not is_last:
-            return erasure
-        marks = await log_of.marks_of(self._store, erasure)
-        who = Forgotten(subject=erasure.subject, marks=marks, opened=partial(self._opened, erasure))
+    async def _go_through(self, erasure: Erasure, *, is_last: bool) -> Erasure:
+        """Have every place forget. What one of them raises is in the log, and none of the others waits for it."""
         erased = Counter(erasure.erased)
-        for eraser in self._erasers:
-            if done := await eraser(who):
-                erased += done
-                erasure = await self._note(erasure, erased=dict(erased))
-        if not is_last:
+        failures = []
+        had_rows = False
+        try:
+            marks = await log_of.marks_of(self._store, erasure)
+            who = Forgotten(subject=erasure.subject, marks=marks, opened=partial(self._opened, erasure))
+            for name, eraser in {**self._house, **declared, **self._own}.items():
+                try:
+                    if done := await eraser(who):
+                        erased += done
+                        had_rows |= eraser is self._rows
+                        erasure = await self._note(erasure, erased=dict(erased))
+                except Exception as error:
+                    log.warning("erasure_failed", erasure=erasure.id, place=name, exc_info=not _is_told(error))
+                    failures.append(f"{name}: {str(error) or type(error).__name__}")
+            if failures:
+                return await self._note(erasure, failure="; ".join(failures)[:_FAILURE])
+            if is_last and not had_rows:
+                async with self._opened(erasure) as unit:
+                    await self._tell(unit, ACTION_DONE, erasure.subject, erasure=erasure.id, erased=dict(erased))
+                    return await log_of.finish(unit, erasure, erased)
+            # What was in rows just now is in the journal too, again.
             edge = await self._journal.edge()
             async with self._opened(erasure) as unit:
                 await unit.emit(PersonErased(subject=erasure.subject))
                 return await log_of.note(unit, erasure, erased_at=dt.datetime.now(dt.UTC), edge=edge, failure=None)
-        async with self._opened(erasure) as unit:
-            await self._tell(unit, ACTION_DONE, erasure.subject, erasure=erasure.id, erased=dict(erased))
-            return await log_of.finish(unit, erasure, erased)
+        except HoldfastError as error:
+            log.warning("erasure_failed", erasure=erasure.id, reason=str(error))
+            return msgspec.structs.replace(erasure, failure=str(error)[:_FAILURE])
 
     async def _note(self, erasure: Erasure, **values: Any) -> Erasure:
         async with self._store.unit(tenant=ALL) as unit:
@@ -176,7 +209,7 @@ class Privacy:
         Raises:
             NotFound: nothing is kept of him. InvalidValue: he is none, or the file is there already.
         """
-        subject = checked_subject(subject)
+        subject = canonical_subject(self._models, subject)
         exported = await Exporting(self._store, self._trail, self._models).write(subject, file)
         async with self._store.unit(actor=actor, tenant=ALL, request_id=request_id) as unit:
             await self._tell(unit, ACTION_EXPORTED, subject, sha256=exported.sha256, rows=exported.rows)

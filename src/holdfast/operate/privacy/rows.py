@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, cast
+from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, delete, null, or_, select, update
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, delete, not_, null, or_, select, update
 
 from holdfast.errors import InvalidValue
-from holdfast.model import Model
+from holdfast.model import Encrypted, Model
 from holdfast.operate.privacy.marks import Marks
-from holdfast.operate.privacy.personal import Mentions, Personal, blank_of, subject_kind, table_of
+from holdfast.operate.privacy.personal import Mentions, Personal, blank_of, blanked, subject_kind, table_of
 from holdfast.store import Unit
 
 BATCH = 500  # rows a transaction
@@ -30,14 +31,35 @@ def personal_models(models: Iterable[type[Model]]) -> list[tuple[type[Model], Pe
 
 def about(model: type[Model], personal: Personal, subject: str) -> ColumnElement[bool] | None:
     """The condition that a row is about this person; None where none can be, for his key is of another kind."""
-    column = table_of(model).columns[personal.subject]
-    value: Any = subject
+    value = _key(subject_kind(model, personal.subject), subject)
+    if value is None:
+        return None
+    return cast("ColumnElement[bool]", table_of(model).columns[personal.subject] == value)
+
+
+def canonical_subject(models: Iterable[type[Model]], subject: object) -> str:
+    """The key of a person as everything that is kept of him has it: a UUID in small letters with its hyphens.
+
+    Raises:
+        InvalidValue: it is none that could be kept.
+    """
+    text = str(subject)
+    if not 0 < len(text) <= 255 or not text.isprintable():
+        raise InvalidValue(f"a person is known by a key: 1 to 255 characters that can be seen, not {text[:60]!r}")
+    kinds = {subject_kind(model, personal.subject) for model, personal in personal_models(models)}
+    found = _key(UUID, text) if UUID in kinds else None
+    return text if found is None else str(found)
+
+
+def _key(kind: type[Any], text: str) -> Any:
+    """A key of this kind from its text; None where it is none. A number is written in one way only."""
+    if kind is str:
+        return text
     try:
-        if (kind := subject_kind(model, personal.subject)) is not str:
-            value = kind(subject)
+        value = kind(text)
     except ValueError:
         return None
-    return cast("ColumnElement[bool]", column == value)
+    return value if kind is UUID or str(value) == text else None
 
 
 def rows_of(model: type[Model], personal: Personal, subject: str, *more: Column[Any]) -> Select[Any] | None:
@@ -52,15 +74,29 @@ async def find_marks(unit: Unit, models: Iterable[type[Model]], subject: str, ma
     marks.add(subject)
     known = 0
     for model, personal in personal_models(models):
-        asked = rows_of(model, personal, subject, *(table_of(model).columns[name] for name in personal.marks))
+        table = table_of(model)
+        asked = rows_of(model, personal, subject, *(table.columns[name] for name in personal.marks))
         if asked is None:
             continue
-        rows = (await unit.execute(asked.limit(BATCH if personal.marks else 1))).all()
-        known += len(rows)
-        for row in rows:
-            for value in row[len(_keys(model)) :]:
-                marks.add(value)
+        if not personal.marks:
+            known += len((await unit.execute(asked.limit(1))).all())
+            continue
+        async for row in pages(unit, table, asked):
+            known += 1
+            for name, value in zip(personal.marks, row[len(_keys(model)) :], strict=True):
+                if value is not None and not await _is_anothers(unit, model, personal, subject, name, value):
+                    marks.add(value)
     return known
+
+
+async def _is_anothers(unit: Unit, model: type[Model], personal: Personal, subject: str, name: str, value: Any) -> bool:
+    """Whether somebody else has the same value there, so that it tells neither from the other."""
+    column = table_of(model).columns[name]
+    his = about(model, personal, subject)
+    if column.unique or his is None or isinstance(column.type, Encrypted):  # which is another text in each row
+        return False
+    asked = select(column).where(column == value, or_(his.is_(None), not_(his))).limit(1)
+    return (await unit.execute(asked)).first() is not None
 
 
 async def erase_rows(opened: Opened, models: Sequence[type[Model]], subject: str) -> Counter[str]:
@@ -84,8 +120,8 @@ async def erase_rows(opened: Opened, models: Sequence[type[Model]], subject: str
             async with opened() as unit:
                 found = (await unit.execute(asked.limit(BATCH))).all()
                 if found:
-                    await unit.execute(delete(table).where(_among(model, found)))
-            done[table.name] += len(found)
+                    gone: Any = await unit.execute(delete(table).where(_among(model, found)))
+                    done[table.name] += gone.rowcount
             if len(found) < BATCH:
                 break
     return +done
@@ -105,23 +141,25 @@ async def blank_mentions(opened: Opened, models: Sequence[type[Model]], marks: M
         documents = [table.columns[name] for name in mentions.columns]
         blanks = {name: blank_of(model, name) for name in mentions.columns}
         asked = select(*_keys(model), *documents).order_by(*_keys(model))
-        async for unit, rows in _pages(opened, model, asked):
-            spoken = [row for row in rows if any(marks.among(_document(value)) for value in row[-len(documents) :])]
-            done[table.name] += await _blank(unit, model, spoken, blanks)
+        async with aclosing(_pages(opened, model, asked)) as found:
+            async for unit, rows in found:
+                spoken = [row for row in rows if any(marks.among(_document(one)) for one in row[-len(documents) :])]
+                done[table.name] += await _blank(unit, model, spoken, blanks)
     return +done
 
 
 async def _blank_rows(opened: Opened, model: type[Model], personal: Personal, subject: str) -> int:
     columns = table_of(model).columns
-    blanks = {name: blank_of(model, name) for name in model.__policy__.private}
+    blanks = {name: blank_of(model, name) for name in blanked(model)}
     if columns[personal.subject].nullable:
         blanks[personal.subject] = None
     asked = rows_of(model, personal, subject, *(columns[name] for name in blanks))
     assert asked is not None
     done = 0
-    async for unit, rows in _pages(opened, model, asked):
-        left = [row for row in rows if list(row[len(_keys(model)) :]) != list(blanks.values())]
-        done += await _blank(unit, model, left, blanks)
+    async with aclosing(_pages(opened, model, asked)) as found:
+        async for unit, rows in found:
+            left = [row for row in rows if list(row[len(_keys(model)) :]) != list(blanks.values())]
+            done += await _blank(unit, model, left, blanks)
     return done
 
 
@@ -134,7 +172,9 @@ async def _blank(unit: Unit, model: type[Model], rows: Sequence[Any], blanks: di
     return len(rows) if blanks else 0
 
 
-async def _pages(opened: Opened, model: type[Model], asked: Select[Any]) -> AsyncIterator[tuple[Unit, Sequence[Any]]]:
+async def _pages(
+    opened: Opened, model: type[Model], asked: Select[Any]
+) -> AsyncGenerator[tuple[Unit, Sequence[Any]], None]:
     """Pages of rows behind one another, each with the unit in which it was read."""
     last: Any = None
     while True:
@@ -188,15 +228,3 @@ def _document(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
-
-
-def checked_subject(subject: object) -> str:
-    """The key of a person as text.
-
-    Raises:
-        InvalidValue: it is none that could be kept.
-    """
-    text = str(subject)
-    if not 0 < len(text) <= 255 or not text.isprintable():
-        raise InvalidValue(f"a person is known by a key: 1 to 255 characters that can be seen, not {text[:60]!r}")
-    return text
