@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,10 +17,20 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast import ALL, Holdfast, KeyedModel, Model, Policy
 from holdfast.apps import accounts, agents
-from holdfast.errors import ModelError
+from holdfast.errors import ConfigurationError, ModelError, NotFound
 from holdfast.guard.audit import Audited
 from holdfast.model import SoftDeleted, Timestamps, models_of
-from holdfast.operate.privacy import Marks, Mentions, Personal, examine_privacy, sorts_of
+from holdfast.operate.privacy import (
+    Forgotten,
+    Marks,
+    Mentions,
+    Personal,
+    erases,
+    examine_privacy,
+    places,
+    privacy,
+    sorts_of,
+)
 from holdfast.operate.privacy.marks import is_mark
 from holdfast.store import AppendOnly
 from tests.backends import settings_for
@@ -326,3 +337,45 @@ def test_what_tells_nobody_from_others_is_no_mark() -> None:
         nested = [nested]
     assert not marks.among(nested)  # too deep to be looked at, and no error
     assert marks.without(nested, "-") == nested
+
+
+async def test_what_a_module_declares_every_data_layer_asks(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "declared", {})
+    monkeypatch.setattr(privacy, "declared", places.declared)
+    asked: list[str] = []
+
+    @erases("by post")
+    async def by_post(who: Forgotten) -> Counter[str]:
+        asked.append(who.subject)
+        return Counter({"letters on paper": 2})
+
+    assert erases("by post")(by_post) is by_post  # its module was imported again
+    with pytest.raises(ConfigurationError, match="an eraser 'by post' already"):
+        erases("by post")(lambda who: by_post(who))
+    async with await Holdfast.open(settings=settings_for(sqlite_url), metadata=PrivacyBase.metadata) as hold:
+        async with hold.unit(tenant=ALL) as unit:
+            unit.add(ada := Patient(name="Ada", mail=None))
+        assert (await hold.privacy.erase(ada.id)).erased["letters on paper"] == 2
+        assert asked == [str(ada.id)]
+        with pytest.raises(ConfigurationError, match="'by post' already"):
+            hold.privacy.register("by post", by_post)
+
+
+@pytest.mark.parametrize("key", ["1_0", " 10", "+10", "010", "\u0661\u0660", "10.0", "0xa"])
+async def test_a_number_is_written_in_one_way_only(sqlite_url: str, key: str) -> None:
+    class Numbered(Model):
+        __abstract__ = True
+        metadata = MetaData()
+
+    class Member(Numbered):
+        __tablename__ = "numbered_members"
+        __policy__ = Policy(Personal("number"), private=("name",))
+        number: Mapped[int]
+        name: Mapped[str]
+
+    async with await Holdfast.open(settings=settings_for(sqlite_url), metadata=Numbered.metadata) as hold:
+        async with hold.unit() as unit:
+            unit.add(Member(number=10, name="Ada"))
+        with pytest.raises(NotFound):
+            await hold.privacy.erase(key)
+        assert (await hold.privacy.erase(10)).erased["numbered_members"] == 1
