@@ -339,10 +339,13 @@ async def test_what_came_since_has_the_journal_waited_for_once_more(hold: Holdfa
     ada = await write_person(hold, "ada", TOLD)
     erasure = await hold.privacy.erase(ada.id)
     async with hold.unit(tenant=ALL) as unit:
-        unit.add(User(id=ada.id, external_id="user_ada", email=ada.mail))
+        unit.add(User(id=ada.id, external_id="user_ada", email="ada2@example.com"))
+        payload = {"email": "ada2@example.com"}
+        unit.add(WebhookEvent(source="clerk", event_id="n", kind="x", occurred_at=NOW, payload=payload))
     await forget_journal(hold, erasure)
     [again] = await hold.privacy.resume()
     assert (again.state, again.erased["users"]) == ("erased", 2)
+    assert again.erased["webhook_events"] == erasure.erased["webhook_events"] + 1
     assert (again.edge or 0) > (erasure.edge or 0)
     # Asked for by somebody, it does not wait for the journal.
     async with hold.unit(tenant=ALL) as unit:

@@ -88,10 +88,11 @@ async def keep_marks(unit: Unit, erasure: Erasure, marks: Marks) -> None:
     await _set(unit, erasure, {"marks": marks.hashes})
 
 
-async def marks_of(store: Store, erasure: Erasure) -> Marks:
+async def marks_of(unit: Unit, erasure: Erasure) -> Marks:
     """What `keep_marks` has kept."""
-    async with store.connect() as connection:
-        asked = select(_erasures.c.marks).where(_erasures.c.id == erasure.id)
+    connection = await unit.connection()
+    asked = select(_erasures.c.marks).where(_erasures.c.id == erasure.id)
+    with unit.translated():
         return Marks(erasure.id, (await connection.execute(asked)).scalar() or ())
 
 

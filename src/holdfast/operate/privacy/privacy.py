@@ -151,10 +151,8 @@ class Privacy:
         return await log_of.erasures(self._store, subject=whose, is_open=is_open)
 
     async def _begin(self, unit: Unit, erasure: Erasure) -> None:
-        marks = Marks(erasure.id)
-        if not await find_marks(unit, self._models, erasure.subject, marks):
+        if not await find_marks(unit, self._models, erasure.subject, Marks(erasure.id)):
             raise NotFound(f"nothing is kept of {erasure.subject[:80]!r}")
-        await log_of.keep_marks(unit, erasure, marks)
         await self._tell(unit, ACTION_ASKED, erasure.subject, erasure=erasure.id, reason=erasure.reason)
 
     async def _go_through(self, erasure: Erasure, *, is_last: bool) -> Erasure:
@@ -163,7 +161,7 @@ class Privacy:
         failures = []
         had_rows = False
         try:
-            marks = await log_of.marks_of(self._store, erasure)
+            marks = await self._marks(erasure)
             who = Forgotten(subject=erasure.subject, marks=marks, opened=partial(self._opened, erasure))
             for name, eraser in {**self._house, **declared, **self._own}.items():
                 try:
@@ -188,6 +186,14 @@ class Privacy:
         except HoldfastError as error:
             log.warning("erasure_failed", erasure=erasure.id, reason=str(error))
             return msgspec.structs.replace(erasure, failure=str(error)[:_FAILURE])
+
+    async def _marks(self, erasure: Erasure) -> Marks:
+        """What tells him from others: what was known of that before his rows went, and what they say now."""
+        async with self._store.unit(tenant=ALL) as unit:
+            marks = await log_of.marks_of(unit, erasure)
+            await find_marks(unit, self._models, erasure.subject, marks)
+            await log_of.keep_marks(unit, erasure, marks)
+        return marks
 
     async def _note(self, erasure: Erasure, **values: Any) -> Erasure:
         async with self._store.unit(tenant=ALL) as unit:
