@@ -130,10 +130,7 @@ def test_malformed_keys_are_refused_and_never_told(keys: str) -> None:
     assert "short" * 3 not in str(told.value)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [{"secret": "short"}, {"key": "a.b"}, {"nonce": "short"}, {"nonce": "x" * 65}, {"nonce": "with|a bar 0123456"}],
-)
+@pytest.mark.parametrize("given", [{"secret": "short"}, {"key": "a.b"}])
 def test_what_cannot_be_signed_is_refused(given: dict[str, str]) -> None:
     with pytest.raises(InvalidValue) as told:
         signed(**given)

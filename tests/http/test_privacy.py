@@ -119,8 +119,10 @@ async def test_what_is_described_is_what_is_answered(world: World) -> None:
     ours = {path for path in document["paths"] if path.startswith(PATH)}
     assert ours == {f"{PATH}/{name}" for name in ("export", "erasure", "consents", "consents/{purpose}")}
     answered = await world.ask("ada", "POST", f"{PATH}/consents", json={"purpose": "a", "text": "x"})
-    schema = {"$ref": "#/components/schemas/Agreed", "components": document["components"]}
+    schema = {"$ref": "#/components/schemas/OneConsent", "components": document["components"]}
     Draft202012Validator(schema).validate(answered.json())
     export = document["paths"][f"{PATH}/export"]["get"]
     assert "application/zip" in export["responses"]["200"]["content"]
     assert export["security"]
+    bodies = [document["paths"][f"{PATH}/{name}"]["post"]["requestBody"] for name in ("erasure", "consents")]
+    assert [body["required"] for body in bodies] == [True, True]

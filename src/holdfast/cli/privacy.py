@@ -208,9 +208,10 @@ def consent_list(person: Person, database: Database = None, as_json: Json = Fals
     if as_json:
         for row in rows:
             print_json(row)
-    elif not rows:
+        return
+    if not rows:
         say("He has said nothing yet.")
-    for row in () if as_json else rows:
+    for row in rows:
         said = "agreed" if row["given"] else "withdrew"
         told = f"{row['said_at']:%Y-%m-%d %H:%M}  {said:9} {row['purpose']}  ({row['basis']}, by {row['source']})"
         say(visible(told + (f"  text {row['text_hash'][:12]}…" if row["text_hash"] else "")))
@@ -273,9 +274,11 @@ consent.command("withdraw", help=help_of(consent_withdraw))(consent_withdraw)
 
 
 def _show(found: list[Erasure], as_json: bool, *, one: bool = False) -> None:
+    import msgspec
+
     if as_json:
         for erasure in found:
-            print_json(erasure)
+            print_json({**msgspec.structs.asdict(erasure), "state": erasure.state})
         return
     if not found:
         say("There is none.")

@@ -61,6 +61,11 @@ class Kept(msgspec.Struct, frozen=True):
     body: bytes
 
 
+def caller_of(user_id: object, org_id: object = None) -> str:
+    """For whom answers are kept: an organisation, or a user without one, with the kind before it."""
+    return f"user:{user_id}" if org_id is None else f"org:{org_id}"
+
+
 def digest_of(*parts: str | bytes) -> bytes:
     """What tells one request from another: SHA-256 of its parts, each with its length before it."""
     found = hashlib.sha256()

@@ -27,7 +27,6 @@ _SHORTEST = 32  # characters of a secret
 _LONGEST_TARGET = 8_192  # characters of path and query
 _LARGEST_BODY = 16 * 1024 * 1024
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _HEADER = re.compile(r"v1\.([A-Za-z0-9_-]{1,64})\.([0-9]{1,12})\.([A-Za-z0-9_-]{16,64})\.([0-9a-f]{64})")
 _NOBODY = secrets.token_bytes(32)  # signs for keys that there are not, so that these take as long
@@ -46,7 +45,6 @@ def sign(
     key: str,
     secret: str,
     now: float | None = None,
-    nonce: str | None = None,
 ) -> str:
     """The value of the header `Holdfast-Signature` for one call, for whoever makes it.
 
@@ -55,15 +53,14 @@ def sign(
         body: as it is sent.
         key: the name of the secret, as `HOLDFAST_SERVICE_KEYS` of the other side has it.
         now: seconds since 1970; the time unless given.
-        nonce: used once; made up unless given.
 
     Raises:
         InvalidValue: one of them cannot be signed; it is never shown.
     """
     stamp = str(int(time.time() if now is None else now))
-    nonce = secrets.token_urlsafe(18) if nonce is None else nonce
-    if not _KEY.fullmatch(key) or not _NONCE.fullmatch(nonce):
-        raise InvalidValue("a key's name has up to 64 letters, digits, _ and -, a nonce 16 to 64 of them")
+    nonce = secrets.token_urlsafe(18)
+    if not _KEY.fullmatch(key):
+        raise InvalidValue("a key's name has up to 64 letters, digits, _ and -")
     if len(secret) < _SHORTEST:
         raise InvalidValue(f"the secret of a service has {_SHORTEST} characters or more")
     if (problem := _unfit(method.upper(), target, body)) is not None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +23,7 @@ from holdfast.http import parameters
 from holdfast.http.answers import fresh
 from holdfast.http.bodies import typed
 from holdfast.http.callers import Callers, Endpoint
-from holdfast.http.identity import Identity, Refused, origin_of
+from holdfast.http.identity import Identity, Refused
 from holdfast.http.parameters import flag, uuid
 from holdfast.store import ALL, Unit
 
@@ -35,7 +34,7 @@ ORG = uuid("org", "The organisation whose keys to list, by id; your own without 
 DEAD = flag("dead", "Also keys that were revoked or have expired.")
 
 
-class Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CreateApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A key to make. `scopes` are among your own; `expires_at` is a time to come; `networks` are CIDR; `limits` are how
     often it may be used, such as `100/minute`, beside the limits that you have."""
 
@@ -48,13 +47,13 @@ class Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     expires_at: dt.datetime | None = None
 
 
-class Rotate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RotateApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How long the old key goes on, such as `24h`."""
 
     grace: str = "0s"
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
+class ShownApiKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key, without its text, which is kept nowhere. `shown` is how it begins; `is_held` of a list is false where its
     user may not have it any more, so that it opens nothing."""
 
@@ -77,23 +76,23 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     is_held: bool | None = None
 
 
-class One(msgspec.Struct, frozen=True):
+class OneApiKey(msgspec.Struct, frozen=True):
     """A key."""
 
-    data: Shown
+    data: ShownApiKey
 
 
-class Listed(msgspec.Struct, frozen=True):
+class ApiKeyList(msgspec.Struct, frozen=True):
     """Keys, the newest first."""
 
-    data: list[Shown]
+    data: list[ShownApiKey]
 
 
-class Made(msgspec.Struct, frozen=True):
+class NewApiKey(msgspec.Struct, frozen=True):
     """A key that was just made; `key` is its text, which is never shown again."""
 
     key: str
-    data: Shown
+    data: ShownApiKey
 
 
 class ApiKeysOverHttp:
@@ -120,15 +119,6 @@ class ApiKeysOverHttp:
     def _guarded(self, endpoint: Endpoint, address: str) -> Endpoint:
         return self._callers.guarded(endpoint, address, called=f"api-keys {endpoint.__name__}")
 
-    @asynccontextmanager
-    async def _writing(self, request: Request, who: Identity) -> AsyncIterator[Unit]:
-        """A unit of who asks, with where the request comes from on record."""
-        request_id = request.scope.get("holdfast.request_id")
-        async with self._hold.unit(actor=str(who.user_id), tenant=ALL, request_id=request_id) as unit:
-            if self._hold.audit.is_on and request_id is not None:
-                await self._hold.audit.origin(unit, origin_of(request), tenant=who.org_id)
-            yield unit
-
     async def list(self, request: Request) -> Response:
         """Your own keys, or those of an organisation that you belong to."""
         who = await self._callers.who(request, READ)
@@ -141,17 +131,17 @@ class ApiKeysOverHttp:
             else:
                 mine = await self._hold.keys.list(unit, user_id=who.user_id, dead=asked["dead"])
                 found = [(row, use) for row, use in mine if row.org_id is None]
-            return fresh(Listed([_shown(row, use) for row, use in found]))
+            return fresh(ApiKeyList([_shown(row, use) for row, use in found]))
 
     async def create(self, request: Request) -> Response:
         """Make a key."""
         who = await self._maker(request)
-        asked = await typed(request, Create)
+        asked = await typed(request, CreateApiKey)
         lacking = [scope for scope in asked.scopes if not who.may(scope)]
         if lacking:
             raise Refused(403, f"you cannot give what you do not have: {', '.join(map(repr, lacking))}"[:500])
         org_id = who.org_id if asked.org_id is None else asked.org_id
-        async with self._writing(request, who) as unit:
+        async with self._callers.writing(request, who) as unit:
             if org_id is not None:
                 await self._role(unit, who, org_id, KEY_ROLES)
             given = msgspec.structs.asdict(asked) | {"org_id": org_id, "user_id": who.user_id}
@@ -164,13 +154,13 @@ class ApiKeysOverHttp:
         parameters.read(request.scope["query_string"], ())
         async with self._hold.read(tenant=ALL) as unit:
             row = await self._mine(unit, who, request)
-        return fresh(One(_shown(row)))
+        return fresh(OneApiKey(_shown(row)))
 
     async def rotate(self, request: Request) -> Response:
         """Make a key that takes the place of this one."""
         who = await self._maker(request)
-        grace = _seconds((await typed(request, Rotate)).grace)
-        async with self._writing(request, who) as unit:
+        grace = _seconds((await typed(request, RotateApiKey)).grace)
+        async with self._callers.writing(request, who) as unit:
             row = await self._mine(unit, who, request, KEY_ROLES)
             if not all(map(who.may, row.scopes)):
                 raise Refused(403, "you cannot give what you do not have: this key may do more than you")
@@ -181,9 +171,9 @@ class ApiKeysOverHttp:
         """Let a key open nothing any more."""
         who = await self._callers.who(request, WRITE)
         parameters.read(request.scope["query_string"], ())
-        async with self._writing(request, who) as unit:
+        async with self._callers.writing(request, who) as unit:
             row = await self._mine(unit, who, request, KEY_ROLES)
-            return fresh(One(_shown(await self._hold.keys.revoke(unit, row.id))))
+            return fresh(OneApiKey(_shown(await self._hold.keys.revoke(unit, row.id))))
 
     async def _maker(self, request: Request) -> Identity:
         """Who asks for a new key. A key with limits of its own gets none: by another key it would escape them."""
@@ -231,16 +221,16 @@ class ApiKeysOverHttp:
 
 
 def _made(made: NewKey[ApiKey]) -> Response:
-    response = fresh(Made(made.text, _shown(made.row)), 201)
+    response = fresh(NewApiKey(made.text, _shown(made.row)), 201)
     response.headers["Location"] = f"{PATH}/{made.row.id}"
     return response
 
 
-def _shown(row: ApiKey, use: KeyUse | None = None) -> Shown:
-    found: dict[str, Any] = {name: getattr(row, name) for name in Shown.__struct_fields__ if hasattr(row, name)}
+def _shown(row: ApiKey, use: KeyUse | None = None) -> ShownApiKey:
+    found: dict[str, Any] = {name: getattr(row, name) for name in ShownApiKey.__struct_fields__ if hasattr(row, name)}
     if use is not None:
         found |= {"usage_count": use.usage_count, "last_used_at": use.last_used_at, "is_held": use.is_held}
-    return Shown(**found)
+    return ShownApiKey(**found)
 
 
 def _seconds(grace: str) -> float:
@@ -262,27 +252,36 @@ def described(operation: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """What these endpoints take and answer, for the API description.
 
     Args:
-        operation: `operation(id, summary, parameters, body, status, shape, problems)` makes one.
+        operation: `operation(id, summary, parameters, body, status, shape)` makes one.
     """
     one = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
     listing = [ORG.described(), DEAD.described()]
     return {
         PATH: {
             "get": operation(
-                "list-api-keys", "Your API keys, or those of an organisation.", listing, None, "200", "Listed"
+                "list-api-keys", "Your API keys, or those of an organisation.", listing, None, "200", ApiKeyList
             ),
-            "post": operation("create-api-key", "Make an API key; it is shown once.", [], "Create", "201", "Made"),
+            "post": operation(
+                "create-api-key", "Make an API key; it is shown once.", [], CreateApiKey, "201", NewApiKey
+            ),
         },
         f"{PATH}/{{id}}": {
-            "get": operation("get-api-key", "One API key.", [one], None, "200", "One"),
-            "delete": operation("revoke-api-key", "Let an API key open nothing any more.", [one], None, "200", "One"),
+            "get": operation("get-api-key", "One API key.", [one], None, "200", OneApiKey),
+            "delete": operation(
+                "revoke-api-key", "Let an API key open nothing any more.", [one], None, "200", OneApiKey
+            ),
         },
         f"{PATH}/{{id}}/rotate": {
             "post": operation(
-                "rotate-api-key", "Make an API key that takes the place of another.", [one], "Rotate", "201", "Made"
+                "rotate-api-key",
+                "Make an API key that takes the place of another.",
+                [one],
+                RotateApiKey,
+                "201",
+                NewApiKey,
             ),
         },
     }
 
 
-DESCRIBED = (Create, Rotate, One, Listed, Made)
+DESCRIBED = (CreateApiKey, RotateApiKey, OneApiKey, ApiKeyList, NewApiKey)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import cache
 from http import HTTPStatus
 
@@ -18,8 +19,9 @@ from holdfast.guard.keys import keys_models
 from holdfast.guard.limits.headers import headers_of
 from holdfast.hold import Holdfast
 from holdfast.http import problems
-from holdfast.http.identity import Identities, Identity, Refused, origin_of
+from holdfast.http.identity import Identities, Identity, Refused, origin_of, request_id_of
 from holdfast.http.problems import Refusal
+from holdfast.store import ALL, Unit
 
 
 @cache
@@ -61,6 +63,15 @@ class Callers:
         who = await self._identities.identified(request, scope, browser=browser)
         request.state.who = who
         return who
+
+    @asynccontextmanager
+    async def writing(self, request: Request, who: Identity) -> AsyncIterator[Unit]:
+        """A unit of who asks, for all tenants, with where the request comes from on record."""
+        request_id = request_id_of(request)
+        async with self._hold.unit(actor=str(who.user_id), tenant=ALL, request_id=request_id) as unit:
+            if self._hold.audit.is_on and request_id is not None:
+                await self._hold.audit.origin(unit, origin_of(request), tenant=who.org_id)
+            yield unit
 
     async def answered(
         self, request: Request, endpoint: Endpoint, address: str, *, called: str | None = None

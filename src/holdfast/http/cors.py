@@ -15,7 +15,7 @@ _PATHS = ("/v1/", "/openapi.json")  # what is of this machine alone, and its pag
 _TAKEN = b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-API-Key, X-Request-ID"
 _SHOWN = (
     b"ETag, Idempotency-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-RateLimit-Limit,"
-    b" X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-ID"
+    b" X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-ID, X-Manifest-SHA256"
 )
 _METHODS = b"GET, HEAD, POST, PATCH, DELETE"
 _REMEMBERED = b"600"  # seconds for which a browser need not ask again

@@ -295,7 +295,7 @@ def example(columns: Iterable[Settable], most: int = 5) -> dict[str, Any]:
     """A body that may be sent: what must be given, else the first that may be."""
     columns = list(columns)
     chosen = [column for column in columns if column.required] or columns[:most]
-    return {column.name: _value(column.schema) for column in chosen[: max(most, len(chosen))]}
+    return {column.name: _value(column.schema) for column in chosen}
 
 
 def _value(schema: dict[str, Any]) -> Any:

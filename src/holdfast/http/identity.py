@@ -17,6 +17,7 @@ from holdfast.apps.accounts.limits import hit, meter_of
 from holdfast.apps.accounts.models import Organization, User
 from holdfast.cache.derived import Derived, Source
 from holdfast.guard.audit import Origin
+from holdfast.guard.idempotency import caller_of
 from holdfast.guard.keys import KeyRefused
 from holdfast.guard.keys.access import EVERYTHING, KeyFacts, allows
 from holdfast.guard.keys.text import read_key
@@ -65,7 +66,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def caller(self) -> str:
         """For whom it acts, with the kind before it."""
-        return f"user:{self.user_id}" if self.org_id is None else f"org:{self.org_id}"
+        return caller_of(self.user_id, self.org_id)
 
     def may(self, scope: str) -> bool:
         """Whether it may do this."""
@@ -251,6 +252,12 @@ def says_who(request: Request) -> bool:
         if name in _SAID:
             return True
     return False
+
+
+def request_id_of(request: Request) -> str | None:
+    """What a request is called, by who sends it or by us."""
+    found: str | None = request.scope.get("holdfast.request_id")
+    return found
 
 
 def origin_of(request: Request) -> Origin:

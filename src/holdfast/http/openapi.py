@@ -138,12 +138,12 @@ def _webhook(name: str) -> dict[str, Any]:
 
 
 def _for_whom(
-    tag: str, name: str, words: str, takes: list[dict[str, Any]], asked: str | None, status: str, shape: str
+    tag: str, name: str, words: str, takes: list[dict[str, Any]], asked: Any, status: str, shape: Any
 ) -> dict[str, Any]:
-    """An operation for who says who he is."""
+    """An operation for who says who he is; `asked` and `shape` are the structs that it takes and answers."""
     problem = {"content": {MEDIA_TYPE: {"schema": ref("Problem")}}}
     responses: dict[str, Any] = {
-        status: {"description": "The answer.", "content": {"application/json": {"schema": ref(shape)}}}
+        status: {"description": "The answer.", "content": {"application/json": {"schema": ref(shape.__name__)}}}
     }
     responses |= {number: {"description": meaning} | problem for number, meaning in _REFUSALS.items()}
     operation: dict[str, Any] = {
@@ -156,8 +156,8 @@ def _for_whom(
     }
     if asked is not None:
         operation["requestBody"] = {
-            "required": asked == "Create",
-            "content": {"application/json": {"schema": ref(asked)}},
+            "required": any(field.required for field in msgspec.structs.fields(asked)),
+            "content": {"application/json": {"schema": ref(asked.__name__)}},
         }
     return operation
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,9 +23,9 @@ from holdfast.http import parameters
 from holdfast.http.answers import fresh
 from holdfast.http.bodies import typed
 from holdfast.http.callers import Callers, Endpoint
-from holdfast.http.identity import Identity, Refused, origin_of
+from holdfast.http.identity import Identity, Refused, request_id_of
 from holdfast.operate.privacy import Erasure
-from holdfast.store import ALL, Unit
+from holdfast.store import ALL
 
 PATH = "/v1/privacy"
 READ, WRITE = "privacy:read", "privacy:write"
@@ -35,14 +34,14 @@ _AT_A_TIME = 2  # exports that a process writes
 _SOURCE = "api"
 
 
-class Forget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class EraseMe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """That you want to be forgotten: `confirm` is your own id, so that nobody is by mistake."""
 
     confirm: UUID
     reason: str | None = None
 
 
-class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
+class ShownErasure(msgspec.Struct, frozen=True, kw_only=True):
     """How far it got: `asked`, `erased` (the journal remembers for a while), or `done`; and how much went, by place."""
 
     id: str
@@ -53,13 +52,13 @@ class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
     done_at: dt.datetime | None
 
 
-class Forgotten(msgspec.Struct, frozen=True):
+class OneErasure(msgspec.Struct, frozen=True):
     """That you are being forgotten."""
 
-    data: Forgetting
+    data: ShownErasure
 
 
-class Agree(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class GiveConsent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What you agree to: the text as it was shown, of which the hash is kept."""
 
     purpose: str
@@ -68,7 +67,7 @@ class Agree(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     basis: Basis = "consent"
 
 
-class Said(msgspec.Struct, frozen=True, kw_only=True):
+class ShownConsent(msgspec.Struct, frozen=True, kw_only=True):
     """What you said of one purpose: `given` that you agreed, or took it back."""
 
     purpose: str
@@ -80,16 +79,16 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     said_at: dt.datetime
 
 
-class Agreed(msgspec.Struct, frozen=True):
+class OneConsent(msgspec.Struct, frozen=True):
     """What you said last."""
 
-    data: Said
+    data: ShownConsent
 
 
-class Ledger(msgspec.Struct, frozen=True):
+class ConsentList(msgspec.Struct, frozen=True):
     """Everything that you said, by purpose, the first first; what was said last of a purpose holds."""
 
-    data: list[Said]
+    data: list[ShownConsent]
 
 
 class PrivacyOverHttp:
@@ -125,15 +124,6 @@ class PrivacyOverHttp:
         parameters.read(request.scope["query_string"], ())
         return who
 
-    @asynccontextmanager
-    async def _writing(self, request: Request, who: Identity) -> AsyncIterator[Unit]:
-        """A unit of who asks, with where the request comes from on record."""
-        request_id = request.scope.get("holdfast.request_id")
-        async with self._hold.unit(actor=str(who.user_id), tenant=ALL, request_id=request_id) as unit:
-            if self._hold.audit.is_on and request_id is not None:
-                await self._hold.audit.origin(unit, origin_of(request))
-            yield unit
-
     async def export(self, request: Request) -> Response:
         """What is kept of you, as a ZIP."""
         who = await self._person(request, READ)
@@ -142,7 +132,7 @@ class PrivacyOverHttp:
             file = Path(folder.name) / "personal-data.zip"
             async with self._turns:
                 exported = await self._hold.privacy.export(
-                    who.user_id, file, actor=str(who.user_id), request_id=request.scope.get("holdfast.request_id")
+                    who.user_id, file, actor=str(who.user_id), request_id=request_id_of(request)
                 )
         except BaseException:
             folder.cleanup()
@@ -159,46 +149,46 @@ class PrivacyOverHttp:
     async def erase(self, request: Request) -> Response:
         """Forget you."""
         who = await self._person(request, WRITE)
-        asked = await typed(request, Forget)
+        asked = await typed(request, EraseMe)
         if asked.confirm != who.user_id:
             raise InvalidValue("confirm is your own id, which this is not; nothing was erased")
-        request_id = request.scope.get("holdfast.request_id")
+        request_id = request_id_of(request)
         await self._hold.appends.flush()  # what is logged of his requests: it cannot be written once he is gone
         erasure = await self._hold.privacy.erase(
             who.user_id, actor=str(who.user_id), reason=asked.reason, request_id=request_id
         )
         request.state.who = None  # for that reason this request is logged of nobody
-        return fresh(Forgotten(_forgetting(erasure)), 202)
+        return fresh(OneErasure(_forgetting(erasure)), 202)
 
     async def consents(self, request: Request) -> Response:
         """What you agreed to, and took back."""
         who = await self._person(request, READ)
         async with self._hold.read(tenant=ALL) as unit:
-            return fresh(Ledger([_said(row) for row in await self._hold.consents.history(unit, who.user_id)]))
+            return fresh(ConsentList([_said(row) for row in await self._hold.consents.history(unit, who.user_id)]))
 
     async def give(self, request: Request) -> Response:
         """Agree to a text."""
         who = await self._person(request, WRITE)
-        asked = await typed(request, Agree)
-        async with self._writing(request, who) as unit:
+        asked = await typed(request, GiveConsent)
+        async with self._callers.writing(request, who) as unit:
             row = await self._hold.consents.give(unit, who.user_id, **msgspec.structs.asdict(asked))
-        return fresh(Agreed(_said(row)), 201)
+        return fresh(OneConsent(_said(row)), 201)
 
     async def withdraw(self, request: Request) -> Response:
         """Take your consent back."""
         who = await self._person(request, WRITE)
         purpose = request.path_params["purpose"]
-        async with self._writing(request, who) as unit:
+        async with self._callers.writing(request, who) as unit:
             row = await self._hold.consents.withdraw(unit, who.user_id, purpose, source=_SOURCE)
-        return fresh(Agreed(_said(row)))
+        return fresh(OneConsent(_said(row)))
 
 
-def _said(row: Any) -> Said:
-    return Said(**{name: getattr(row, name) for name in Said.__struct_fields__})
+def _said(row: Any) -> ShownConsent:
+    return ShownConsent(**{name: getattr(row, name) for name in ShownConsent.__struct_fields__})
 
 
-def _forgetting(erasure: Erasure) -> Forgetting:
-    return Forgetting(**{name: getattr(erasure, name) for name in Forgetting.__struct_fields__})
+def _forgetting(erasure: Erasure) -> ShownErasure:
+    return ShownErasure(**{name: getattr(erasure, name) for name in ShownErasure.__struct_fields__})
 
 
 def described(operation: Callable[..., dict[str, Any]]) -> dict[str, Any]:
@@ -208,7 +198,7 @@ def described(operation: Callable[..., dict[str, Any]]) -> dict[str, Any]:
         operation: `operation(id, summary, parameters, body, status, shape)` makes one.
     """
     purpose = {"name": "purpose", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 100}}
-    export = operation("export-personal-data", "What is kept of you, as a ZIP.", [], None, "200", "Forgotten")
+    export = operation("export-personal-data", "What is kept of you, as a ZIP.", [], None, "200", OneErasure)
     export["responses"]["200"] = {
         "description": "JSON files, and `manifest.json` with their hashes, whose own is in the header.",
         "headers": {"X-Manifest-SHA256": {"schema": {"type": "string"}}},
@@ -216,15 +206,15 @@ def described(operation: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     }
     return {
         f"{PATH}/export": {"get": export},
-        f"{PATH}/erasure": {"post": operation("erase-me", "Forget you.", [], "Forget", "202", "Forgotten")},
+        f"{PATH}/erasure": {"post": operation("erase-me", "Forget you.", [], EraseMe, "202", OneErasure)},
         f"{PATH}/consents": {
-            "get": operation("list-consents", "What you agreed to, and took back.", [], None, "200", "Ledger"),
-            "post": operation("give-consent", "Agree to a text.", [], "Agree", "201", "Agreed"),
+            "get": operation("list-consents", "What you agreed to, and took back.", [], None, "200", ConsentList),
+            "post": operation("give-consent", "Agree to a text.", [], GiveConsent, "201", OneConsent),
         },
         f"{PATH}/consents/{{purpose}}": {
-            "delete": operation("withdraw-consent", "Take your consent back.", [purpose], None, "200", "Agreed"),
+            "delete": operation("withdraw-consent", "Take your consent back.", [purpose], None, "200", OneConsent),
         },
     }
 
 
-DESCRIBED = (Forget, Forgotten, Agree, Agreed, Ledger)
+DESCRIBED = (EraseMe, OneErasure, GiveConsent, OneConsent, ConsentList)

@@ -18,7 +18,7 @@ from holdfast.http.answers import REVALIDATE, encoded, tag_of
 from holdfast.http.bodies import JSON, MERGE_PATCH, json_object
 from holdfast.http.exposed import Resource
 from holdfast.http.finding import PATH, find
-from holdfast.http.identity import Identity, origin_of
+from holdfast.http.identity import Identity, origin_of, request_id_of
 from holdfast.http.preconditions import matches
 from holdfast.http.problems import RETRY_AFTER, Refusal
 from holdfast.http.writing import merged
@@ -111,7 +111,7 @@ class Writes:
         deleting: bool = False,
     ) -> Any:
         """What `work` gives in a unit of who asks; what breaks a constraint is told by its fields."""
-        request_id = request.scope.get("holdfast.request_id")
+        request_id = request_id_of(request)
         is_audited = request_id is not None and resource.model.__policy__.aspect(Audited) is not None
 
         async def on_record(unit: Unit) -> Any:

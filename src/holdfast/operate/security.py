@@ -220,7 +220,11 @@ async def _database(store: Store, models: Sequence[type[Model]]) -> AsyncIterato
             )
         if dead:
             told = f"{dead} API keys have been dead for over {KEPT.days} days"
-            yield Finding.note("dead keys", told, "await hold.keys.delete_dead(…), as a schedule")
+            yield Finding.note(
+                "dead keys",
+                told,
+                "have `holdfast work` run accounts.retention; for models of your own, await hold.keys.delete_dead(…)",
+            )
 
 
 async def _tenants(store: Store, models: Sequence[type[Model]]) -> Finding:

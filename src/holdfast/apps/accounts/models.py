@@ -182,7 +182,8 @@ class OrganizationMember(AccountsModel):
     )
     __table_args__ = (
         UniqueConstraint("org_id", "user_id"),
-        Index("ix_organization_members_org_id_user_id", "org_id", "user_id"),
+        # What refers to a user is looked for when he goes.
+        Index("ix_organization_members_user_id_org_id", "user_id", "org_id", unique=True),
         _one_of("role", ROLES),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
@@ -26,7 +26,6 @@ ERASED = "erased"
 _AT_ONCE = 100  # records encrypted before others get a turn
 
 Part = Literal["values", "origin"]
-PARTS: tuple[Part, ...] = get_args(Part)
 Private = Mapping[str, Any]
 
 

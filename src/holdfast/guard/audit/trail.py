@@ -89,8 +89,6 @@ class Trail:
         text = self._settings.encryption_keys
         return Box(KeyRing.parse(text)) if text else None
 
-    # --- putting on record -------------------------------------------------------------------------------------
-
     async def record(
         self,
         unit: Unit | None,
@@ -230,8 +228,6 @@ class Trail:
         async with nullcontext(own) if own else self._store.unit(tenant=ALL, request_id=request_id) as unit:
             for one in told:
                 await unit.emit(TOPIC, data=one)
-
-    # --- sealing -----------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
         """Have the journal kept for the trail from now on, whether anybody follows yet or not.

@@ -34,7 +34,7 @@ _erasures = Table(
 )
 
 
-class Erasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     """That a person is to be forgotten.
 
     Attributes:

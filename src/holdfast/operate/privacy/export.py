@@ -19,7 +19,7 @@ from sqlalchemy import or_, select
 from holdfast.errors import InvalidValue, NotFound, Unavailable
 from holdfast.guard.audit import Trail
 from holdfast.guard.audit.export import in_parts, line_of
-from holdfast.guard.audit.private import Private
+from holdfast.guard.audit.private import Private, owner_of
 from holdfast.guard.audit.record import Record
 from holdfast.model import Model
 from holdfast.operate.privacy.classified import Sort, sorts_of
@@ -163,9 +163,10 @@ def _his_part(record: Record, private: Private | None, subject: str) -> Private 
     """What is private in a record as far as it is his: values about him, and from where he acted."""
     if private is None:
         return None
-    acted = record.impersonator or record.actor or record.subject
     return {
-        name: value for name, value in private.items() if subject == (record.subject if name == "values" else acted)
+        name: value
+        for name, value in private.items()
+        if owner_of(record, "values" if name == "values" else "origin") == subject
     }
 
 
@@ -239,7 +240,7 @@ async def _array(packed: zipfile.ZipFile, name: str, items: AsyncIterator[Any]) 
 
 
 async def _rows(
-    unit: Unit, model: type[Model], personal: Personal, subject: str, shown: Sequence[str] | dict[str, Any]
+    unit: Unit, model: type[Model], personal: Personal, subject: str, shown: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
     columns = [column for column in table_of(model).columns if column.name in shown]
     keys = len(key_of(model).columns)

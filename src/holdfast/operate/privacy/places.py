@@ -11,7 +11,7 @@ from sqlalchemy import delete
 
 from holdfast.cache import Cache
 from holdfast.errors import ConfigurationError
-from holdfast.guard.idempotency import answers
+from holdfast.guard.idempotency import answers, caller_of
 from holdfast.guard.subject_keys import SubjectKeys
 from holdfast.journal import Change
 from holdfast.journal.dead_letters import rewrite_letters
@@ -113,7 +113,7 @@ class InAnswers:
         async with who.opened() as unit:
             connection = await unit.connection()
             with unit.translated():
-                gone = await connection.execute(delete(answers).where(answers.c.caller == f"user:{who.subject}"))
+                gone = await connection.execute(delete(answers).where(answers.c.caller == caller_of(who.subject)))
         return +Counter({answers.name: gone.rowcount})
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from holdfast.cache import Cache
-from holdfast.errors import ConfigurationError, HoldfastError, InvalidValue, NotFound
+from holdfast.errors import HoldfastError, InvalidValue, NotFound
 from holdfast.guard.audit import Trail
 from holdfast.guard.subject_keys import SubjectKeys
 from holdfast.journal import Event, Journal
@@ -73,24 +73,11 @@ class Privacy:
             "dead letters": InLetters(models),
             "caches": InCaches(cache),
         }
-        self._own: dict[str, Eraser] = {}
         self.is_on = bool(personal_models(models))
-
-    def register(self, name: str, eraser: Eraser) -> None:
-        """Have one more place asked to forget people, by this data layer; `erases` has it asked by every one.
-
-        Raises:
-            ConfigurationError: the name is another's.
-        """
-        if name in self._house or name in declared or name in self._own:
-            raise ConfigurationError(f"there is an eraser {name!r} already")
-        self._own[name] = eraser
 
     def check(self) -> Report:
         """Whether every column is classified, and everybody whose data is kept could be found and erased."""
         return Report.of(examine_privacy(self._models))
-
-    # --- erasing -----------------------------------------------------------------------------------------------
 
     async def erase(
         self, subject: object, *, actor: str | None = None, reason: str | None = None, request_id: str | None = None
@@ -163,7 +150,7 @@ class Privacy:
         try:
             marks = await self._marks(erasure)
             who = Forgotten(subject=erasure.subject, marks=marks, opened=partial(self._opened, erasure))
-            for name, eraser in {**self._house, **declared, **self._own}.items():
+            for name, eraser in {**self._house, **declared}.items():
                 try:
                     if done := await eraser(who):
                         erased += done
@@ -201,8 +188,6 @@ class Privacy:
 
     def _opened(self, erasure: Erasure) -> AbstractAsyncContextManager[Unit]:
         return self._store.unit(actor=f"erasure:{erasure.id}", tenant=ALL)
-
-    # --- exporting ---------------------------------------------------------------------------------------------
 
     async def export(
         self, subject: object, file: Path, *, actor: str | None = None, request_id: str | None = None
