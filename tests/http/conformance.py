@@ -72,7 +72,7 @@ def conform(url: str, key: str, *, examples: int, seed: int, only: str | None = 
             },
             "operations": [
                 {
-                    "include-path-regex": "^/v1/api-keys",
+                    "include-path-regex": "^/v1/(api-keys|privacy)",
                     "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, "422"]}},
                 }
             ],
@@ -134,13 +134,17 @@ async def filled(press: Press) -> None:
 
 
 async def conforming(
-    url: str, *, examples: int, seed: int, serving: Callable[[Any], Any] = create_app, **given: Any
+    url: str, *, examples: int, seed: int, serving: Callable[[Any], Any] = create_app, who: str = "ada", **given: Any
 ) -> Found:
-    """What is found at an application over the database at `url`."""
+    """What is found at an application over the database at `url`.
+
+    Args:
+        who: asks: `ada` of an organisation, or `eve` of none.
+    """
     async with press_at(url, key_guesses="unlimited") as press:
         await filled(press)
         async with serve(serving(press.hold)) as address:
-            return await asyncio.to_thread(conform, address, press.keys["ada"], examples=examples, seed=seed, **given)
+            return await asyncio.to_thread(conform, address, press.keys[who], examples=examples, seed=seed, **given)
 
 
 def main(arguments: list[str]) -> int:

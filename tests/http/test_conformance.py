@@ -17,6 +17,14 @@ async def test_all_answers_are_as_they_are_described(sqlite_url: str) -> None:
     assert checks | {"positive_data_acceptance", "ignored_auth", "use_after_free"} <= set(found.verdicts)
 
 
+async def test_what_a_person_may_ask_for_himself_is_as_it_is_described(sqlite_url: str) -> None:
+    # With a key of nobody's organisation: one of an organisation speaks for no person, and would see 403 alone.
+    found = await conforming(sqlite_url, examples=3, seed=1, only=".* /v1/(privacy|api-keys).*", who="eve")
+    assert found.failures == []
+    assert found.requests > 200
+    assert {"not_a_server_error", "positive_data_acceptance", "negative_data_rejection"} <= set(found.verdicts)
+
+
 async def test_what_breaks_is_seen(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = Writing.created
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -22,6 +23,7 @@ from holdfast.guard.consent import text_hash
 from holdfast.http import create_app
 from tests.backends import settings_for
 from tests.http.conftest import client_of
+from tests.http.served import serve
 from tests.http.test_api_keys import World
 
 PATH = "/v1/privacy"
@@ -56,6 +58,21 @@ async def test_what_is_kept_of_me_I_take_along(world: World, monkeypatch: pytest
         assert contact["name"] == "ada's friend"
         assert [user["id"] for user in json.loads(packed.read("rows/users.json"))] == [str(world.ids["ada"])]
     assert not [name for name in os.listdir(tmp_path) if name.startswith("holdfast-export")]
+
+
+async def test_a_real_server_sends_every_export_whole(world: World) -> None:
+    app = world.client._transport.app  # type: ignore[attr-defined]
+    headers = {"Authorization": f"Bearer {world.tokens['ada']}"}
+    async with serve(app) as address, httpx.AsyncClient(base_url=address, headers=headers) as client:
+        for _ in range(20):
+            got = await client.get(f"{PATH}/export")
+            assert got.status_code == 200
+            with zipfile.ZipFile(io.BytesIO(got.content)) as packed:
+                assert packed.testzip() is None
+        head = await client.head(f"{PATH}/export")
+        assert (head.status_code, head.content) == (200, b"")
+        part = await client.get(f"{PATH}/export", headers={"Range": "bytes=99999999-"})
+        assert (part.status_code, part.headers["content-type"]) == (200, "application/zip")  # each is made anew
 
 
 async def test_who_wants_to_be_forgotten_is(world: World) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import UUID
 
 import msgspec
-from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from holdfast.errors import InvalidValue
@@ -31,6 +31,7 @@ PATH = "/v1/privacy"
 READ, WRITE = "privacy:read", "privacy:write"
 
 _AT_A_TIME = 2  # exports that a process writes
+_CHUNK = 2**16  # bytes
 _SOURCE = "api"
 
 
@@ -127,24 +128,21 @@ class PrivacyOverHttp:
     async def export(self, request: Request) -> Response:
         """What is kept of you, as a ZIP."""
         who = await self._person(request, READ)
-        folder = tempfile.TemporaryDirectory(prefix="holdfast-export-")
-        try:
-            file = Path(folder.name) / "personal-data.zip"
+        with tempfile.TemporaryDirectory(prefix="holdfast-export-") as folder:
+            file = Path(folder) / "personal-data.zip"
             async with self._turns:
                 exported = await self._hold.privacy.export(
                     who.user_id, file, actor=str(who.user_id), request_id=request_id_of(request)
                 )
-        except BaseException:
-            folder.cleanup()
-            raise
-        headers = {"Cache-Control": "no-store", "X-Manifest-SHA256": exported.sha256}
-        return FileResponse(
-            file,
-            media_type="application/zip",
-            filename=f"personal-data-{exported.made_at:%Y-%m-%d}.zip",
-            headers=headers,
-            background=BackgroundTask(folder.cleanup),
-        )
+            # Not by its path: a server that is told one opens it after we are done, when it is gone.
+            opened = file.open("rb")
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Disposition": f'attachment; filename="personal-data-{exported.made_at:%Y-%m-%d}.zip"',
+            "Content-Length": str(os.fstat(opened.fileno()).st_size),
+            "X-Manifest-SHA256": exported.sha256,
+        }
+        return StreamingResponse(_chunks(opened), media_type="application/zip", headers=headers)
 
     async def erase(self, request: Request) -> Response:
         """Forget you."""
@@ -181,6 +179,12 @@ class PrivacyOverHttp:
         async with self._callers.writing(request, who) as unit:
             row = await self._hold.consents.withdraw(unit, who.user_id, purpose, source=_SOURCE)
         return fresh(OneConsent(_said(row)))
+
+
+async def _chunks(opened: BinaryIO) -> AsyncIterator[bytes]:
+    with opened:
+        while chunk := await asyncio.to_thread(opened.read, _CHUNK):
+            yield chunk
 
 
 def _said(row: Any) -> ShownConsent:
