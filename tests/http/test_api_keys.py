@@ -5,69 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from holdfast import ALL, Holdfast
-from holdfast.apps import accounts
-from holdfast.apps.accounts import Organization, OrganizationMember, User
+from holdfast import ALL
+from holdfast.apps.accounts import Organization, User
 from holdfast.apps.accounts.api_keys import create_api_key
 from holdfast.guard.audit.export import export
-from holdfast.http import create_app
-from tests.backends import settings_for
-from tests.http.conftest import client_of
-
-PATH = "/v1/api-keys"
+from tests.http.world import BACKENDS, PATH, World, world_on
 
 
-class World:
-    """Two people, an organisation of which both are members, and what each sends."""
-
-    def __init__(self, hold: Holdfast, client: httpx.AsyncClient) -> None:
-        self.hold, self.client = hold, client
-        self.tokens: dict[str, str] = {}
-        self.ids: dict[str, UUID] = {}
-
-    async def people(self) -> None:
-        async with self.hold.unit(tenant=ALL) as unit:
-            acme = await unit[Organization].add(Organization(name="Acme"))
-            self.ids["acme"] = acme.id
-            for name in ("ada", "bob", "eve"):
-                who = await unit[User].add(User(external_id=name))
-                self.ids[name] = who.id
-                self.tokens[name] = (await self.hold.sessions.begin(unit, who.id)).token
-        async with self.hold.unit(tenant=acme.id) as unit:
-            for name, role in (("ada", "owner"), ("bob", "viewer")):
-                member = OrganizationMember(org_id=acme.id, user_id=self.ids[name], role=role)
-                await unit[OrganizationMember].add(member)
-
-    async def ask(self, who: str, method: str, path: str = PATH, **given: Any) -> httpx.Response:
-        token = self.tokens.get(who, who)
-        return await self.client.request(method, path, headers={"Authorization": f"Bearer {token}"}, **given)
-
-    async def key(self, who: str, **values: Any) -> tuple[str, dict[str, Any]]:
-        made = await self.ask(who, "POST", json={"name": "ci", **values})
-        assert made.status_code == 201, made.text
-        assert made.headers["location"] == f"{PATH}/{made.json()['data']['id']}"
-        return made.json()["key"], made.json()["data"]
-
-
-@pytest.fixture(params=("sqlite", "postgres+redis"))
+@pytest.fixture(params=BACKENDS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    database, _, redis = request.param.partition("+")
-    redis_url = request.getfixturevalue("redis_url") if redis else None
-    settings = settings_for(request.getfixturevalue(f"{database}_url"), redis_url=redis_url, redis_timeout=5.0)
-    async with await Holdfast.open(settings=settings, metadata=accounts.metadata) as hold:
-        app = create_app(hold)
-        async with client_of(app) as client:
-            world = World(hold, client)
-            await world.people()
-            yield world
-        await app.state.live.close()
+    async with world_on(request) as world:
+        yield world
 
 
 async def test_a_key_from_its_making_to_its_end(world: World) -> None:

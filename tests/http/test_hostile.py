@@ -204,6 +204,31 @@ async def test_bombs(press: Press) -> None:
     await still_stands(press)
 
 
+async def test_what_a_person_says_of_himself(press: Press) -> None:
+    judge = Judge()
+    headers = {"X-API-Key": press.keys["eve"]}
+    consents, erasure = "/v1/privacy/consents", "/v1/privacy/erasure"
+    for value in VALUES:
+        plain = {"purpose": "news", "text": "We write.", "source": "web"}
+        for name in plain:
+            answer = await press.client.post(consents, json={**plain, name: value}, headers=headers)
+            judge.judge(f"consent {name}={value[:60]!r}", answer, value)
+        answer = await press.client.delete(f"{consents}/{quote(value, safe='')}", headers=headers)
+        judge.judge(f"withdraw {value[:60]!r}", answer, value)
+        answer = await press.client.post(erasure, json={"confirm": value, "reason": value}, headers=headers)
+        judge.judge(f"erase {value[:60]!r}", answer, value)
+        assert answer.status_code == 422
+    for body in bombs():
+        for path in (consents, erasure):
+            sent = {**headers, "Content-Type": "application/json"}
+            answer = await press.client.post(path, content=body, headers=sent)
+            judge.judge(f"{path} {body[:40]!r}", answer, "x" * 4)
+            assert 400 <= answer.status_code < 500
+    assert judge.wrong == []
+    assert (await press.client.get("/v1/privacy/export", headers=headers)).status_code == 200
+    await still_stands(press)
+
+
 SMUGGLED: tuple[tuple[list[tuple[bytes, bytes]], int | None], ...] = (
     ([(b"content-length", b"5"), (b"content-length", b"6")], 400),
     ([(b"content-length", b"5"), (b"transfer-encoding", b"chunked")], 400),

@@ -16,34 +16,22 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from holdfast import ALL, Holdfast
-from holdfast.apps import accounts
+from holdfast import ALL
 from holdfast.apps.accounts import Contact, UsageLog, User
 from holdfast.guard.consent import text_hash
-from holdfast.http import create_app
-from tests.backends import settings_for
-from tests.http.conftest import client_of
 from tests.http.served import serve
-from tests.http.test_api_keys import World
+from tests.http.world import BACKENDS, World, world_on
 
 PATH = "/v1/privacy"
 
 
-@pytest.fixture(params=("sqlite", "postgres+redis"))
+@pytest.fixture(params=BACKENDS)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    database, _, redis = request.param.partition("+")
-    redis_url = request.getfixturevalue("redis_url") if redis else None
-    settings = settings_for(request.getfixturevalue(f"{database}_url"), redis_url=redis_url, redis_timeout=5.0)
-    async with await Holdfast.open(settings=settings, metadata=accounts.metadata) as hold:
-        app = create_app(hold)
-        async with client_of(app) as client:
-            world = World(hold, client)
-            await world.people()
-            async with hold.unit(tenant=ALL) as unit:
-                for name in ("ada", "bob"):
-                    unit.add(Contact(user_id=world.ids[name], name=f"{name}'s friend", address="0x1", chain_id=1))
-            yield world
-        await app.state.live.close()
+    async with world_on(request) as world:
+        async with world.hold.unit(tenant=ALL) as unit:
+            for name in ("ada", "bob"):
+                unit.add(Contact(user_id=world.ids[name], name=f"{name}'s friend", address="0x1", chain_id=1))
+        yield world
 
 
 async def test_what_is_kept_of_me_I_take_along(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
