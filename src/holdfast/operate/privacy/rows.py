@@ -9,7 +9,21 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, delete, not_, null, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    delete,
+    literal,
+    not_,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from holdfast.errors import InvalidValue
 from holdfast.model import Encrypted, Model
@@ -212,13 +226,10 @@ def _among(model: type[Model], rows: Sequence[Any]) -> ColumnElement[bool]:
 
 
 def _behind(table: Table, row: Any) -> ColumnElement[bool]:
-    """The condition that a key comes behind the one of `row`."""
+    """The condition that a key comes behind the one of `row`: one range of the index that a key is."""
     keys = list(table.primary_key.columns)
-    steps = []
-    for place, key in enumerate(keys):
-        same = (before == row[at] for at, before in enumerate(keys[:place]))
-        steps.append(and_(*same, key > row[place]))
-    return or_(*steps)
+    bound = [literal(value, key.type) for value, key in zip(row, keys, strict=False)]
+    return keys[0] > bound[0] if len(keys) == 1 else tuple_(*keys) > tuple_(*bound)
 
 
 def _document(value: Any) -> Any:
